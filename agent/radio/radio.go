@@ -1,0 +1,120 @@
+// Package radio reads IQ from receivers. One driver a file; every driver passes the conformance suite.
+//
+// Conventions: full scale is 1.0; times are UTC and belong to the first sample of a block; the sample index
+// counts every sample, also the lost ones; what a Tuning says in a block is what the receiver applied, not
+// what it was asked.
+package radio
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/fulgidus/heimdall/dsp"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// Errors that callers branch on. Drivers wrap them.
+var (
+	// ErrNotTunable: the source has one fixed centre and rate.
+	ErrNotTunable = errors.New("this source cannot be tuned")
+	// ErrNotLive: the source plays on its own recorded timeline, so "now" has no meaning there.
+	ErrNotLive = errors.New("this source plays on its own recorded timeline")
+	// ErrClosed: Read or Tune after Close.
+	ErrClosed = errors.New("receiver is closed")
+)
+
+// Tuning is a receiver's centre frequency, sample rate and gain.
+type Tuning struct {
+	CenterHz     float64
+	SampleRateHz float64
+	GainDB       float64 // NaN when unknown
+}
+
+// Flags mark what is special about a block.
+type Flags uint8
+
+// Block flags.
+const (
+	Settling      Flags = 1 << iota // filter transient after a retune: not for measurements
+	StampsRefused                   // sample times were offered and contradicted one another
+	OddTail                         // the recording ended inside a sample; the rest was dropped
+)
+
+// Block is a contiguous run of samples from one read. Segments are runs of blocks with no unknown gap, retune or
+// rate change between them.
+type Block struct {
+	// Raw holds whole samples in Format. The reader may reuse it: it is valid until the next Read into this Block.
+	Raw    []byte
+	Format dsp.Format
+
+	Segment uint32
+	Index   uint64 // of the first sample since Open, lost samples counted
+
+	Time            time.Time // UTC of the first sample
+	TimeUncertainty time.Duration
+	TimeQuality     protocol.TimeQuality
+
+	Tuning Tuning // as applied; SampleRateHz is the best known (measured) rate
+
+	LostBefore uint64 // samples lost between the previous block and this one
+	LostExact  bool   // LostBefore is a count, not an estimate
+	Flags      Flags
+}
+
+// Samples is the number of I/Q pairs in the block.
+func (b *Block) Samples() int {
+	if n := b.Format.BytesPerSample(); n > 0 {
+		return len(b.Raw) / n
+	}
+	return 0
+}
+
+// End is the time just after the block's last sample.
+func (b *Block) End() time.Time {
+	return b.Time.Add(SamplesDuration(float64(b.Samples()), b.Tuning.SampleRateHz))
+}
+
+// SamplesDuration is how long n samples last at a rate, to the nanosecond.
+func SamplesDuration(n, rateHz float64) time.Duration {
+	whole := float64(int64(n / rateHz))
+	return time.Duration(whole)*time.Second + time.Duration((n-whole*rateHz)/rateHz*1e9+0.5)
+}
+
+// Info describes an opened receiver.
+type Info struct {
+	Source   string // the URL it was opened from, secrets removed
+	Hardware string // for people: "file skylink.cu8", "simulated receiver torino"
+	Format   dsp.Format
+	Tuning   Tuning // applied at start
+	Live     bool   // delivers in real time and never waits for its reader
+	Tunable  bool
+	// Timeline tells whether Block.Time can be compared with the wall clock: false for a recording that plays on its
+	// own recorded times, true for live receivers, simulations and anchored recordings.
+	Timeline bool
+	// MaskDC: the receiver leaves a spike at 0 Hz that is no emission (zero-IF tuners).
+	MaskDC      bool
+	TimeQuality protocol.TimeQuality
+	Samples     uint64 // length of a recording; 0 when unknown or endless
+}
+
+// Health is a receiver's running account.
+type Health struct {
+	Connected    bool
+	SamplesTotal uint64
+	Lost         map[string]uint64 // samples by reason
+	RatePPM      float64           // measured against nominal; NaN when unknown
+	Err          error             // why it is not connected
+}
+
+// Receiver is one radio. Read and Close may be called from different goroutines; all else from one.
+type Receiver interface {
+	// Open connects and says what was found.
+	Open(ctx context.Context) (Info, error)
+	// Read fills the block with the next samples. It returns io.EOF at the end of a recording.
+	Read(ctx context.Context, b *Block) error
+	// Tune asks for a tuning; what was applied is in the first block of the next segment.
+	Tune(ctx context.Context, t Tuning) error
+	Health() Health
+	Close() error
+}
