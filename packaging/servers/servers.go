@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// ErrMissing: a program is not installed. The error's text says how to install it.
+// ErrMissing says that a program is not installed, and how to install it.
 var ErrMissing = errors.New("not installed; run `make servers`")
 
 // CacheDir is where downloaded and built test programs are kept between runs.
