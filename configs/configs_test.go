@@ -1,0 +1,209 @@
+package configs_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fulgidus/heimdall/configs"
+)
+
+type station struct {
+	ID       string   `yaml:"id"`
+	Position *point   `yaml:"position"`
+	Tags     []string `yaml:"tags"`
+}
+
+type point struct {
+	Lat float64 `yaml:"lat"`
+	Lon float64 `yaml:"lon"`
+}
+
+type example struct {
+	Station station          `yaml:"station"`
+	Center  configs.Hertz    `yaml:"center"`
+	Dwell   configs.Duration `yaml:"dwell"`
+	Limit   configs.Bytes    `yaml:"limit"`
+	Count   int              `yaml:"count"`
+	Bits    uint8            `yaml:"bits"`
+	On      bool             `yaml:"on"`
+	Steps   map[string]point `yaml:"steps"`
+	Key     configs.Secret   `yaml:"key"`
+}
+
+func (e *example) Check(report func(field, message string)) {
+	if e.Station.ID == "" {
+		report("station.id", "give the station an id")
+	}
+	if e.Count < 0 {
+		report("count", "want at least 0")
+	}
+	if e.Station.Position != nil && e.Station.Position.Lat > 90 {
+		report("station.position.lat", "want -90 to 90")
+	}
+}
+
+func TestDecode_EveryKind(t *testing.T) {
+	got := example{Count: 7}
+	err := configs.Decode("x.yaml", []byte(`
+# a comment
+station: {id: torino, position: {lat: 45.044, lon: 7.672}, tags: [a, "b"]}
+center: 145.5M
+dwell: 250ms
+limit: 64MiB
+bits: 0x10
+on: true
+key: hush
+steps:
+  vhf: {lat: 1}
+`), &got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := example{
+		Station: station{ID: "torino", Position: &point{Lat: 45.044, Lon: 7.672}, Tags: []string{"a", "b"}},
+		Center:  145.5e6, Dwell: configs.Duration(250 * time.Millisecond), Limit: 64 << 20, Count: 7, Bits: 16, On: true,
+		Steps: map[string]point{"vhf": {Lat: 1}}, Key: "hush",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("decoded (-want +got):\n%s", diff)
+	}
+	if got.Key.String() != "***" {
+		t.Errorf("a secret prints as %q", got.Key.String())
+	}
+}
+
+func TestDecode_AllFaultsAtOnce(t *testing.T) {
+	var e example
+	err := configs.Decode("agent.yaml", []byte(`station:
+  idd: torino
+  position: {lat: 95, lon: x}
+  position: {lat: 1}
+center: 145.5Q
+dwell: soon
+count: -3
+bits: 300
+on: maybe
+limit: [1]
+steps: 4
+colour: red
+key: &a hush
+`), &e)
+	var faults configs.Faults
+	if !errors.As(err, &faults) {
+		t.Fatalf("got %v, want Faults", err)
+	}
+	want := []string{
+		`agent.yaml:2:3: station.idd: unknown key; did you mean id?`,
+		`agent.yaml:2:3: station.id: give the station an id`,
+		`agent.yaml:3:19: station.position.lat: "95": want -90 to 90`,
+		`agent.yaml:3:28: station.position.lon: "x": want a number`,
+		`agent.yaml:4:3: station.position: "position": this key was already set in line 3; keep one`,
+		`agent.yaml:5:9: center: "145.5Q": "145.5Q" is no frequency; write it like 145.5M, 12.5k or 77500`,
+		`agent.yaml:6:8: dwell: "soon": "soon" is no duration; write it like 10s, 250ms, 1h30m or 30d`,
+		`agent.yaml:7:8: count: "-3": want at least 0`,
+		`agent.yaml:8:7: bits: "300": want a whole number that is not negative`,
+		`agent.yaml:9:5: on: "maybe": want true or false`,
+		`agent.yaml:10:8: limit: want one value, not a list or a mapping`,
+		`agent.yaml:11:8: steps: "4": want a mapping of names to values`,
+		`agent.yaml:12:1: colour: unknown key; known here: station, center, dwell, limit, count, bits, on, steps, key`,
+		`agent.yaml:13:6: key: "&": anchors, aliases and tags are not used here; write the value itself`,
+	}
+	if diff := cmp.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
+		t.Errorf("faults (-want +got):\n%s", diff)
+	}
+}
+
+func TestDecode_Syntax(t *testing.T) {
+	for text, want := range map[string]string{
+		"station: {id: torino\n":       "x.yaml:1:",
+		"station: {id: a}\n---\nb: 1":  "second document",
+		"- 1\n- 2":                     "want a mapping with the keys station",
+		"center: [1, 2":                "x.yaml:1:",
+		"station: \"unfinished string": "x.yaml:1:",
+	} {
+		err := configs.Decode("x.yaml", []byte(text), &example{})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want an error with %q", text, err, want)
+		}
+	}
+	if err := configs.Decode("x.yaml", []byte("# nothing\n"), &struct{}{}); err != nil {
+		t.Errorf("a file of comments: %v", err)
+	}
+}
+
+func TestRead_SecretFromFile(t *testing.T) {
+	dir := t.TempDir()
+	secret, file := filepath.Join(dir, "pw"), filepath.Join(dir, "c.yaml")
+	if err := os.WriteFile(secret, []byte("hush\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("station: {id: a}\nkey: file:"+secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var e example
+	if err := configs.Read(file, &e); err != nil || e.Key != "hush" {
+		t.Errorf("got %q, %v", string(e.Key), err)
+	}
+	if err := configs.Decode("c", []byte("station: {id: a}\nkey: file:/nowhere/at/all"), &e); err == nil {
+		t.Error("a secret's missing file was accepted")
+	}
+	if err := configs.Read(filepath.Join(dir, "none"), &e); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want not exist", err)
+	}
+}
+
+func TestQuantities(t *testing.T) {
+	for text, want := range map[string]float64{
+		"145.5M": 145.5e6, "12.5k": 12500, "77500": 77500, "2.4 MHz": 2.4e6, "1.0905G": 1.0905e9, "77.5kHz": 77500, "-100": -100, "433.92M": 433920000,
+	} {
+		var h configs.Hertz
+		if err := h.UnmarshalText([]byte(text)); err != nil || float64(h) != want {
+			t.Errorf("Hertz %q: got %v, %v; want %v", text, float64(h), err, want)
+		}
+	}
+	for text, want := range map[string]time.Duration{
+		"10s": 10 * time.Second, "250ms": 250 * time.Millisecond, "1.5": 1500 * time.Millisecond, "30d": 720 * time.Hour, "1y": 8760 * time.Hour, "10 s": 10 * time.Second, "2w": 336 * time.Hour,
+	} {
+		var d configs.Duration
+		if err := d.UnmarshalText([]byte(text)); err != nil || time.Duration(d) != want {
+			t.Errorf("Duration %q: got %v, %v; want %v", text, d, err, want)
+		}
+	}
+	for text, want := range map[string]int64{"64MiB": 64 << 20, "2GiB": 2 << 30, "500kB": 500000, "7": 7, "1 TiB": 1 << 40} {
+		var b configs.Bytes
+		if err := b.UnmarshalText([]byte(text)); err != nil || int64(b) != want {
+			t.Errorf("Bytes %q: got %v, %v; want %v", text, int64(b), err, want)
+		}
+	}
+	for _, text := range []string{"", "M", "NaN", "1e400", "five", "--1"} {
+		if new(configs.Hertz).UnmarshalText([]byte(text)) == nil || new(configs.Duration).UnmarshalText([]byte(text)) == nil || new(configs.Bytes).UnmarshalText([]byte(text)) == nil {
+			t.Errorf("%q was accepted", text)
+		}
+	}
+	for want, got := range map[string]string{
+		"145.5 MHz": configs.Hertz(145.5e6).String(), "12.5 kHz": configs.Hertz(12500).String(), "50 Hz": configs.Hertz(50).String(),
+		"64 MiB": configs.Bytes(64 << 20).String(), "1.5 GiB": configs.Bytes(3 << 29).String(), "12 B": configs.Bytes(12).String(), "10s": configs.Duration(10 * time.Second).String(),
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte("station: {id: torino, position: {lat: 45.044, lon: 7.672}}\ncenter: 145.5M\nsteps:\n  a: {lat: 1}\n"))
+	f.Add([]byte("a: &x [*x]\n? b\n: c\n--- \n"))
+	f.Add([]byte("station: |\n  x\nkey: !!str 5\n<<: 4"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var e example
+		if err := configs.Decode("x", data, &e); err != nil && err.Error() == "" {
+			t.Error("an error without words")
+		}
+	})
+}
