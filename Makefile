@@ -1,0 +1,90 @@
+# `make help` lists the targets.
+
+GO        ?= go
+CACHE     := $(or $(HEIMDALL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/heimdall)
+TOOLS     := $(CACHE)/bin
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+PLATFORMS := linux/amd64 linux/arm64 linux/arm/6 linux/arm/7 darwin/amd64 darwin/arm64 windows/amd64
+FUZZTIME  ?= 10s
+BENCH     ?= .
+
+GOLANGCI_LINT := golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+
+export HEIMDALL_REALDATA ?= $(abspath $(CURDIR)/../shared/realdata)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/heimdall-agent and bin/heimdall-collector for this machine, static
+	$(BUILD) -o bin/heimdall-agent ./agent
+	$(BUILD) -o bin/heimdall-collector ./collector
+
+.PHONY: demo
+demo: build ## seven simulated stations hear one transmitter, on this machine only (DEMO_EXIT=1: leave when done)
+	bin/heimdall-collector demo $(if $(DEMO_EXIT),--exit)
+
+.PHONY: servers
+servers: ## install the servers that the tests run against
+	@sh packaging/servers/install.sh
+
+.PHONY: e2e-up
+e2e-up: servers ## start those servers for a person and print their addresses
+	$(GO) run ./packaging/servers/cmd up
+
+.PHONY: test
+test: servers ## everything a change must pass, race detector on, real servers included
+	@$(GO) run ./packaging/servers/cmd versions
+	$(GO) test -race -timeout 20m ./...
+
+.PHONY: cover
+cover: servers ## coverage by package; fails below the project's marks
+	sh packaging/cover.sh
+
+.PHONY: tools
+tools:
+	@mkdir -p $(TOOLS)
+	@[ -x $(TOOLS)/golangci-lint ] && $(TOOLS)/golangci-lint --version | grep -q 'version 2\.15\.0 ' || GOBIN=$(TOOLS) $(GO) install github.com/golangci/$(GOLANGCI_LINT)
+	@[ -x $(TOOLS)/govulncheck ] || GOBIN=$(TOOLS) $(GO) install $(GOVULNCHECK)
+
+.PHONY: lint
+lint: tools ## golangci-lint (with gofumpt and the import rules), go vet, govulncheck
+	$(TOOLS)/golangci-lint run ./...
+	$(GO) vet ./...
+	@sh packaging/vulncheck.sh $(TOOLS)/govulncheck
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME each
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+.PHONY: bench
+bench: ## benchmarks; BENCH selects them by regular expression
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: golden
+golden: ## write the golden files and the generated code again
+	GOBIN=$(TOOLS) $(GO) install $(PROTOC_GEN_GO)
+	PATH="$(TOOLS):$$PATH" $(GO) generate ./...
+	$(GO) test ./protocol -update
+
+.PHONY: package
+package: ## cross-compile both programs for every platform into dist/
+	@set -e; for p in $(PLATFORMS); do \
+	  set -- $$(echo $$p | tr / ' '); os=$$1; arch=$$2; arm=$$3; \
+	  ext=; [ $$os = windows ] && ext=.exe; \
+	  for program in agent collector; do \
+	    out=dist/heimdall-$$program-$$os-$$arch$${arm:+v$$arm}$$ext; \
+	    echo $$out; GOOS=$$os GOARCH=$$arch GOARM=$$arm $(BUILD) -o $$out ./$$program; \
+	  done; \
+	done
+	cd dist && sha256sum heimdall-* > SHA256SUMS
