@@ -42,3 +42,12 @@ func (r *Record) Kind() Kind {
 	}
 	return ""
 }
+
+// Known tells whether k is one of Kinds.
+func (k Kind) Known() bool {
+	switch k {
+	case KindMeasurement, KindSpectrum, KindDetection, KindHealth, KindGap, KindIQ, KindReply, KindSite:
+		return true
+	}
+	return false
+}
