@@ -37,7 +37,7 @@ type Flags uint8
 // Block flags.
 const (
 	Settling      Flags = 1 << iota // filter transient after a retune: not for measurements
-	StampsRefused                   // sample times were offered and contradicted one another
+	StampsRefused                   // these samples' own time stamps were refused; Time is extrapolated from the others
 	OddTail                         // the recording ended inside a sample; the rest was dropped
 )
 
@@ -51,7 +51,9 @@ type Block struct {
 	Segment uint32
 	Index   uint64 // of the first sample since Open, lost samples counted
 
-	Time            time.Time // UTC of the first sample
+	// Time is the UTC of the first sample. When TimeQuality is unset it counts from 1970 and means nothing but
+	// the distance between blocks.
+	Time            time.Time
 	TimeUncertainty time.Duration
 	TimeQuality     protocol.TimeQuality
 
@@ -96,6 +98,11 @@ type Info struct {
 	MaskDC      bool
 	TimeQuality protocol.TimeQuality
 	Samples     uint64 // length of a recording; 0 when unknown or endless
+	// Start is the time of the first sample of a recording; zero when unknown. FirstStamp is that of the first sample
+	// whose own time stamp was believed (KiwiSDR recordings begin with stale ones); zero without stamps.
+	Start, FirstStamp time.Time
+	// Notes are what an operator should know of this source: cut short, stamps refused.
+	Notes []string
 }
 
 // Health is a receiver's running account.

@@ -1,0 +1,48 @@
+package radio
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Fault is one thing wrong with a source URL or a recording, in words for the operator.
+type Fault struct {
+	Where string // `source "file:…"` or `recording x.wav`
+	Field string // what is wrong: a parameter or a part of a file
+	Value string // what was found; empty when the point is that there is none
+	Mend  string // what to do or what was wanted
+}
+
+// Error is one line: where, field, value, mend.
+func (f *Fault) Error() string {
+	var b strings.Builder
+	b.WriteString(f.Where)
+	b.WriteString(": ")
+	b.WriteString(f.Field)
+	if f.Value != "" {
+		fmt.Fprintf(&b, " %q", f.Value)
+	}
+	b.WriteString(": ")
+	b.WriteString(f.Mend)
+	return b.String()
+}
+
+// Faults lists every Fault in err, in order, however deep it is wrapped or joined.
+func Faults(err error) []*Fault {
+	if err == nil {
+		return nil
+	}
+	var f *Fault
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []*Fault
+		for _, e := range many.Unwrap() {
+			all = append(all, Faults(e)...)
+		}
+		return all
+	}
+	if errors.As(err, &f) {
+		return []*Fault{f}
+	}
+	return nil
+}

@@ -1,0 +1,259 @@
+package radio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"runtime"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fulgidus/heimdall/dsp"
+)
+
+// Options are what a program adds to a source URL. Zero values leave the choice to the source.
+type Options struct {
+	Format       dsp.Format   // overrides the format of a recording
+	RateHz       float64      // overrides the sample rate of a recording
+	CenterHz     float64      // overrides the centre of a recording
+	BlockSamples int          // longest block; 0: 50 ms, between 1,024 and 65,536 samples
+	Log          *slog.Logger // nil: nothing is logged
+}
+
+// laterSchemes are source kinds of the contract that this version does not read yet.
+var laterSchemes = []string{"exec", "ka9q", "kiwi", "owrx", "rtl_tcp", "rtlsdr", "rtltcp", "spyserver", "stdin"}
+
+// Open makes the receiver that a source URL names. It does no I/O: Receiver.Open does. The error lists every
+// fault of the URL as a Fault.
+func Open(source string, opts Options) (Receiver, error) {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	scheme, rest, found := strings.Cut(source, ":")
+	if !found {
+		return nil, &Fault{fmt.Sprintf("source %q", source), "scheme", "", "write file:PATH for a recording, sim:SCENE.yaml?station=ID for a simulated receiver"}
+	}
+	switch scheme {
+	case "file":
+		return openFile(source, rest, opts)
+	}
+	for _, s := range laterSchemes {
+		if s == scheme {
+			return nil, &Fault{fmt.Sprintf("source %q", source), "scheme", scheme, "not in this version, which reads file: and sim:"}
+		}
+	}
+	return nil, &Fault{fmt.Sprintf("source %q", source), "scheme", scheme, "unknown: this version reads file: and sim:"}
+}
+
+// FileSource is the source URL of a recording's path, whatever characters it has.
+func FileSource(path string) string {
+	return "file:" + strings.NewReplacer("%", "%25", "?", "%3F").Replace(path)
+}
+
+// params reads the parameters of a source URL and gathers every fault.
+type params struct {
+	where  string
+	path   string
+	values map[string]string
+	known  []string
+	faults []error
+}
+
+// newParams splits PATH?name=value&…; "+" stays "+", because times carry it.
+func newParams(source, rest string) *params {
+	p := &params{where: fmt.Sprintf("source %q", source), values: map[string]string{}}
+	path, query, _ := strings.Cut(rest, "?")
+	p.path = p.unescape("path", path)
+	for _, pair := range strings.Split(query, "&") {
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		if _, twice := p.values[name]; twice {
+			p.fault(name, value, "given twice: keep one")
+		}
+		p.values[name] = p.unescape(name, value)
+	}
+	return p
+}
+
+func (p *params) unescape(field, s string) string {
+	plain, err := url.PathUnescape(s)
+	if err != nil {
+		p.fault(field, s, "a percent sign must be written %25")
+		return s
+	}
+	return plain
+}
+
+func (p *params) fault(field, value, mend string) {
+	p.faults = append(p.faults, &Fault{p.where, field, value, mend})
+}
+
+// take returns a parameter's text, and whether it was given.
+func (p *params) take(name string) (string, bool) {
+	p.known = append(p.known, name)
+	v, ok := p.values[name]
+	return v, ok
+}
+
+func (p *params) oneOf(name, fallback string, choices ...string) string {
+	v, ok := p.take(name)
+	if !ok {
+		return fallback
+	}
+	for _, c := range choices {
+		if v == c {
+			return v
+		}
+	}
+	p.fault(name, v, "want "+strings.Join(choices, " or "))
+	return fallback
+}
+
+// hertz reads a frequency or a rate between least and most; 0 when not given.
+func (p *params) hertz(name string, least, most float64) float64 {
+	v, ok := p.take(name)
+	if !ok {
+		return 0
+	}
+	hz, err := parseHertz(v)
+	if err != nil || hz < least || hz > most {
+		p.fault(name, v, fmt.Sprintf("want a number of Hz from %s to %s, such as 250k or 145.5M", formatHertz(least), formatHertz(most)))
+		return 0
+	}
+	return hz
+}
+
+func (p *params) duration(name string) time.Duration {
+	v, ok := p.take(name)
+	if !ok {
+		return 0
+	}
+	d, err := time.ParseDuration(v)
+	if seconds, plain := strconv.ParseFloat(v, 64); plain == nil && seconds > 0 && seconds < 1e9 {
+		d, err = time.Duration(seconds*1e9), nil
+	}
+	if err != nil || d <= 0 {
+		p.fault(name, v, "want a time span above 0, such as 30s or 250ms")
+		return 0
+	}
+	return d
+}
+
+func (p *params) instant(name string) time.Time {
+	v, ok := p.take(name)
+	if !ok {
+		return time.Time{}
+	}
+	return p.parseInstant(name, v)
+}
+
+func (p *params) parseInstant(name, v string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, v)
+	if err != nil {
+		p.fault(name, v, "want a time such as 2026-11-24T02:00:00Z")
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+func (p *params) format(name string) dsp.Format {
+	v, ok := p.take(name)
+	if !ok {
+		return dsp.FormatUnknown
+	}
+	f, err := dsp.ParseFormat(v)
+	if err != nil {
+		p.fault(name, v, "want cu8, cs8, cs16 or cf32")
+	}
+	return f
+}
+
+// finish reports parameters that nobody asked for, and all faults.
+func (p *params) finish() error {
+	sort.Strings(p.known)
+	var unknown []string
+	for name := range p.values {
+		if i := sort.SearchStrings(p.known, name); i == len(p.known) || p.known[i] != name {
+			unknown = append(unknown, name)
+		}
+	}
+	sort.Strings(unknown)
+	for _, name := range unknown {
+		p.fault(name, p.values[name], "unknown parameter: this source takes "+strings.Join(p.known, ", "))
+	}
+	return errors.Join(p.faults...)
+}
+
+// localPath turns what stands after "file:" or "sim:" into a path of this machine: file:x, file:/x and
+// file:///x are the usual spellings.
+func (p *params) localPath() string {
+	path := p.path
+	if rest, ok := strings.CutPrefix(path, "//"); ok {
+		if !strings.HasPrefix(rest, "/") {
+			p.fault("path", path, "write file:PATH or file:///ABSOLUTE/PATH")
+		}
+		path = rest
+	}
+	if runtime.GOOS == "windows" && len(path) > 2 && path[0] == '/' && path[2] == ':' {
+		path = path[1:]
+	}
+	if path == "" {
+		p.fault("path", "", "missing: name a file after the colon")
+	}
+	return filepath.FromSlash(path)
+}
+
+// parseHertz reads 77500, 12.5k, 145.5M, 1.09G, each with or without Hz. The scale is applied in decimal, so that
+// 868.625M is the float64 nearest to 868625000.
+func parseHertz(s string) (float64, error) {
+	digits := strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(s), "Hz"))
+	for _, u := range [...]struct{ suffix, exponent string }{{"k", "e3"}, {"M", "e6"}, {"G", "e9"}} {
+		if number, ok := strings.CutSuffix(digits, u.suffix); ok {
+			digits = strings.TrimSpace(number) + u.exponent
+			break
+		}
+	}
+	v, err := strconv.ParseFloat(digits, 64)
+	if err != nil || strings.ContainsAny(digits, "xXpP_nNiI") {
+		return 0, fmt.Errorf("%q is not a frequency", s)
+	}
+	return v, nil
+}
+
+// formatHertz writes 250 kHz, 145.5 MHz.
+func formatHertz(hz float64) string {
+	for _, u := range []struct {
+		scale float64
+		name  string
+	}{{1e9, " GHz"}, {1e6, " MHz"}, {1e3, " kHz"}} {
+		if hz >= u.scale {
+			return strconv.FormatFloat(hz/u.scale, 'f', -1, 64) + u.name
+		}
+	}
+	return strconv.FormatFloat(hz, 'f', -1, 64) + " Hz"
+}
+
+// wait blocks until an instant or until ctx ends. An instant in the past returns at once.
+func wait(ctx context.Context, closed <-chan struct{}, until time.Time) error {
+	d := time.Until(until)
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-closed:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
