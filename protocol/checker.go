@@ -126,9 +126,9 @@ func (c *checker) most(field string, n, most int) {
 	}
 }
 
-func (c *checker) spool(field string, spool []byte) {
+func (c *checker) spool(spool []byte) {
 	if len(spool) != SpoolBytes {
-		c.refuse(CodeMalformed, field, nil, "%d bytes, want %d", len(spool), SpoolBytes)
+		c.refuse(CodeMalformed, "spool", nil, "%d bytes, want %d", len(spool), SpoolBytes)
 	}
 }
 

@@ -116,12 +116,12 @@ func checkShape(payload []byte) error {
 		}
 		if typ == protowire.BytesType {
 			value, _ := protowire.ConsumeBytes(b)
-			switch num {
-			case fieldRecordHealth:
+			switch {
+			case num == fieldRecordHealth:
 				elements += countElements(value, (*Health)(nil).ProtoReflect().Descriptor())
-			case fieldRecordGap:
+			case num == fieldRecordGap:
 				elements += countElements(value, (*Gap)(nil).ProtoReflect().Descriptor())
-			case fieldRecordReply:
+			case num == fieldRecordReply:
 				elements += countElements(value, (*Reply)(nil).ProtoReflect().Descriptor())
 			}
 		}

@@ -229,6 +229,8 @@ func (s StationState) Settled() bool {
 	switch s {
 	case StationDone, StationRefused, StationFailed, StationExpired, StationCancelled:
 		return true
+	case StationQueued, StationSent, StationAccepted, StationCapturing, StationUploading:
+		return false
 	}
 	return false
 }

@@ -47,7 +47,7 @@ func ValidateAck(ack *Ack) error {
 		return refuse(CodeMalformed, "", nil, "no acknowledgement")
 	}
 	c := new(checker)
-	c.spool("spool", ack.Spool)
+	c.spool(ack.Spool)
 	c.ranges("settled", ack.Settled, MaxAckRanges)
 	if ack.Conflict != nil {
 		c.ranges("conflict", []*SeqRange{ack.Conflict}, 1)
@@ -80,7 +80,7 @@ func ValidateCommand(cmd *Command) error {
 		c.within("cancel", o.Cancel != nil, func() { c.id("id", o.Cancel.Id, true) })
 	case *Command_Resend:
 		c.within("resend", o.Resend != nil, func() {
-			c.spool("spool", o.Resend.Spool)
+			c.spool(o.Resend.Spool)
 			c.ranges("ranges", o.Resend.Ranges, MaxAckRanges)
 		})
 	default:
@@ -94,7 +94,7 @@ func (c *checker) identity(rec *Record) {
 	if err := ValidStation(rec.GetStation()); err != nil && c.err == nil {
 		c.err = asError(err)
 	}
-	c.spool("spool", rec.Spool)
+	c.spool(rec.Spool)
 	switch {
 	case rec.Seq == nil || rec.GetSeq() == 0:
 		c.refuse(CodeMalformed, "seq", nil, "missing: numbers begin at 1")

@@ -96,7 +96,7 @@ func (c *checker) receiverHealth(r *ReceiverHealth) {
 
 func (c *checker) gap(g *Gap) {
 	if g.Spool != nil {
-		c.spool("spool", g.Spool)
+		c.spool(g.Spool)
 	}
 	c.ranges("ranges", g.Ranges, MaxElements)
 	c.text("lane", g.Lane, MaxTextBytes)
