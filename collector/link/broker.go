@@ -1,0 +1,128 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"syscall"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// Limits of the embedded broker. They bound what one client can make the process hold.
+const (
+	maxPacketBytes = 512 << 10 // the largest legal message is 128 KiB; the rest is room for topic and header
+	maxClients     = 4096
+	// A collector may hold this many messages that it has not acknowledged, and as many may wait to be written to it.
+	// Above, mochi drops what is meant for that client; the agents send it again.
+	maxUnacked         = 16384
+	sessionExpiryS     = 3600
+	sysTopicsIntervalS = 60 // mochi stops the world for its statistics each time
+)
+
+// Broker is an MQTT broker inside the process.
+type Broker struct {
+	server   *mochi.Server
+	listener *listener
+	once     sync.Once
+}
+
+// OpenBroker takes the address, so that a busy port is known before anything else starts. Port 0 takes a free one; Addr
+// tells which. The broker serves once Run is called; connections made before wait.
+func OpenBroker(ctx context.Context, listen string, log *slog.Logger) (*Broker, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", listen)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("mqtt.embedded.listen: %s: the port is in use; stop what holds it, or choose another one (port 0 takes any free port): %w", listen, err)
+	case err != nil:
+		return nil, fmt.Errorf("mqtt.embedded.listen: %s: cannot listen there; write host:port, such as 127.0.0.1:18830: %w", listen, err)
+	}
+	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+		log.WarnContext(ctx, "embedded broker has no accounts and can be reached from other machines", "listen", a.String())
+	}
+
+	caps := mochi.NewDefaultServerCapabilities()
+	caps.MaximumClients = maxClients
+	caps.MaximumPacketSize = maxPacketBytes
+	caps.MaximumInflight = maxUnacked
+	caps.MaximumClientWritesPending = maxUnacked
+	caps.MaximumSessionExpiryInterval = sessionExpiryS
+	// mochi also deletes retained messages of this age, which would make a station's description vanish after a day.
+	caps.MaximumMessageExpiryInterval = 0
+	caps.MinimumProtocolVersion = 4
+	server := mochi.New(&mochi.Options{
+		Capabilities:           caps,
+		Logger:                 slog.New(onlyErrors{log.Handler()}),
+		SysTopicResendInterval: sysTopicsIntervalS,
+	})
+	b := &Broker{server: server, listener: newListener(l, log)}
+	if err := errors.Join(server.AddHook(new(openDoor), nil), server.AddListener(b.listener)); err != nil {
+		return nil, errors.Join(fmt.Errorf("set up the embedded broker: %w", err), l.Close())
+	}
+	return b, nil
+}
+
+// Addr is the address that the broker listens on, with the actual port.
+func (b *Broker) Addr() string { return b.listener.Address() }
+
+// URL is where clients reach the broker.
+func (b *Broker) URL() string { return "mqtt://" + b.Addr() }
+
+// Run serves until ctx ends, and returns when the last connection is closed.
+func (b *Broker) Run(ctx context.Context) error {
+	if err := b.server.Serve(); err != nil {
+		return fmt.Errorf("start the embedded broker: %w", err)
+	}
+	<-ctx.Done()
+	return b.Close()
+}
+
+// Close ends all connections and frees the port. A broker that never ran is closed by it; Run calls it itself.
+func (b *Broker) Close() error {
+	var err error
+	b.once.Do(func() {
+		err = b.server.Close()
+		b.listener.wait()
+	})
+	if err != nil {
+		return fmt.Errorf("close the embedded broker: %w", err)
+	}
+	return nil
+}
+
+// onlyErrors passes what mochi calls an error. Its warnings are about single packets of single clients, and repeat.
+type onlyErrors struct{ slog.Handler }
+
+func (h onlyErrors) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelError && h.Handler.Enabled(ctx, level)
+}
+
+func (h onlyErrors) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return onlyErrors{h.Handler.WithAttrs(attrs)}
+}
+
+func (h onlyErrors) WithGroup(name string) slog.Handler {
+	return onlyErrors{h.Handler.WithGroup(name)}
+}
+
+// openDoor lets everybody in: the broker is for one machine, and what it carries is checked by its receivers.
+type openDoor struct{ mochi.HookBase }
+
+// ID names the hook in mochi's log.
+func (*openDoor) ID() string { return "open-door" }
+
+// Provides tells which questions the hook answers.
+func (*openDoor) Provides(b byte) bool {
+	return b == mochi.OnConnectAuthenticate || b == mochi.OnACLCheck
+}
+
+// OnConnectAuthenticate accepts any name and password.
+func (*openDoor) OnConnectAuthenticate(*mochi.Client, packets.Packet) bool { return true }
+
+// OnACLCheck accepts any topic.
+func (*openDoor) OnACLCheck(*mochi.Client, string, bool) bool { return true }
