@@ -1,0 +1,332 @@
+// Package survey turns a receiver's samples into measurements.
+//
+// A Survey is the only owner of one receiver: it opens it, reads it, steps it through its plan and opens it again when it
+// fails. Every block goes into the history; blocks that belong to a step go through that step's Analyzer, and the records
+// it makes go to the Publisher. An Analyzer is the measuring half alone: it knows nothing of receivers and clocks, so that
+// `measure` on a file and `run` on a radio give the same numbers.
+package survey
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/fulgidus/heimdall/agent/history"
+	"github.com/fulgidus/heimdall/agent/radio"
+)
+
+// Back-off between attempts to open a receiver.
+const (
+	firstRetry = time.Second
+	lastRetry  = time.Minute
+)
+
+// Settings say what to survey, with what, and where the results go.
+type Settings struct {
+	Receiver string // id
+	// Open makes the receiver, without I/O; it is called before every attempt to connect.
+	Open func() (radio.Receiver, error)
+	Plan Plan // empty: the whole passband as one step named WholePassband
+	// GainDB is asked of the receiver when it is tuned; nil leaves it as it is.
+	GainDB *float64
+	// Analyzer configures every step's Analyzer; Receiver and Step are filled in, and MaskDC too unless MaskDC is set here.
+	Analyzer Config
+	MaskDC   *bool // nil: what the receiver says of itself
+
+	History   *history.Ring
+	Publisher Publisher
+	Log       *slog.Logger
+}
+
+// Survey surveys one receiver. Run does the work; the other methods may be called from any goroutine at any time.
+type Survey struct {
+	set   Settings
+	log   *slog.Logger
+	queue *publishQueue // remade by each Run
+
+	// Only Run's goroutine uses these.
+	join      joint
+	analyzers uint64 // made so far
+	totals    radio.Health
+
+	// mu guards the fields below.
+	mu     sync.Mutex
+	status status
+}
+
+// New checks the settings. It does no I/O.
+func New(set Settings) (*Survey, error) {
+	if set.Open == nil || set.History == nil || set.Publisher == nil {
+		return nil, fmt.Errorf("survey of receiver %q: a receiver, a history and a publisher are needed", set.Receiver)
+	}
+	if len(set.Plan) == 0 {
+		set.Plan = Plan{{Name: WholePassband}}
+	}
+	if err := set.Plan.Validate(); err != nil {
+		return nil, fmt.Errorf("plan of receiver %q: %w", set.Receiver, err)
+	}
+	if _, err := NewAnalyzer(set.Analyzer); err != nil {
+		return nil, fmt.Errorf("receiver %q: %w", set.Receiver, err)
+	}
+	if set.Log == nil {
+		set.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Survey{
+		set:    set,
+		log:    set.Log.With("receiver", set.Receiver),
+		totals: radio.Health{Lost: map[string]uint64{}},
+		status: newStatus(set.Plan),
+	}, nil
+}
+
+// Run surveys until the context ends, or a recording does; both are no error. Whatever was under way is measured and
+// published before it returns. It may be called again after it has returned.
+func (s *Survey) Run(ctx context.Context) error {
+	s.queue = &publishQueue{
+		publisher: s.set.Publisher,
+		log:       s.log,
+		records:   make(chan queued, queueLength),
+		ids:       map[trackKey]string{},
+	}
+	left := make(chan int, 1) // one value, sent when publishing has ended
+	go func() { left <- s.queue.run(ctx) }()
+
+	err := s.connectAndRead(ctx)
+	close(s.queue.records)
+	if n := <-left; n > 0 {
+		s.update(func(st *status) { st.unpublished += uint64(n) })
+		return fmt.Errorf("survey of receiver %q: %d records could not be stored before the end", s.set.Receiver, n)
+	}
+	return err
+}
+
+// connectAndRead holds the receiver open, with pauses between attempts.
+func (s *Survey) connectAndRead(ctx context.Context) error {
+	failures := 0
+	for {
+		delivered, err := s.session(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, io.EOF):
+			s.set.History.End()
+			s.log.InfoContext(ctx, "recording ended")
+			return nil
+		}
+		if delivered {
+			failures = 0
+		}
+		if failures%10 == 0 {
+			s.log.WarnContext(ctx, "receiver is not available, trying on", "attempts", failures+1, "error", err)
+		}
+		if pause(ctx, backOff(failures, firstRetry, lastRetry)) != nil {
+			return nil
+		}
+		failures++
+	}
+}
+
+// session opens the receiver and reads it to its end or failure. delivered says whether samples came.
+func (s *Survey) session(ctx context.Context) (delivered bool, err error) {
+	rx, err := s.set.Open()
+	if err != nil {
+		s.disconnected(err, nil)
+		return false, err
+	}
+	info, err := rx.Open(ctx)
+	if err != nil {
+		err = errors.Join(err, rx.Close())
+		s.disconnected(err, nil)
+		return false, err
+	}
+	s.log.InfoContext(ctx, "receiver is open", "source", info.Source, "center_hz", info.Tuning.CenterHz, "rate_hz", info.Tuning.SampleRateHz)
+	s.update(func(st *status) { st.connected, st.info, st.err = true, info, nil })
+	s.join.reopen()
+
+	delivered, err = s.read(ctx, rx, info)
+	health := rx.Health()
+	if closeErr := rx.Close(); closeErr != nil {
+		err = errors.Join(err, fmt.Errorf("close: %w", closeErr))
+	}
+	if ctx.Err() != nil {
+		s.disconnected(nil, &health)
+	} else {
+		s.disconnected(err, &health)
+	}
+	return delivered, err
+}
+
+// disconnected adds a session's account to the totals.
+func (s *Survey) disconnected(err error, session *radio.Health) {
+	if session != nil {
+		s.totals.SamplesTotal += session.SamplesTotal
+		for reason, n := range session.Lost {
+			s.totals.Lost[reason] += n
+		}
+	}
+	totals := addHealth(s.totals, radio.Health{RatePPM: math.NaN()})
+	s.update(func(st *status) {
+		st.connected, st.health = false, totals
+		if err != nil && !errors.Is(err, io.EOF) {
+			st.err = err
+		}
+	})
+}
+
+// read surveys an open receiver.
+func (s *Survey) read(ctx context.Context, rx radio.Receiver, info radio.Info) (delivered bool, err error) {
+	steps, err := s.steps(ctx, info)
+	if err != nil {
+		return false, err
+	}
+	defer func() { s.emit(steps.flush()) }()
+	if err := steps.retune(ctx, rx, info.Tuning); err != nil {
+		return false, err
+	}
+	var block radio.Block
+	var sinceHealth uint64
+	for {
+		if err := rx.Read(ctx, &block); err != nil {
+			return delivered, err
+		}
+		delivered = true
+		if lost := s.join.block(&block, info.Timeline); lost > 0 {
+			s.totals.Lost["disconnected"] += lost
+		}
+		s.set.History.Append(&block)
+
+		use, done, err := steps.take(&block)
+		if err != nil {
+			return true, err
+		}
+		if use {
+			s.emit(steps.analyzer().Write(&block), steps.key())
+		}
+		if done {
+			s.emit(steps.flush())
+			steps.advance()
+			if err := steps.retune(ctx, rx, block.Tuning); err != nil {
+				return true, err
+			}
+		}
+		if sinceHealth += uint64(block.Samples()); float64(sinceHealth) >= block.Tuning.SampleRateHz/2 {
+			sinceHealth = 0
+			health := addHealth(s.totals, rx.Health())
+			s.update(func(st *status) { st.health = health })
+		}
+	}
+}
+
+// session's steps: the stepper and an Analyzer for each step.
+type steps struct {
+	stepper
+	analyzers []*Analyzer
+	keys      []uint64
+}
+
+// steps makes the Analyzers of a session. A plan of several steps on a source that cannot be tuned comes down to the first.
+func (s *Survey) steps(ctx context.Context, info radio.Info) (*steps, error) {
+	plan := s.set.Plan
+	if len(plan) > 1 && !info.Tunable {
+		s.log.WarnContext(ctx, "source cannot be tuned: surveying its whole passband under the first step's name", "step", plan[0].Name)
+		plan = plan[:1]
+	}
+	st := &steps{stepper: stepper{plan: plan, gainDB: math.NaN()}}
+	if s.set.GainDB != nil {
+		st.gainDB = *s.set.GainDB
+	}
+	for _, step := range plan {
+		cfg := s.set.Analyzer
+		cfg.Receiver, cfg.Step, cfg.MaskDC = s.set.Receiver, step.Name, info.MaskDC
+		if s.set.MaskDC != nil {
+			cfg.MaskDC = *s.set.MaskDC
+		}
+		a, err := NewAnalyzer(cfg)
+		if err != nil {
+			return nil, fmt.Errorf("step %q: %w", step.Name, err)
+		}
+		s.analyzers++
+		st.analyzers, st.keys = append(st.analyzers, a), append(st.keys, s.analyzers)
+	}
+	return st, nil
+}
+
+func (st *steps) analyzer() *Analyzer { return st.analyzers[st.step] }
+func (st *steps) key() uint64         { return st.keys[st.step] }
+
+// flush closes the current step's stretch.
+func (st *steps) flush() ([]Emission, uint64) { return st.analyzer().Flush(), st.key() }
+
+// retune asks for the current step's tuning when the receiver is elsewhere. A source with one fixed tuning stays there.
+func (st *steps) retune(ctx context.Context, rx radio.Receiver, from radio.Tuning) error {
+	to, needed := st.aim(from)
+	if !needed {
+		return nil
+	}
+	err := rx.Tune(ctx, to)
+	if errors.Is(err, radio.ErrNotTunable) {
+		st.wanted = nil
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("tune to %.0f Hz: %w", to.CenterHz, err)
+	}
+	return nil
+}
+
+// emit notes what the records say and hands them to the publisher. It waits while the queue is full.
+func (s *Survey) emit(emissions []Emission, analyzer uint64) {
+	for _, e := range emissions {
+		item := queued{record: e.Record}
+		if e.Track != 0 {
+			item.track = trackKey{analyzer, e.Track}
+		}
+		s.observe(e, item.track)
+		select {
+		case s.queue.records <- item:
+			continue
+		default:
+		}
+		// The publishing goroutine always goes on: it gives up waiting records drainTime after the context's end.
+		began := time.Now()
+		s.queue.records <- item
+		stalled := time.Since(began)
+		s.update(func(st *status) { st.stalls, st.stalled = st.stalls+1, st.stalled+stalled })
+	}
+}
+
+// joint numbers the samples of successive connections as one stream: each Open begins again at segment 0, index 0.
+type joint struct {
+	segment  uint32 // added to the receiver's own
+	index    uint64
+	next     uint32 // first free segment number
+	end      uint64 // index after the last block
+	endTime  time.Time
+	reopened bool
+}
+
+// reopen notes that the next block is the first of a new connection.
+func (j *joint) reopen() { j.reopened = true }
+
+// block renumbers a block. After a new connection it returns how many samples were lost, by the clock.
+func (j *joint) block(b *radio.Block, timeline bool) (lost uint64) {
+	if j.reopened {
+		j.reopened = false
+		if pause := b.Time.Sub(j.endTime).Seconds(); j.end > 0 && timeline && pause > 0 {
+			lost = uint64(math.Round(pause * b.Tuning.SampleRateHz))
+		}
+		j.segment, j.index = j.next-b.Segment, j.end+lost-b.Index
+		if lost > 0 {
+			b.LostBefore, b.LostExact = lost, false
+		}
+	}
+	b.Segment += j.segment
+	b.Index += j.index
+	j.next, j.end, j.endTime = b.Segment+1, b.Index+uint64(b.Samples()), b.End()
+	return lost
+}
