@@ -1,0 +1,237 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/fulgidus/heimdall/collector/api"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// noon is the clock of all tests.
+var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+type reader struct {
+	stations func(context.Context) ([]*protocol.Station, error)
+	station  func(context.Context, string) (*protocol.Station, error)
+	records  func(context.Context, protocol.Kind, protocol.Filter) ([]protocol.StoredRecord, string, error)
+}
+
+func (r *reader) Stations(ctx context.Context) ([]*protocol.Station, error) { return r.stations(ctx) }
+
+func (r *reader) Station(ctx context.Context, id string) (*protocol.Station, error) {
+	return r.station(ctx, id)
+}
+
+func (r *reader) Records(ctx context.Context, kind protocol.Kind, f protocol.Filter) ([]protocol.StoredRecord, string, error) {
+	return r.records(ctx, kind, f)
+}
+
+type commander struct {
+	create func(context.Context, protocol.AcquisitionRequest) (*protocol.Acquisition, error)
+	one    func(context.Context, string) (*protocol.Acquisition, error)
+	list   func(context.Context, int, string) ([]*protocol.Acquisition, string, error)
+}
+
+func (c *commander) Create(ctx context.Context, r protocol.AcquisitionRequest) (*protocol.Acquisition, error) {
+	return c.create(ctx, r)
+}
+
+func (c *commander) Acquisition(ctx context.Context, id string) (*protocol.Acquisition, error) {
+	return c.one(ctx, id)
+}
+
+func (c *commander) Acquisitions(ctx context.Context, limit int, cursor string) ([]*protocol.Acquisition, string, error) {
+	return c.list(ctx, limit, cursor)
+}
+
+type recordings struct {
+	list func(context.Context, protocol.Filter) ([]*protocol.Recording, string, error)
+	one  func(context.Context, string) (*protocol.Recording, error)
+}
+
+func (r *recordings) Recordings(ctx context.Context, f protocol.Filter) ([]*protocol.Recording, string, error) {
+	return r.list(ctx, f)
+}
+
+func (r *recordings) Recording(ctx context.Context, id string) (*protocol.Recording, error) {
+	return r.one(ctx, id)
+}
+
+// files holds a recording's files by key and suffix.
+type files map[string]string
+
+func (f files) open(key, suffix string) (io.ReadSeekCloser, error) {
+	content, ok := f[key+suffix]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return struct {
+		*strings.Reader
+		io.Closer
+	}{strings.NewReader(content), io.NopCloser(nil)}, nil
+}
+
+func (f files) OpenData(_ context.Context, key string) (io.ReadSeekCloser, error) {
+	return f.open(key, ".sigmf-data")
+}
+
+func (f files) OpenMeta(_ context.Context, key string) (io.ReadSeekCloser, error) {
+	return f.open(key, ".sigmf-meta")
+}
+
+func (f files) OpenArchive(_ context.Context, key string) (io.ReadSeekCloser, error) {
+	return f.open(key, ".sigmf")
+}
+
+// world is a collector with a little of everything in it.
+type world struct {
+	reader     *reader
+	commander  *commander
+	recordings *recordings
+	files      files
+	config     api.Config
+	asked      protocol.Filter // of the latest list
+	kind       protocol.Kind   // likewise
+	created    protocol.AcquisitionRequest
+}
+
+const (
+	acquisitionID = "019b1c7e-5a00-7c3d-9f21-6f0a1b2c3d4e"
+	captureID     = "capture-1.b"
+	recordingKey  = "recordings/2026-11-24/torino/capture-1.b"
+)
+
+func newWorld() *world {
+	w := &world{}
+	station := &protocol.Station{ID: "torino", Number: 1, Status: "online"}
+	w.reader = &reader{
+		stations: func(context.Context) ([]*protocol.Station, error) { return []*protocol.Station{station}, nil },
+		station: func(_ context.Context, id string) (*protocol.Station, error) {
+			if id != station.ID {
+				return nil, fs.ErrNotExist
+			}
+			return station, nil
+		},
+		records: func(_ context.Context, kind protocol.Kind, f protocol.Filter) ([]protocol.StoredRecord, string, error) {
+			w.kind, w.asked = kind, f
+			if f.Cursor == "torn" {
+				return nil, "", protocol.FieldErrors{{Field: "cursor", Value: f.Cursor, Message: "is not one of ours"}}
+			}
+			return []protocol.StoredRecord{{Record: measured(7), Received: noon, Late: true}}, "older", nil
+		},
+	}
+	acquisition := &protocol.Acquisition{ID: acquisitionID, State: protocol.AcquisitionQueued, Requested: protocol.FormatTime(noon)}
+	w.commander = &commander{
+		create: func(_ context.Context, r protocol.AcquisitionRequest) (*protocol.Acquisition, error) {
+			w.created = r
+			acquisition.Request = r
+			return acquisition, nil
+		},
+		one: func(_ context.Context, id string) (*protocol.Acquisition, error) {
+			if id != acquisitionID {
+				return nil, fs.ErrNotExist
+			}
+			return acquisition, nil
+		},
+		list: func(_ context.Context, limit int, cursor string) ([]*protocol.Acquisition, string, error) {
+			w.asked = protocol.Filter{Limit: limit, Cursor: cursor}
+			return []*protocol.Acquisition{acquisition}, "", nil
+		},
+	}
+	recording := &protocol.Recording{
+		ID: captureID, Station: "torino", Key: recordingKey, Stored: protocol.FormatTime(noon), SHA512: strings.Repeat("0a", 64),
+		Start: protocol.FormatTime(noon), Datatype: "cu8",
+	}
+	w.recordings = &recordings{
+		list: func(_ context.Context, f protocol.Filter) ([]*protocol.Recording, string, error) {
+			w.asked = f
+			return []*protocol.Recording{recording}, "", nil
+		},
+		one: func(_ context.Context, id string) (*protocol.Recording, error) {
+			if id != captureID {
+				return nil, nil
+			}
+			return recording, nil
+		},
+	}
+	w.files = files{recordingKey + ".sigmf-data": "0123456789", recordingKey + ".sigmf-meta": `{"global":{}}`, recordingKey + ".sigmf": "tar"}
+	w.config = api.Config{
+		Reader: w.reader, Commander: w.commander, Recordings: w.recordings, Files: w.files, Events: api.NewHub(),
+		Version: "1.2.3", Now: func() time.Time { return noon },
+	}
+	return w
+}
+
+func measured(seq uint64) *protocol.Record {
+	return &protocol.Record{
+		Station: proto.String("torino"), Spool: []byte("8 random"), Seq: &seq, Time: proto.Int64(noon.UnixNano()),
+		Body: &protocol.Record_Measurement{Measurement: &protocol.Measurement{SnrDb: proto.Float32(12.5)}},
+	}
+}
+
+func (w *world) handler(t testing.TB) http.Handler {
+	t.Helper()
+	h, err := api.New(w.config)
+	if err != nil {
+		t.Fatalf("make handler: %v", err)
+	}
+	return h
+}
+
+// get asks a handler, with headers as name, value pairs.
+func get(t testing.TB, h http.Handler, method, target string, headers ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	return ask(t, h, method, target, "", headers...)
+}
+
+func ask(t testing.TB, h http.Handler, method, target, body string, headers ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// problem reads an answer as a problem and checks what every problem has.
+func problem(t testing.TB, answer *httptest.ResponseRecorder) api.Problem {
+	t.Helper()
+	var p api.Problem
+	d := json.NewDecoder(bytes.NewReader(answer.Body.Bytes()))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
+		t.Fatalf("status %d: body %q is no problem: %v", answer.Code, answer.Body, err)
+	}
+	if got := answer.Header().Get("Content-Type"); got != "application/problem+json" {
+		t.Errorf("status %d: content type %q", answer.Code, got)
+	}
+	if p.Status != answer.Code {
+		t.Errorf("problem says status %d, answer %d", p.Status, answer.Code)
+	}
+	if p.Type == "" || p.Title == "" || p.Detail == "" || p.Errors == nil || !strings.HasPrefix(p.Instance, "urn:uuid:") {
+		t.Errorf("a member is missing: %s", answer.Body)
+	}
+	if got := "urn:uuid:" + answer.Header().Get("X-Request-Id"); got != p.Instance {
+		t.Errorf("instance %q, header says %q", p.Instance, got)
+	}
+	return p
+}
+
+func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}

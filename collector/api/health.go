@@ -1,0 +1,81 @@
+package api
+
+import (
+	"net/http"
+	"runtime"
+	"strings"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// Root is the answer of GET /. Clients of the service that Heimdall replaces look for service: backend.
+type Root struct {
+	Service   string `json:"service"`
+	Status    string `json:"status"`
+	Timestamp string `json:"timestamp"`
+}
+
+// Alive is the answer of GET /healthz.
+type Alive struct {
+	Status  string `json:"status"`
+	Version string `json:"version"`
+}
+
+// Readiness is the answer of GET /readyz.
+type Readiness struct {
+	Ready      bool        `json:"ready"`
+	Reasons    []string    `json:"reasons"` // of what is not ready
+	Conditions []Condition `json:"conditions"`
+}
+
+func (s *server) root(w http.ResponseWriter, r *http.Request) error {
+	if form, _ := preferred(r.Header.Values("Accept"), []string{jsonType, htmlType}); form == htmlType {
+		return s.docsPage(w, r)
+	}
+	w.Header().Set("Vary", "Accept")
+	return send(w, r, http.StatusOK, Root{Service: "backend", Status: "running", Timestamp: protocol.FormatTime(s.Now())})
+}
+
+func (s *server) healthz(w http.ResponseWriter, r *http.Request) error {
+	return send(w, r, http.StatusOK, Alive{Status: "ok", Version: s.Version})
+}
+
+func (s *server) readyz(w http.ResponseWriter, r *http.Request) error {
+	answer := Readiness{Ready: true, Reasons: []string{}, Conditions: []Condition{}}
+	if s.Ready != nil {
+		answer.Conditions = append(answer.Conditions, s.Ready(r.Context())...)
+	}
+	for _, c := range answer.Conditions {
+		if !c.Ready {
+			answer.Ready = false
+			answer.Reasons = append(answer.Reasons, c.Name+": "+c.Reason)
+		}
+	}
+	status := http.StatusOK
+	if !answer.Ready {
+		status = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", "5")
+	}
+	return send(w, r, status, answer)
+}
+
+func (s *server) metrics(w http.ResponseWriter, r *http.Request) error {
+	families := s.traffic.families()
+	open, dropped := s.Events.Clients()
+	families = append(
+		families,
+		Gauge("heimdall_collector_build_info", "Always 1; the labels say what runs.",
+			Sample{Value: 1, Labels: []Label{{"version", s.Version}, {"goversion", runtime.Version()}}}),
+		Gauge("heimdall_collector_event_clients", "Open streams of /api/v1/events.", Sample{Value: float64(open)}),
+		Counter("heimdall_collector_event_clients_dropped_total", "Streams ended because the client did not keep up.",
+			Sample{Value: float64(dropped)}),
+	)
+	if s.Metrics != nil {
+		families = append(families, s.Metrics.Families(r.Context())...)
+	}
+	var body strings.Builder
+	if err := WriteMetrics(&body, families); err != nil {
+		return err
+	}
+	return sendBytes(w, r, http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", []byte(body.String()))
+}

@@ -1,0 +1,225 @@
+package api
+
+import (
+	"fmt"
+	"math"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+const (
+	defaultLimit    = 100
+	longestList     = 1000
+	longestCursor   = 512
+	mostStations    = 100
+	mostFaults      = 50   // named in one answer
+	highestHz       = 1e12 // above every radio
+	timeExample     = "2026-11-24T02:00:00Z"
+	frequencyAdvice = "write a frequency in Hz such as 145500000, 145.5M or 12.5k"
+)
+
+// query reads the parameters of one request and collects every fault.
+type query struct {
+	values url.Values
+	faults protocol.FieldErrors
+}
+
+// parseQuery splits a query and refuses parameters that are not known, repeated where one is meant, or empty.
+func parseQuery(raw string, known []parameter) *query {
+	q := &query{}
+	var err error
+	q.values, err = url.ParseQuery(raw)
+	if err != nil {
+		q.fault("query", raw, "write name=value&name=value with % and & inside a value written as %25 and %26")
+	}
+	names := make([]string, 0, len(q.values))
+	for name := range q.values {
+		names = append(names, name)
+	}
+	slices.Sort(names) // the same request always gives the same answer
+	for _, name := range names {
+		q.checkParameter(name, known)
+	}
+	return q
+}
+
+func (q *query) checkParameter(name string, known []parameter) {
+	values := q.values[name]
+	i := slices.IndexFunc(known, func(p parameter) bool { return p.name == name })
+	if i < 0 {
+		q.fault(name, values[0], "no such parameter; "+knownNames(known))
+		delete(q.values, name)
+		return
+	}
+	if len(values) > 1 && !known[i].many {
+		q.fault(name, strings.Join(values, ", "), "give it once")
+		delete(q.values, name)
+		return
+	}
+	for _, v := range values {
+		if v == "" || !utf8.ValidString(v) || strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			q.fault(name, v, "write a value such as "+known[i].example+", or leave the parameter out")
+			delete(q.values, name)
+			return
+		}
+	}
+}
+
+func knownNames(known []parameter) string {
+	if len(known) == 0 {
+		return "this address takes none"
+	}
+	names := make([]string, len(known))
+	for i, p := range known {
+		names[i] = p.name
+	}
+	return "known are " + strings.Join(names, ", ")
+}
+
+func (q *query) fault(field, value, message string) {
+	if len(q.faults) == mostFaults {
+		return
+	}
+	q.faults = append(q.faults, protocol.FieldError{Field: field, Value: value, Message: message})
+}
+
+// err is all faults so far, nil when there are none.
+func (q *query) err() error {
+	if len(q.faults) == 0 {
+		return nil
+	}
+	return badQuery.faulty(q.faults)
+}
+
+// filter reads the parameters that lists of records share.
+func (q *query) filter() protocol.Filter {
+	f := protocol.Filter{
+		Stations: q.stations("station"),
+		From:     q.time("from"),
+		To:       q.time("to"),
+		MinHz:    q.frequency("min_hz"),
+		MaxHz:    q.frequency("max_hz"),
+		Limit:    q.limit(),
+		Cursor:   q.cursor(),
+	}
+	if !f.From.IsZero() && !f.To.IsZero() && !f.From.Before(f.To) {
+		q.fault("to", q.values.Get("to"), "must be later than from, "+q.values.Get("from"))
+	}
+	if q.values.Has("min_hz") && q.values.Has("max_hz") && f.MinHz > f.MaxHz {
+		q.fault("max_hz", q.values.Get("max_hz"), "must not be below min_hz, "+q.values.Get("min_hz"))
+	}
+	return f
+}
+
+// stations reads station ids, given repeatedly or with commas between.
+func (q *query) stations(name string) []string {
+	var ids []string
+	for _, value := range q.values[name] {
+		for id := range strings.SplitSeq(value, ",") {
+			if err := protocol.ValidStation(id); err != nil {
+				q.fault(name, id, stationAdvice)
+				continue
+			}
+			if !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+		}
+	}
+	if len(ids) > mostStations {
+		q.fault(name, fmt.Sprintf("%d stations", len(ids)), fmt.Sprintf("name at most %d, or leave it out for all", mostStations))
+		return nil
+	}
+	return ids
+}
+
+const stationAdvice = "a station id has 2 to 32 lower-case letters, digits and dashes, and starts with a letter or digit"
+
+// time reads an RFC 3339 time; zero when absent or wrong.
+func (q *query) time(name string) time.Time {
+	text := q.values.Get(name)
+	if text == "" {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339Nano, text)
+	switch {
+	case err != nil && strings.Contains(text, " "):
+		q.fault(name, text, "write a time like "+timeExample+"; a + in an address is written %2B")
+	case err != nil:
+		q.fault(name, text, "write a time like "+timeExample)
+	case t.Year() < 1970 || t.Year() > 2200:
+		q.fault(name, text, "write a time between the years 1970 and 2200")
+	default:
+		return t.UTC()
+	}
+	return time.Time{}
+}
+
+// frequency reads a frequency in Hz; 0 when absent or wrong.
+func (q *query) frequency(name string) float64 {
+	text := q.values.Get(name)
+	if text == "" {
+		return 0
+	}
+	hz, ok := parseFrequency(text)
+	if !ok {
+		q.fault(name, text, frequencyAdvice)
+	}
+	return hz
+}
+
+// parseFrequency reads a frequency as people write it, between 0 and 1 THz.
+func parseFrequency(text string) (float64, bool) {
+	var hz configs.Hertz
+	err := hz.UnmarshalText([]byte(text))
+	v := float64(hz)
+	if err != nil || math.IsNaN(v) || v < 0 || v > highestHz || strings.ContainsAny(text, "xXpP_") {
+		return 0, false
+	}
+	return v, true
+}
+
+// limit reads the length of a page.
+func (q *query) limit() int {
+	text := q.values.Get("limit")
+	if text == "" {
+		return defaultLimit
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > longestList || strconv.Itoa(n) != text {
+		q.fault("limit", text, fmt.Sprintf("write a whole number from 1 to %d", longestList))
+		return defaultLimit
+	}
+	return n
+}
+
+// cursor reads where a page starts. Only who made it can tell whether it is right.
+func (q *query) cursor() string {
+	text := q.values.Get("cursor")
+	if len(text) > longestCursor {
+		q.fault("cursor", text, "copy next_cursor of the page before, or leave it out for the first page")
+		return ""
+	}
+	return text
+}
+
+// choices reads words of a set, given repeatedly or with commas between; nil when absent.
+func (q *query) choices(name string, set []string) []string {
+	var chosen []string
+	for _, value := range q.values[name] {
+		for word := range strings.SplitSeq(value, ",") {
+			if !slices.Contains(set, word) {
+				q.fault(name, word, "choose of "+strings.Join(set, ", "))
+				continue
+			}
+			chosen = append(chosen, word)
+		}
+	}
+	return chosen
+}

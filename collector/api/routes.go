@@ -1,0 +1,271 @@
+package api
+
+import (
+	"net/http"
+	"path"
+	"strings"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// route is one entry of the table that handlers, OpenAPI and the documentation page are made of.
+type route struct {
+	method   string
+	path     string // as in OpenAPI: {id} may be followed by a suffix in the last step
+	id       string // operationId
+	tag      string
+	summary  string
+	detail   string
+	query    []parameter
+	body     *content // nil: none is read
+	answer   content
+	status   int
+	problems []problemKind // besides those that every address can answer with
+	open     bool          // asks for no token
+	anyQuery bool          // parameters are not looked at
+	serve    func(s *server, w http.ResponseWriter, r *http.Request) error
+}
+
+// content is a body: of a request or of an answer.
+type content struct {
+	types   []string // media types, the usual one first
+	schema  string   // name of a component; empty for bytes and text
+	example any
+	text    string // what it is
+}
+
+// parameter is one parameter of a query.
+type parameter struct {
+	name    string
+	text    string
+	example string
+	schema  map[string]any
+	many    bool // may be given repeatedly, or with commas between
+}
+
+const (
+	jsonType    = "application/json"
+	htmlType    = "text/html"
+	tarType     = "application/x-tar"
+	bytesType   = "application/octet-stream"
+	eventsType  = "text/event-stream"
+	metricsType = "text/plain"
+)
+
+var (
+	stationParameter = parameter{
+		name: "station", text: "Only of these stations.", example: "giaveno", many: true,
+		schema: map[string]any{"type": "array", "items": map[string]any{"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{1,31}$"}},
+	}
+	fromParameter = parameter{
+		name: "from", text: "Not before this time.", example: timeExample,
+		schema: map[string]any{"type": "string", "format": "date-time"},
+	}
+	toParameter = parameter{
+		name: "to", text: "Before this time.", example: "2026-11-24T03:00:00Z",
+		schema: map[string]any{"type": "string", "format": "date-time"},
+	}
+	minHzParameter = parameter{
+		name: "min_hz", text: "Only what reaches above this frequency. Kinds without a frequency are not restricted.",
+		example: "145M", schema: frequencySchema(),
+	}
+	maxHzParameter = parameter{
+		name: "max_hz", text: "Only what reaches below this frequency. Kinds without a frequency are not restricted.",
+		example: "145.5M", schema: frequencySchema(),
+	}
+	limitParameter = parameter{
+		name: "limit", text: "Length of a page.", example: "100",
+		schema: map[string]any{"type": "integer", "minimum": 1, "maximum": longestList, "default": defaultLimit},
+	}
+	cursorParameter = parameter{
+		name: "cursor", text: "next_cursor of the page before.", example: "b2xkZXI",
+		schema: map[string]any{"type": "string", "maxLength": longestCursor},
+	}
+	recordParameters = []parameter{stationParameter, fromParameter, toParameter, minHzParameter, maxHzParameter, limitParameter, cursorParameter}
+)
+
+func frequencySchema() map[string]any {
+	return map[string]any{"type": "string", "pattern": `^\+?[0-9.]+(e[+-]?[0-9]+)? ?[kKMG]?(Hz|hz)?$`}
+}
+
+// routes is the table.
+func routes() []route {
+	table := []route{
+		{
+			method: "GET", path: "/", id: "root", tag: "service", summary: "Says that the service runs; a browser gets the documentation",
+			answer: content{types: []string{jsonType, htmlType}, schema: "Root", example: exampleRoot()}, anyQuery: true, serve: (*server).root,
+		},
+		{
+			method: "GET", path: "/healthz", id: "healthz", tag: "service", summary: "Is alive", open: true,
+			answer: content{types: []string{jsonType}, schema: "Alive", example: Alive{Status: "ok", Version: "1.0.0"}}, anyQuery: true, serve: (*server).healthz,
+		},
+		{
+			method: "GET", path: "/readyz", id: "readyz", tag: "service", summary: "Can do its work, and if not, why",
+			detail: "Answers 503 with the same body as long as a condition does not hold.", open: true,
+			answer: content{types: []string{jsonType}, schema: "Readiness", example: exampleReadiness()}, anyQuery: true, serve: (*server).readyz,
+		},
+		{
+			method: "GET", path: "/metrics", id: "metrics", tag: "service", summary: "Prometheus metrics", anyQuery: true,
+			answer: content{types: []string{metricsType}, text: "Prometheus text exposition format 0.0.4"}, serve: (*server).metrics,
+		},
+		{
+			method: "GET", path: "/docs", id: "docs", tag: "service", summary: "This description for people", anyQuery: true,
+			answer: content{types: []string{htmlType}, text: "A page"}, serve: (*server).docsPage,
+		},
+		{
+			method: "GET", path: "/docs/style.css", id: "docsStyle", tag: "service", summary: "The look of the documentation", anyQuery: true,
+			answer: content{types: []string{"text/css"}, text: "A style sheet"}, serve: (*server).docsStyle,
+		},
+		{
+			method: "GET", path: "/api/v1/openapi.json", id: "openapi", tag: "service", summary: "This description for programs (OpenAPI 3.1)",
+			answer: content{types: []string{jsonType}, text: "An OpenAPI 3.1 document"}, serve: (*server).openAPIDocument,
+		},
+		{
+			method: "GET", path: "/api/v1/stations", id: "listStations", tag: "stations", summary: "All stations",
+			answer: content{types: []string{jsonType}, schema: "StationList", example: list([]protocol.Station{exampleStation()}, "")}, serve: (*server).stations,
+		},
+		{
+			method: "GET", path: "/api/v1/stations/{id}", id: "getStation", tag: "stations", summary: "One station: condition, receivers, clock, delivery",
+			answer:   content{types: []string{jsonType}, schema: "Station", example: exampleStation()},
+			problems: []problemKind{notFound}, serve: (*server).station,
+		},
+	}
+	for _, k := range listedKinds() {
+		table = append(table, recordRoute(k))
+	}
+	return append(append(table, acquisitionRoutes()...), recordingRoutes()...)
+}
+
+// listed is a kind of record that has a list.
+type listed struct {
+	kind   protocol.Kind
+	plural string
+	text   string
+	band   bool // its records have a frequency
+}
+
+func listedKinds() []listed {
+	return []listed{
+		{protocol.KindMeasurement, "measurements", "Level, noise floor, SNR and bandwidth of each dwell and capture", true},
+		{protocol.KindSpectrum, "spectra", "Averaged power spectral densities", true},
+		{protocol.KindDetection, "detections", "Emissions in time and frequency", true},
+		{protocol.KindHealth, "health", "What agents say of themselves", false},
+		{protocol.KindGap, "gaps", "Records and samples that will never come, and why", false},
+	}
+}
+
+func recordRoute(l listed) route {
+	return route{
+		method: "GET", path: "/api/v1/" + l.plural, id: "list" + strings.ToUpper(l.plural[:1]) + l.plural[1:], tag: "records",
+		summary: l.text, detail: "Newest first.", query: recordParameters,
+		answer: content{types: []string{jsonType}, schema: schemaName(l.kind) + "RecordList", example: exampleRecords(l.kind)},
+		serve: func(s *server, w http.ResponseWriter, r *http.Request) error {
+			return s.records(w, r, l)
+		},
+	}
+}
+
+func acquisitionRoutes() []route {
+	return []route{
+		{
+			method: "POST", path: "/api/v1/acquisitions", id: "createAcquisition", tag: "acquisitions",
+			summary: "Asks several stations for the same stretch of time",
+			detail:  "Frequencies and the duration may also be text such as \"145.5M\" and \"250ms\". The Location header is the address of the new acquisition.",
+			body:    &content{types: []string{jsonType}, schema: "AcquisitionRequest", example: exampleRequest()},
+			answer:  content{types: []string{jsonType}, schema: "Acquisition", example: exampleAcquired()}, status: http.StatusAccepted,
+			problems: []problemKind{badBody, badField, tooLarge, wrongType, crossOrigin}, serve: (*server).createAcquisition,
+		},
+		{
+			method: "GET", path: "/api/v1/acquisitions", id: "listAcquisitions", tag: "acquisitions", summary: "Acquisitions, newest first",
+			query:  []parameter{limitParameter, cursorParameter},
+			answer: content{types: []string{jsonType}, schema: "AcquisitionList", example: list([]protocol.Acquisition{exampleAcquired()}, "")},
+			serve:  (*server).acquisitions,
+		},
+		{
+			method: "GET", path: "/api/v1/acquisitions/{id}", id: "getAcquisition", tag: "acquisitions", summary: "One acquisition: state, progress, and each station's part",
+			answer:   content{types: []string{jsonType}, schema: "Acquisition", example: exampleAcquired()},
+			problems: []problemKind{notFound}, serve: (*server).acquisition,
+		},
+		{
+			method: "GET", path: "/api/v1/events", id: "events", tag: "events", summary: "What happens, while it happens (server-sent events)",
+			detail: "Events are record, acquisition and station; data is the same JSON as in the lists. Nothing is sent twice or kept for later: " +
+				"after a break, read the lists. A client that does not keep up is disconnected.",
+			query:  eventParameters(),
+			answer: content{types: []string{eventsType}, text: "A stream of events"}, serve: (*server).events,
+		},
+	}
+}
+
+func recordingRoutes() []route {
+	const one = "/api/v1/recordings/{id}"
+	file := func(suffix, id, summary, mediaType string, serve func(*server, http.ResponseWriter, *http.Request) error) route {
+		return route{
+			method: "GET", path: one + suffix, id: id, tag: "recordings", summary: summary, detail: "Ranges may be asked for.",
+			answer: content{types: []string{mediaType}, text: "A file"}, problems: []problemKind{notFound, wrongRange}, serve: serve,
+		}
+	}
+	return []route{
+		{
+			method: "GET", path: "/api/v1/recordings", id: "listRecordings", tag: "recordings", summary: "Recordings, newest first", query: recordParameters,
+			answer: content{types: []string{jsonType}, schema: "RecordingList", example: list([]protocol.Recording{exampleRecording()}, "")},
+			serve:  (*server).recordings,
+		},
+		{
+			method: "GET", path: one, id: "getRecording", tag: "recordings", summary: "One recording",
+			answer:   content{types: []string{jsonType}, schema: "Recording", example: exampleRecording()},
+			problems: []problemKind{notFound}, serve: (*server).recording,
+		},
+		file(".sigmf", "getRecordingArchive", "A recording as one SigMF archive", tarType, (*server).recordingArchive),
+		file(".sigmf-meta", "getRecordingMeta", "A recording's SigMF metadata", jsonType, (*server).recordingMeta),
+		file(".sigmf-data", "getRecordingData", "A recording's samples", bytesType, (*server).recordingData),
+	}
+}
+
+// pattern is what the ServeMux matches: its wildcards are whole steps of a path, without a suffix.
+func (rt *route) pattern() (pattern, suffix string) {
+	dir, last := path.Split(rt.path)
+	if i := strings.LastIndexByte(last, '}'); i >= 0 {
+		suffix, last = last[i+1:], last[:i+1]
+	}
+	full := dir + last
+	if full == "/" {
+		full = "/{$}"
+	}
+	return rt.method + " " + full, suffix
+}
+
+// register puts the table's handlers into the mux. Routes that differ by a suffix share a pattern.
+func (s *server) register() {
+	byPattern := map[string][]*route{}
+	var order []string
+	for i := range s.routes {
+		pattern, _ := s.routes[i].pattern()
+		if byPattern[pattern] == nil {
+			order = append(order, pattern)
+		}
+		byPattern[pattern] = append(byPattern[pattern], &s.routes[i])
+	}
+	for _, pattern := range order {
+		same := byPattern[pattern]
+		s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			s.handle(choose(same, r), w, r)
+		})
+	}
+	s.mux.HandleFunc("/", s.nothing)
+}
+
+// choose finds the route with the longest suffix that the id has, and takes the suffix off the id.
+func choose(same []*route, r *http.Request) *route {
+	best, id := same[0], r.PathValue("id")
+	longest := -1
+	for _, rt := range same {
+		_, suffix := rt.pattern()
+		if strings.HasSuffix(id, suffix) && len(suffix) > longest {
+			best, longest = rt, len(suffix)
+		}
+	}
+	if longest > 0 {
+		r.SetPathValue("id", id[:len(id)-longest])
+	}
+	return best
+}

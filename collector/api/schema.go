@@ -1,0 +1,237 @@
+package api
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// schemas makes the components of the OpenAPI document out of the types that are sent and the messages that are stored.
+type schemas struct {
+	components map[string]any
+}
+
+// schemaName is the component of a message: Measurement.
+func schemaName(kind protocol.Kind) string {
+	return strings.ToUpper(string(kind[:1])) + string(kind[1:])
+}
+
+func reference(name string) map[string]any {
+	return map[string]any{"$ref": "#/components/schemas/" + name}
+}
+
+func allSchemas() map[string]any {
+	s := &schemas{components: map[string]any{}}
+	for _, example := range []any{
+		Root{}, Alive{}, Readiness{}, Problem{}, protocol.Station{}, protocol.AcquisitionRequest{}, protocol.Acquisition{}, protocol.Recording{},
+	} {
+		s.goType(reflect.TypeOf(example))
+	}
+	for _, name := range []string{"Station", "Acquisition", "Recording"} {
+		s.list(name)
+	}
+	for _, l := range listedKinds() {
+		s.record(l.kind)
+	}
+	s.refine()
+	return s.components
+}
+
+// list adds the component of a page.
+func (s *schemas) list(item string) {
+	s.components[item+"List"] = map[string]any{
+		"type": "object", "required": []string{"items"},
+		"properties": map[string]any{
+			"items":       map[string]any{"type": "array", "items": reference(item)},
+			"next_cursor": map[string]any{"type": "string", "description": "For the next page; absent on the last."},
+		},
+	}
+}
+
+// goType is the schema of a Go type; a struct becomes a component.
+func (s *schemas) goType(t reflect.Type) map[string]any {
+	if t == reflect.TypeFor[json.RawMessage]() {
+		return map[string]any{}
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return s.goType(t.Elem())
+	case reflect.Slice:
+		return map[string]any{"type": "array", "items": s.goType(t.Elem())}
+	case reflect.Map:
+		return map[string]any{"type": "object", "additionalProperties": s.goType(t.Elem())}
+	case reflect.String:
+		return map[string]any{"type": "string"}
+	case reflect.Bool:
+		return map[string]any{"type": "boolean"}
+	case reflect.Float32, reflect.Float64:
+		return map[string]any{"type": "number"}
+	case reflect.Struct:
+		return s.goStruct(t)
+	default: // whole numbers; the types have no others
+		return map[string]any{"type": "integer"}
+	}
+}
+
+func (s *schemas) goStruct(t reflect.Type) map[string]any {
+	name := t.Name()
+	if _, known := s.components[name]; known {
+		return reference(name)
+	}
+	properties, required := map[string]any{}, []string{}
+	component := map[string]any{"type": "object", "properties": properties}
+	s.components[name] = component
+	for i := range t.NumField() {
+		field := t.Field(i)
+		member, options, _ := strings.Cut(field.Tag.Get("json"), ",")
+		properties[member] = described(member, s.goType(field.Type))
+		if !strings.Contains(options, "omitempty") {
+			required = append(required, member)
+		}
+	}
+	component["required"] = required
+	return reference(name)
+}
+
+// record adds the components of a kind of record as it stands in a list.
+func (s *schemas) record(kind protocol.Kind) {
+	fields := (&protocol.Record{}).ProtoReflect().Descriptor().Fields()
+	properties := map[string]any{
+		"received": map[string]any{"type": "string", "format": "date-time", "description": "When the collector stored it."},
+		"late":     map[string]any{"type": "boolean", "description": "Older than a minute when it arrived."},
+	}
+	for i := range fields.Len() {
+		fd := fields.Get(i)
+		if fd.ContainingOneof() == nil || fd.ContainingOneof().IsSynthetic() || string(fd.Name()) == string(kind) {
+			properties[string(fd.Name())] = described(string(fd.Name()), s.field(fd))
+		}
+	}
+	name := schemaName(kind) + "Record"
+	s.components[name] = map[string]any{
+		"type": "object", "required": []string{"station", "spool", "seq", "time", "received", string(kind)}, "properties": properties,
+	}
+	s.list(name)
+}
+
+// message adds the component of a message. All its members may be absent.
+func (s *schemas) message(md protoreflect.MessageDescriptor) map[string]any {
+	if md.Name() == "SeqRange" {
+		return map[string]any{
+			"type": "array", "items": map[string]any{"type": "integer"}, "minItems": 2, "maxItems": 2,
+			"description": "First and last sequence number.",
+		}
+	}
+	name := string(md.Name())
+	if _, known := s.components[name]; known {
+		return reference(name)
+	}
+	properties := map[string]any{}
+	s.components[name] = map[string]any{"type": "object", "properties": properties}
+	for i := range md.Fields().Len() {
+		fd := md.Fields().Get(i)
+		properties[string(fd.Name())] = described(string(fd.Name()), s.field(fd))
+	}
+	if name == "Spectrum" { // in JSON the levels are numbers
+		for _, coded := range []string{"offset_dbfs_hz", "resolution_db", "bins", "codec", "levels"} {
+			delete(properties, coded)
+		}
+		properties["dbfs_hz"] = map[string]any{
+			"type": "array", "items": map[string]any{"type": "number"}, "description": "Power spectral density of each bin in dBFS per Hz.",
+		}
+	}
+	return reference(name)
+}
+
+func (s *schemas) field(fd protoreflect.FieldDescriptor) map[string]any {
+	schema := s.scalar(fd)
+	if fd.IsList() {
+		return map[string]any{"type": "array", "items": schema}
+	}
+	return schema
+}
+
+func (s *schemas) scalar(fd protoreflect.FieldDescriptor) map[string]any {
+	switch fd.Kind() {
+	case protoreflect.MessageKind:
+		return s.message(fd.Message())
+	case protoreflect.EnumKind:
+		return map[string]any{"type": "string", "enum": shortNames(fd.Enum())}
+	case protoreflect.Sfixed64Kind:
+		return map[string]any{"type": "string", "format": "date-time"}
+	case protoreflect.StringKind:
+		return map[string]any{"type": "string"}
+	case protoreflect.BytesKind:
+		return map[string]any{"type": "string"}
+	case protoreflect.BoolKind:
+		return map[string]any{"type": "boolean"}
+	case protoreflect.FloatKind, protoreflect.DoubleKind:
+		return map[string]any{"type": "number"}
+	default: // whole numbers; the messages have no others
+		return map[string]any{"type": "integer"}
+	}
+}
+
+// shortNames are an enum's names in JSON, without the one that stands for unknown.
+func shortNames(ed protoreflect.EnumDescriptor) []string {
+	prefix := strings.TrimSuffix(string(ed.Values().Get(0).Name()), "UNSPECIFIED")
+	names := make([]string, 0, ed.Values().Len())
+	for i := 1; i < ed.Values().Len(); i++ {
+		names = append(names, strings.ToLower(strings.TrimPrefix(string(ed.Values().Get(i).Name()), prefix)))
+	}
+	return names
+}
+
+// described adds the unit that a member's name ends in.
+func described(member string, schema map[string]any) map[string]any {
+	for _, unit := range []struct{ suffix, text string }{
+		{"_dbfs_hz", "dBFS per Hz"},
+		{"_dbm_hz", "dBm per Hz"},
+		{"_dbfs", "dBFS"},
+		{"_dbm", "dBm"},
+		{"_db", "dB"},
+		{"_hz", "Hz"},
+		{"_deg", "degrees (WGS 84)"},
+		{"_ppm", "parts per million"},
+		{"_m", "metres"},
+		{"_s", "seconds"},
+		{"_c", "°C"},
+	} {
+		if strings.HasSuffix(member, unit.suffix) {
+			schema["description"] = "In " + unit.text + "."
+			break
+		}
+	}
+	switch member {
+	case "time", "start", "asked_start", "start_time", "requested", "stored", "timestamp":
+		schema["format"] = "date-time"
+	case "spool":
+		schema["pattern"] = "^[0-9a-f]{16}$"
+	}
+	return schema
+}
+
+// refine adds what the types do not say.
+func (s *schemas) refine() {
+	enum := func(component, member string, words ...string) {
+		if c, ok := s.components[component].(map[string]any); ok {
+			c["properties"].(map[string]any)[member].(map[string]any)["enum"] = words
+		}
+	}
+	enum("Acquisition", "state", "queued", "running", "done", "failed", "cancelled")
+	enum("AcquisitionStation", "state", "queued", "sent", "accepted", "capturing", "uploading", "done", "refused", "failed", "expired", "cancelled")
+	enum("Station", "status", "online", "offline")
+	enum("Position", "precision", "exact", "10km")
+	if c, ok := s.components["AcquisitionRequest"].(map[string]any); ok {
+		c["additionalProperties"] = false
+		properties := c["properties"].(map[string]any)
+		for _, member := range []string{"frequency_hz", "bandwidth_hz", "duration_s"} {
+			properties[member].(map[string]any)["type"] = []string{"number", "string"}
+		}
+		properties["label"].(map[string]any)["maxLength"] = longestLabel
+		properties["stations"].(map[string]any)["maxItems"] = mostStations
+	}
+}
