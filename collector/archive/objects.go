@@ -1,0 +1,112 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// objects is a place for whole objects under slash-separated keys. Keys are made by this package only.
+type objects interface {
+	// put stores exactly size bytes of r under the key, replacing what was there. The object is complete and durable
+	// when put returns nil, and unchanged when it returns an error. An error of r is returned wrapped.
+	put(ctx context.Context, key, contentType string, size int64, r io.Reader) error
+	// open gives an object's bytes; its error wraps fs.ErrNotExist when there is none.
+	open(ctx context.Context, key string) (object, error)
+	// sweep removes what crashed uploads left behind before a time.
+	sweep(ctx context.Context, before time.Time) error
+	// check tells whether objects can be stored now.
+	check(ctx context.Context) error
+	close() error
+}
+
+// object is an open object.
+type object interface {
+	io.ReadSeekCloser
+	size() int64
+	modified() time.Time
+}
+
+// openObjects chooses the kind of store by the location's scheme.
+func openObjects(location string, keys Credentials) (objects, error) {
+	scheme, rest, ok := strings.Cut(location, ":")
+	if !ok {
+		return nil, locationError(location, "write file:PATH or s3://bucket?endpoint=http://host:port")
+	}
+	switch scheme {
+	case "file":
+		return openFolder(location, strings.TrimPrefix(rest, "//"))
+	case "s3":
+		target, err := parseS3(location)
+		if err != nil {
+			return nil, err
+		}
+		return openS3(target, keys)
+	}
+	return nil, locationError(location, fmt.Sprintf("%q is no kind of archive; write file:PATH or s3://bucket?endpoint=http://host:port", scheme))
+}
+
+// s3Target is a parsed s3: location.
+type s3Target struct {
+	bucket   string
+	prefix   string // empty, or ends with a slash
+	endpoint string // host[:port]
+	secure   bool
+	region   string
+}
+
+func parseS3(location string) (s3Target, error) {
+	bad := func(mend string) (s3Target, error) { return s3Target{}, locationError(location, mend) }
+	u, err := url.Parse(location)
+	if err != nil {
+		return bad("write s3://bucket?endpoint=http://host:port&region=name")
+	}
+	if u.User != nil {
+		return s3Target{}, errors.New("archive location: keys do not belong in the URL; set them as archive keys or in the environment")
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return bad("the part after ? must be endpoint=…&region=…")
+	}
+	for name, values := range query {
+		if name != "endpoint" && name != "region" {
+			return bad(fmt.Sprintf("%q is not known; only endpoint and region are", name))
+		}
+		if len(values) > 1 {
+			return bad(name + " is given twice")
+		}
+	}
+	t := s3Target{bucket: u.Host, region: query.Get("region"), endpoint: "s3.amazonaws.com", secure: true}
+	if t.bucket == "" {
+		return bad("the bucket is missing: write s3://bucket?endpoint=…")
+	}
+	if t.prefix = strings.Trim(u.Path, "/"); t.prefix != "" {
+		t.prefix += "/"
+	}
+	text := query.Get("endpoint")
+	if text == "" {
+		return t, nil
+	}
+	endpoint, err := url.Parse(text)
+	if err != nil || endpoint.Host == "" || endpoint.Path != "" && endpoint.Path != "/" ||
+		endpoint.Scheme != "http" && endpoint.Scheme != "https" {
+		return bad(fmt.Sprintf("endpoint %q must be http://host:port or https://host:port", text))
+	}
+	t.endpoint, t.secure = endpoint.Host, endpoint.Scheme == "https"
+	if t.region == "" {
+		t.region = "us-east-1" // what servers other than Amazon's answer to; asking them would cost a permission
+	}
+	return t, nil
+}
+
+func locationError(location, mend string) error {
+	return fmt.Errorf("archive location %q: %s", location, mend)
+}
+
+// notFound is an absent object.
+func notFound(key string) error { return fmt.Errorf("object %s: %w", key, fs.ErrNotExist) }
