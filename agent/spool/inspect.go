@@ -1,0 +1,137 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// Stats is what a spool holds.
+type Stats struct {
+	Identity  [protocol.SpoolBytes]byte
+	Records   int64 // durable and neither acknowledged nor given up, but for those that the next commit deletes
+	Bytes     int64 // of disk that they take
+	Limit     int64 // bytes; 0 when a closed file was looked at
+	UsedRatio float64
+	Lanes     map[Lane]LaneStats
+	Oldest    time.Time // of the records held, by what they state; zero when there is none
+	LastSeq   uint64    // the highest number given under the current identity
+	Waiting   int       // records not yet durable
+	Shed      uint64    // records given up since the spool was opened
+	Commits   uint64    // since the spool was opened
+}
+
+// LaneStats is one lane of Stats.
+type LaneStats struct {
+	Records int64
+	Bytes   int64
+}
+
+// Stats is what the spool holds now.
+func (s *Spool) Stats() Stats {
+	var oldest time.Time
+	if err := s.view(func(tx *bbolt.Tx) error { oldest = oldestOf(tx); return nil }); err != nil {
+		s.mu.Lock()
+		s.damage = err
+		s.await(true)
+		s.mu.Unlock()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.current()
+	st := Stats{
+		Identity: c.identity, LastSeq: c.next - 1, Bytes: s.used, Limit: s.limit, Waiting: len(s.waiting),
+		UsedRatio: float64(s.used) / float64(s.limit), Shed: s.shed, Commits: s.commits, Oldest: oldest,
+		Lanes: map[Lane]LaneStats{},
+	}
+	for i, l := range s.lanes {
+		st.Records += l.records
+		st.Lanes[Lanes()[i]] = LaneStats{l.records, l.bytes}
+	}
+	return st
+}
+
+// oldestOf is the earliest time that the first record of a lane states.
+func oldestOf(tx *bbolt.Tx) time.Time {
+	var oldest int64
+	for i := range laneCount {
+		if k, v := tx.Bucket(laneBucket(i)).Cursor().First(); k != nil {
+			if at := statedTime(v); oldest == 0 || at < oldest {
+				oldest = at
+			}
+		}
+	}
+	if oldest == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, oldest).UTC()
+}
+
+// Stat is what the spool in dir holds while no process has it open; *LockedError when one has.
+func Stat(dir string) (Stats, error) {
+	var st Stats
+	err := inspect(dir, func(s *store) error {
+		c, err := s.load()
+		if err != nil {
+			return err
+		}
+		if len(c.epochs) == 0 {
+			return fmt.Errorf("%w: it has no identity", errDamaged)
+		}
+		current := c.epochs[len(c.epochs)-1]
+		st = Stats{Identity: current.identity, LastSeq: current.next - 1, Lanes: map[Lane]LaneStats{}}
+		for i, l := range c.lanes {
+			st.Records += l.records
+			st.Bytes += l.bytes
+			st.Lanes[Lanes()[i]] = LaneStats{l.records, l.bytes}
+		}
+		return s.view(func(tx *bbolt.Tx) error { st.Oldest = oldestOf(tx); return nil })
+	})
+	return st, err
+}
+
+// List gives every record of the spool in dir to visit, lane by lane, while no process has it open. A record that is not
+// as it was written comes with the error that says so, and List goes on.
+func List(dir string, visit func(Lane, Item, error) error) error {
+	return inspect(dir, func(s *store) error {
+		return s.view(func(tx *bbolt.Tx) error {
+			epochs, err := readEpochs(tx)
+			if err != nil {
+				return err
+			}
+			identities := map[uint32][protocol.SpoolBytes]byte{}
+			for _, e := range epochs {
+				identities[e.number] = e.identity
+			}
+			for i, lane := range Lanes() {
+				err := tx.Bucket(laneBucket(i)).ForEach(func(k, v []byte) error {
+					p, _ := placeOf(k)
+					item := Item{Seq: p.seq}
+					r, err := decodeRecord(k, v)
+					if err == nil {
+						item, err = stored{p, r}.item(dir)
+					}
+					item.Spool, item.Seq = identities[p.epoch], p.seq
+					return visit(lane, item, err)
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+func inspect(dir string, look func(*store) error) error {
+	st, err := openStore(filepath.Join(dir, fileName), 0, true)
+	if err != nil {
+		return err
+	}
+	return errors.Join(look(st), st.close())
+}

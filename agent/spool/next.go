@@ -1,0 +1,343 @@
+package spool
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+const (
+	// liveAge is how long a durable record counts as live; after that newer ones go before it.
+	liveAge = 10 * time.Second
+	// markEvery is how often the age of records is noted.
+	markEvery = time.Second
+	// A search reads at most so many records, or bytes, of one lane.
+	searchRecords = 64
+	searchBytes   = 128 << 10
+)
+
+// lane is what is known of one lane. Records from live on are live and handed out first; below it, from back on, is
+// the backlog.
+type lane struct {
+	records int64
+	bytes   int64
+	last    place // the highest durable place
+	live    place // the next live one to read
+	back    place // the next of the backlog to read
+	// What was read and not yet handed out.
+	liveReady, backReady []found
+}
+
+type found struct {
+	place place
+	item  Item
+}
+
+// mark says that all records before place were durable at a time.
+type mark struct {
+	at    time.Time
+	place place
+}
+
+// search is where to read for items.
+type search struct {
+	lane        int
+	backlog     bool
+	from, until place
+	turn        uint64
+}
+
+// Next waits for the next record to send and returns it: by lane, live before backlog, each once until Rewind or Retry.
+// It fails only when ctx ends or the spool is closed.
+func (s *Spool) Next(ctx context.Context) (Item, error) {
+	for {
+		s.mu.Lock()
+		closed, fresh := s.closed, s.fresh
+		s.mu.Unlock()
+		if closed {
+			return Item{}, ErrClosed
+		}
+		if item, ok := s.find(); ok {
+			return item, nil
+		}
+		select {
+		case <-fresh:
+		case <-ctx.Done():
+			return Item{}, ctx.Err()
+		}
+	}
+}
+
+// find is the next record to send, if there is one.
+func (s *Spool) find() (Item, bool) {
+	s.findMu.Lock()
+	defer s.findMu.Unlock()
+	for {
+		s.mu.Lock()
+		s.demoteOld(time.Now())
+		item, where, ok := s.pick()
+		s.mu.Unlock()
+		if ok {
+			return item, true
+		}
+		if where == nil {
+			return Item{}, false
+		}
+		got, err := s.read(*where)
+		s.mu.Lock()
+		if err != nil {
+			s.damage = err
+			s.await(true)
+			s.mu.Unlock()
+			return Item{}, false // the writer repairs the file, or tries it again, and then wakes Next
+		}
+		if where.turn == s.turn {
+			s.accept(*where, got)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// pick takes what is ready, or tells where to look for it. mu must be held.
+func (s *Spool) pick() (Item, *search, bool) {
+	for i := range s.lanes {
+		l := &s.lanes[i]
+		if item, ok := s.pop(&l.liveReady); ok {
+			return item, nil, true
+		}
+		if !l.last.less(l.live) {
+			return Item{}, &search{lane: i, from: l.live, until: l.last.after(), turn: s.turn}, false
+		}
+	}
+	for i := range s.lanes {
+		l := &s.lanes[i]
+		if item, ok := s.pop(&l.backReady); ok {
+			item.Backlog = true
+			return item, nil, true
+		}
+		l.back = s.skip(l.back)
+		if l.back.less(l.live) && !l.last.less(l.back) {
+			return Item{}, &search{lane: i, backlog: true, from: l.back, until: l.live, turn: s.turn}, false
+		}
+	}
+	return Item{}, nil, false
+}
+
+// skip moves a place past what was handed out already.
+func (s *Spool) skip(p place) place {
+	e := s.epochNumber(p.epoch)
+	if e == nil {
+		return p
+	}
+	i, _ := slices.BinarySearchFunc(e.sent, p.seq, func(r protocol.Range, n uint64) int { return cmp.Compare(r.To, n) })
+	if i < len(e.sent) && e.sent[i].From <= p.seq {
+		return place{p.epoch, e.sent[i].To}.after()
+	}
+	return p
+}
+
+// pop takes the first item that is still to be handed out.
+func (s *Spool) pop(ready *[]found) (Item, bool) {
+	for len(*ready) > 0 {
+		f := (*ready)[0]
+		*ready = (*ready)[1:]
+		if e := s.epochNumber(f.place.epoch); s.wanted(e, f.place.seq) {
+			e.sent.Add(f.place.seq)
+			return f.item, true
+		}
+	}
+	return Item{}, false
+}
+
+func (s *Spool) wanted(e *epoch, seq uint64) bool {
+	return e != nil && e.held.Contains(seq) && !e.sent.Contains(seq) && !e.dying.Contains(seq)
+}
+
+// accept makes the outcome of a search ready. mu must be held.
+func (s *Spool) accept(where search, got catch) {
+	l := &s.lanes[where.lane]
+	ready := &l.liveReady
+	if where.backlog {
+		ready = &l.backReady
+		l.back = got.end
+	} else {
+		l.live = got.end
+	}
+	for _, f := range got.rows {
+		e := s.epochNumber(f.place.epoch)
+		if !s.wanted(e, f.place.seq) || where.lane == LaneGap.index() && s.stillGrows(f.place) {
+			continue
+		}
+		f.item.Spool = e.identity
+		*ready = append(*ready, f)
+	}
+	for _, p := range got.corrupt {
+		if e := s.epochNumber(p.epoch); s.wanted(e, p.seq) {
+			e.sent.Add(p.seq)
+			s.given = append(s.given, surrender{e, protocol.Ranges{{From: p.seq, To: p.seq}}, protocol.Gap_REASON_CORRUPT})
+			s.await(true)
+		}
+	}
+}
+
+// stillGrows tells whether a newer content of the Gap record at a place waits for its commit; if not, the record is
+// about to be seen and grows no more.
+func (s *Spool) stillGrows(at place) bool {
+	for key, gap := range s.gaps {
+		if gap.place == at {
+			if gap.version != gap.durable {
+				return true
+			}
+			delete(s.gaps, key)
+		}
+	}
+	return false
+}
+
+// catch is what a search found.
+type catch struct {
+	rows    []found
+	corrupt []place // not as they were written
+	end     place   // where to go on
+}
+
+// read reads records of one lane.
+func (s *Spool) read(where search) (catch, error) {
+	var rows []stored
+	got := catch{}
+	err := s.view(func(tx *bbolt.Tx) error {
+		rows, got = nil, catch{end: where.until}
+		bytes := 0
+		cursor := tx.Bucket(laneBucket(where.lane)).Cursor()
+		for k, v := cursor.Seek(where.from.key()); k != nil; k, v = cursor.Next() {
+			p, ok := placeOf(k)
+			if !ok || !p.less(where.until) {
+				return nil
+			}
+			if len(rows) >= searchRecords || bytes >= searchBytes {
+				got.end = p
+				return nil
+			}
+			r, err := decodeRecord(k, v)
+			if err != nil {
+				got.corrupt = append(got.corrupt, p)
+				continue
+			}
+			bytes += len(r.payload)
+			if r.ref != nil {
+				bytes += int(min(r.ref.length, searchBytes))
+			}
+			rows = append(rows, stored{p, r})
+		}
+		return nil
+	})
+	if err != nil {
+		return catch{}, err
+	}
+	for _, r := range rows {
+		item, err := r.item(s.dir)
+		switch {
+		case errors.Is(err, errCorrupt):
+			got.corrupt = append(got.corrupt, r.place)
+		case err != nil:
+			return catch{}, err
+		default:
+			got.rows = append(got.rows, found{r.place, item})
+		}
+	}
+	return got, nil
+}
+
+// stored is a record with its place.
+type stored struct {
+	place place
+	record
+}
+
+// item is the record as handed out, but for the identity; its payload is read if it is in a segment file.
+func (r stored) item(dir string) (Item, error) {
+	payload := r.payload
+	if r.ref != nil {
+		var err error
+		if payload, err = readSegment(filepath.Join(dir, iqName), r.ref); err != nil {
+			return Item{}, err
+		}
+	}
+	return Item{Seq: r.place.seq, Kind: r.kind, Time: time.Unix(0, r.time).UTC(), Payload: payload}, nil
+}
+
+// end is the place of the next record that will be durable.
+func (s *Spool) end() place {
+	c := s.current()
+	return place{c.number, c.durable + 1}
+}
+
+// demote makes backlog of all live records below floor. mu must be held.
+func (s *Spool) demote(floor place) {
+	for i := range s.lanes {
+		l := &s.lanes[i]
+		if !l.live.less(floor) {
+			continue
+		}
+		lowest := l.live
+		if len(l.liveReady) > 0 {
+			lowest = l.liveReady[0].place
+		}
+		l.back = earlier(l.back, lowest)
+		l.live, l.liveReady = floor, nil
+		s.turn++
+	}
+}
+
+// demoteOld makes backlog of what has been durable for too long.
+func (s *Spool) demoteOld(now time.Time) {
+	for len(s.marks) > 0 && now.Sub(s.marks[0].at) > liveAge {
+		s.demote(s.marks[0].place)
+		s.marks = s.marks[1:]
+	}
+}
+
+// renew wakes every Next. mu must be held.
+func (s *Spool) renew() {
+	close(s.fresh)
+	s.fresh = make(chan struct{})
+}
+
+// Rewind makes everything that is not acknowledged be handed out again, as backlog.
+func (s *Spool) Rewind() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.epochs {
+		e.sent = nil
+	}
+	s.demote(s.end())
+	for i := range s.lanes {
+		s.lanes[i].back, s.lanes[i].backReady = place{}, nil
+	}
+	s.turn++
+	s.renew()
+}
+
+// Retry makes the given records be handed out again, as far as they are still held.
+func (s *Spool) Retry(spool [protocol.SpoolBytes]byte, seqs protocol.Ranges) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.epochOf(spool)
+	if e == nil || seqs.Empty() {
+		return
+	}
+	e.sent = e.sent.Subtract(seqs)
+	for i := range s.lanes {
+		l := &s.lanes[i]
+		l.back, l.backReady = earlier(l.back, place{e.number, seqs.First()}), nil
+	}
+	s.turn++
+	s.renew()
+}

@@ -1,0 +1,311 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+const (
+	badPrefix = "spool.bad-"
+	// salvageBatch is how many records go from a damaged file to a new one in one commit.
+	salvageBatch = 1000
+)
+
+// maxFileBytes bounds the bbolt file above the limit on records: pages are never full, and a file fragments.
+func (s *Spool) maxFileBytes() int {
+	const slack = 32 << 20
+	most := s.limit + s.limit/2 + slack
+	return int(min(most, int64(math.MaxInt)/2))
+}
+
+// openFile opens the file and takes stock of it, replacing it when it is damaged.
+func (s *Spool) openFile() error {
+	path := filepath.Join(s.dir, fileName)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if err := s.makeFile(path, newEpoch(1)); err != nil {
+			return err
+		}
+	}
+	st, err := openStore(path, s.maxFileBytes(), false)
+	if err != nil && !errors.Is(err, errDamaged) {
+		return err
+	}
+	var c *contents
+	if err == nil {
+		if c, err = st.load(); err == nil && len(c.epochs) == 0 {
+			err = fmt.Errorf("%w: it was never made ready", errDamaged)
+		}
+		if err != nil {
+			st.abandon()
+		}
+	}
+	if err == nil {
+		return s.adopt(st, c)
+	}
+	return s.replace(err, nil)
+}
+
+// makeFile makes a file with one identity in it. It gets its name only when it is whole, so that a crash leaves none
+// or all of it.
+func (s *Spool) makeFile(path string, epochs ...*epoch) error {
+	fresh := path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove an unfinished spool file: %w", err)
+	}
+	st, err := openStore(fresh, s.maxFileBytes(), false)
+	if err != nil {
+		return err
+	}
+	err = st.update(func(tx *bbolt.Tx) error {
+		for _, e := range epochs {
+			if err := prepare(tx, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err = errors.Join(err, st.close()); err != nil {
+		return fmt.Errorf("make a spool file: %w", err)
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return fmt.Errorf("name the new spool file: %w", err)
+	}
+	return syncDir(s.dir)
+}
+
+// adopt makes st, with the given contents, the file in use.
+func (s *Spool) adopt(st *store, c *contents) error {
+	segs, err := openSegments(filepath.Join(s.dir, iqName), c.segments)
+	if err != nil {
+		return errors.Join(err, st.close())
+	}
+	s.fileMu.Lock()
+	s.store = st
+	s.fileMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.segments = segs
+	s.epochs, s.memory, s.used = c.epochs, c.memory, 0
+	for i := range s.lanes {
+		s.lanes[i] = lane{records: c.lanes[i].records, bytes: c.lanes[i].bytes, last: c.lanes[i].last}
+		s.used += c.lanes[i].bytes
+	}
+	s.demote(s.end())
+	return nil
+}
+
+// replace moves a damaged file aside, takes over what can be read of it, and begins a new identity with Gap records
+// that tell what is lost. known are the identities when they are known from before, nil when the file was just opened.
+func (s *Spool) replace(cause error, known []*epoch) error {
+	path := filepath.Join(s.dir, fileName)
+	aside, err := s.moveAside(path)
+	if err != nil {
+		return err
+	}
+	if known == nil {
+		known = salvageEpochs(aside)
+	}
+	number := uint32(1)
+	for _, e := range known {
+		number = max(number, e.number+1)
+	}
+	if err := s.makeFile(path, append(slices.Clone(known), newEpoch(number))...); err != nil {
+		return err
+	}
+	st, err := openStore(path, s.maxFileBytes(), false)
+	if err != nil {
+		return err
+	}
+	if err := salvage(aside, st, known); err != nil {
+		return errors.Join(err, st.close())
+	}
+	c, err := st.load()
+	if err != nil {
+		return errors.Join(err, st.close())
+	}
+	if err := s.adopt(st, c); err != nil {
+		return err
+	}
+	s.log.Error("the spool file was damaged: it was moved aside, and what could be read was taken over",
+		"error", cause, "moved_to", aside, "records", s.Stats().Records)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gaps = map[gapKey]*openGap{}
+	for _, e := range known {
+		s.epochNumber(e.number).durable = e.durable
+		s.declareLost(s.epochNumber(e.number))
+	}
+	if len(known) == 0 {
+		s.declare(loss{reason: protocol.Gap_REASON_SPOOL_LOST, epoch: s.current()})
+	}
+	return nil
+}
+
+// declareLost writes which numbers of an identity are no longer here. Acknowledged ones are among them, because the
+// damaged file is no witness: at the collector, stored wins.
+func (s *Spool) declareLost(e *epoch) {
+	var given protocol.Ranges
+	given.AddRange(1, e.durable)
+	for lost := given.Subtract(e.held); !lost.Empty(); {
+		part := lost.Head(maxGapRanges)
+		lost = lost[len(part):]
+		s.declare(loss{reason: protocol.Gap_REASON_SPOOL_LOST, epoch: e, ranges: part})
+	}
+}
+
+// moveAside renames the damaged file and removes those moved aside before: one is enough to look into.
+func (s *Spool) moveAside(path string) (string, error) {
+	older, err := filepath.Glob(filepath.Join(s.dir, badPrefix+"*"))
+	if err != nil {
+		older = nil
+	}
+	aside := filepath.Join(s.dir, badPrefix+s.now().UTC().Format("20060102T150405.000000000Z")+".db")
+	if err := os.Rename(path, aside); err != nil {
+		return "", fmt.Errorf("move the damaged spool aside: %w", err)
+	}
+	for _, name := range older {
+		os.Remove(name)
+	}
+	return aside, syncDir(s.dir)
+}
+
+// salvageEpochs reads the identities of a damaged file, as far as that is possible.
+func salvageEpochs(path string) []*epoch {
+	st, err := openStore(path, 0, true)
+	if err != nil {
+		return nil
+	}
+	defer st.abandon()
+	var epochs []*epoch
+	err = st.view(func(tx *bbolt.Tx) (err error) {
+		epochs, err = readEpochs(tx)
+		return err
+	})
+	if err != nil {
+		return nil
+	}
+	return epochs
+}
+
+// salvage copies every sound record of the known epochs from a damaged file. Reading goes from both ends of each lane,
+// so that one bad page costs what is on it and below.
+func salvage(path string, to *store, known []*epoch) error {
+	from, err := openStore(path, 0, true)
+	if err != nil {
+		return nil //nolint:nilerr // nothing can be read: what is lost is declared
+	}
+	defer from.abandon()
+	wanted := map[uint32]uint64{}
+	for _, e := range known {
+		wanted[e.number] = e.next
+	}
+	for i := range laneCount {
+		w := salvager{to: to, lane: i, wanted: wanted}
+		forward := from.view(func(tx *bbolt.Tx) error { return w.walk(tx, (*bbolt.Cursor).First, (*bbolt.Cursor).Next) })
+		if errors.Is(forward, errDamaged) {
+			w.seen, w.bound = nil, w.seen
+			backward := from.view(func(tx *bbolt.Tx) error { return w.walk(tx, (*bbolt.Cursor).Last, (*bbolt.Cursor).Prev) })
+			if backward != nil && !errors.Is(backward, errDamaged) {
+				return backward
+			}
+		} else if forward != nil {
+			return forward
+		}
+		if err := w.store(); err != nil {
+			return err
+		}
+	}
+	return salvageMemory(from, to)
+}
+
+// salvageMemory copies the commands with their replies, if all of them can be read.
+func salvageMemory(from, to *store) error {
+	var m *memory
+	err := from.view(func(tx *bbolt.Tx) (err error) {
+		m, err = loadMemory(tx)
+		return err
+	})
+	if err != nil {
+		return nil //nolint:nilerr // without them a repeated command is executed again, once
+	}
+	return to.update(func(tx *bbolt.Tx) error {
+		for id, memo := range m.replies {
+			if err := (recollection{id: id, memo: memo}).write(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// salvager copies one lane.
+type salvager struct {
+	to     *store
+	lane   int
+	wanted map[uint32]uint64 // next number of each known epoch
+	rows   [][2][]byte
+	seen   []byte // last key of this walk
+	bound  []byte // where the walk from the other end came to
+}
+
+func (w *salvager) walk(tx *bbolt.Tx, first, next func(*bbolt.Cursor) ([]byte, []byte)) error {
+	bucket := tx.Bucket(laneBucket(w.lane))
+	if bucket == nil {
+		return nil
+	}
+	cursor := bucket.Cursor()
+	for k, v := first(cursor); k != nil; k, v = next(cursor) {
+		key := append([]byte(nil), k...)
+		if w.bound != nil && string(key) <= string(w.bound) {
+			return nil
+		}
+		if w.seen != nil && (w.bound == nil) != (string(key) > string(w.seen)) {
+			return nil // keys out of order: a tree that leads in a circle
+		}
+		w.seen = key
+		p, ok := placeOf(key)
+		if next, known := w.wanted[p.epoch]; !ok || !known || p.seq == 0 || p.seq >= next {
+			continue
+		}
+		r, err := decodeRecord(key, v)
+		if err != nil {
+			continue
+		}
+		w.rows = append(w.rows, [2][]byte{key, r.encode(key)})
+		if len(w.rows) >= salvageBatch {
+			if err := w.store(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *salvager) store() error {
+	if len(w.rows) == 0 {
+		return nil
+	}
+	rows := w.rows
+	w.rows = nil
+	err := w.to.update(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(laneBucket(w.lane))
+		for _, row := range rows {
+			if err := bucket.Put(row[0], row[1]); err != nil {
+				return fmt.Errorf("take over a record: %w", err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("take over records of the damaged spool: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,300 @@
+package spool
+
+import (
+	"fmt"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// surrender is a wish to give up records by number.
+type surrender struct {
+	epoch  *epoch
+	ranges protocol.Ranges
+	reason protocol.Gap_Reason
+}
+
+// move is a wish to give records of one identity new numbers under another.
+type move struct {
+	epoch  *epoch
+	lowest uint64
+}
+
+// moveBatch is how many records get new numbers in one commit.
+const moveBatch = 1000
+
+// Ack says that records of an identity are settled: they leave with the next commit. Numbers that are not held are
+// ignored. A number that was never given means that this file is an old copy of the one that gave it: then nothing is
+// deleted, and what is unacknowledged goes on under a new identity.
+func (s *Spool) Ack(spool [protocol.SpoolBytes]byte, settled protocol.Ranges) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.epochOf(spool)
+	if e == nil || settled.Empty() {
+		return
+	}
+	if settled.Last() >= e.next {
+		if e != s.current() && e.held.Empty() {
+			return
+		}
+		s.log.Warn("records were acknowledged that this spool never made: it is an old copy; a new identity begins",
+			"acknowledged", settled.Last(), "last_made", e.next-1)
+		s.askMove(e, 1)
+		return
+	}
+	settled = settled.Intersect(e.held).Subtract(e.dying)
+	if settled.Empty() {
+		return
+	}
+	e.dying = e.dying.Union(settled)
+	s.await(false)
+}
+
+// GiveUp deletes records and declares them in a Gap with the given reason, in one commit.
+func (s *Spool) GiveUp(spool [protocol.SpoolBytes]byte, seqs protocol.Ranges, reason protocol.Gap_Reason) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.epochOf(spool); e != nil {
+		s.given = append(s.given, surrender{e, seqs.Clone(), reason})
+		s.await(true)
+	}
+}
+
+// Conflict says that the number lowest of an identity, and perhaps later ones, is stored elsewhere with another
+// content. The unacknowledged records from there on get numbers under a new identity, and a Gap tells which they were.
+func (s *Spool) Conflict(spool [protocol.SpoolBytes]byte, lowest uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.epochOf(spool)
+	if e == nil || lowest == 0 || e != s.current() && e.held.Last() < lowest {
+		return
+	}
+	s.log.Warn("numbers of this spool are in use elsewhere: a new identity begins", "lowest", lowest)
+	s.askMove(e, lowest)
+}
+
+func (s *Spool) askMove(e *epoch, lowest uint64) {
+	for i := range s.moves {
+		if s.moves[i].epoch == e {
+			s.moves[i].lowest = min(s.moves[i].lowest, lowest)
+			return
+		}
+	}
+	s.moves = append(s.moves, move{e, lowest})
+	s.await(true)
+}
+
+// surrenderGiven turns wishes to give up records into losses. Only the writer calls it.
+func (s *Spool) surrenderGiven() error {
+	s.mu.Lock()
+	given := s.given
+	s.given = nil
+	s.mu.Unlock()
+	for i, g := range given {
+		if err := s.surrender(g); err != nil {
+			s.mu.Lock()
+			s.given = append(given[i:], s.given...)
+			s.mu.Unlock()
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Spool) surrender(g surrender) error {
+	losses := make([]loss, laneCount)
+	err := s.view(func(tx *bbolt.Tx) error {
+		for i := range losses {
+			losses[i] = loss{reason: g.reason, epoch: g.epoch, lane: Lanes()[i]}
+			l := &losses[i]
+			eachKey(tx, i, g.epoch.number, g.ranges, func(p place, v []byte) {
+				size, _ := weigh(v)
+				l.add(p.seq, size, statedTime(v))
+			})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range losses {
+		l.ranges = l.ranges.Subtract(g.epoch.dying)
+		s.lose(l)
+	}
+	return nil
+}
+
+// lose deletes the records of l with the commit that declares them. mu must be held.
+func (s *Spool) lose(l loss) {
+	if l.ranges.Empty() {
+		return
+	}
+	l.epoch.dying = l.epoch.dying.Union(l.ranges)
+	s.shed += l.ranges.Count()
+	for len(l.ranges) > maxGapRanges {
+		part := l
+		part.ranges, part.records, part.bytes = l.ranges.Head(maxGapRanges), 0, 0
+		s.declare(part)
+		l.ranges = l.ranges[maxGapRanges:]
+	}
+	s.declare(l)
+}
+
+// eachKey visits the records of an epoch and lane whose numbers are in ranges.
+func eachKey(tx *bbolt.Tx, lane int, epoch uint32, ranges protocol.Ranges, visit func(place, []byte)) {
+	cursor := tx.Bucket(laneBucket(lane)).Cursor()
+	for _, r := range ranges {
+		for k, v := cursor.Seek(place{epoch, r.From}.key()); k != nil; k, v = cursor.Next() {
+			p, ok := placeOf(k)
+			if !ok || p.epoch != epoch || p.seq > r.To {
+				break
+			}
+			visit(p, v)
+		}
+	}
+}
+
+// move gives records new numbers under the current identity, or under a new one when the current is in question. Only
+// the writer calls it, with nothing left to commit; nothing can be queued meanwhile.
+func (s *Spool) move(m move) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m.epoch == s.current() {
+		s.epochs = append(s.epochs, newEpoch(m.epoch.number+1))
+	}
+	to := s.current()
+	for lane := range laneCount {
+		from := m.lowest
+		for {
+			moved, err := s.moveSome(m.epoch, to, lane, from)
+			if err != nil {
+				return err
+			}
+			if moved.Empty() {
+				break
+			}
+			from = moved.Last() + 1
+		}
+	}
+	s.gaps = map[gapKey]*openGap{}
+	s.renumberWaiting(m)
+	return s.putEpochs()
+}
+
+// moveSome moves up to moveBatch records of a lane in one commit and tells which numbers they had.
+func (s *Spool) moveSome(from, to *epoch, lane int, lowest uint64) (protocol.Ranges, error) {
+	var moved protocol.Ranges
+	next, gapCost := to.next, int64(0)
+	err := s.store.update(func(tx *bbolt.Tx) error {
+		moved, next = nil, to.next
+		rows := takeRows(tx, lane, from, lowest)
+		if len(rows) == 0 {
+			return nil
+		}
+		bucket := tx.Bucket(laneBucket(lane))
+		for _, r := range rows {
+			key := place{to.number, next}.key()
+			next++
+			if err := bucket.Delete(r.place.key()); err != nil {
+				return fmt.Errorf("move a record: %w", err)
+			}
+			if err := bucket.Put(key, r.encode(key)); err != nil {
+				return fmt.Errorf("move a record: %w", err)
+			}
+			moved.Add(r.place.seq)
+		}
+		at, now := place{to.number, next}, s.now()
+		next++
+		payload, err := s.encodeGap(loss{
+			reason: protocol.Gap_REASON_CONFLICT, epoch: from, lane: Lanes()[lane], ranges: moved,
+		}, at, now)
+		if err != nil {
+			return err
+		}
+		gap := record{kind: protocol.KindGap, time: now.UnixNano(), payload: payload}.encode(at.key())
+		gapCost, _ = weigh(gap)
+		if err := tx.Bucket(laneBucket(LaneGap.index())).Put(at.key(), gap); err != nil {
+			return fmt.Errorf("declare what was moved: %w", err)
+		}
+		written := *to
+		written.next = next
+		return putEpoch(tx, &written)
+	})
+	if err != nil || moved.Empty() {
+		return nil, err
+	}
+	s.commits++
+	from.held = from.held.Subtract(moved)
+	from.sent = from.sent.Subtract(moved)
+	to.held.AddRange(to.next, next-1)
+	to.next, to.durable = next, next-1
+	s.lanes[lane].last = later(s.lanes[lane].last, place{to.number, next - 2})
+	gaps := &s.lanes[LaneGap.index()]
+	gaps.last = place{to.number, next - 1}
+	gaps.records++
+	gaps.bytes += gapCost
+	s.used += gapCost
+	return moved, nil
+}
+
+// takeRows reads records to move. Corrupt ones stay: they are found out when their turn to be sent comes.
+func takeRows(tx *bbolt.Tx, lane int, from *epoch, lowest uint64) []stored {
+	var rows []stored
+	wanted := from.held.Subtract(from.dying)
+	cursor := tx.Bucket(laneBucket(lane)).Cursor()
+	for k, v := cursor.Seek(place{from.number, lowest}.key()); k != nil && len(rows) < moveBatch; k, v = cursor.Next() {
+		p, ok := placeOf(k)
+		if !ok || p.epoch != from.number {
+			break
+		}
+		if r, err := decodeRecord(k, v); err == nil && wanted.Contains(p.seq) {
+			rows = append(rows, stored{p, r})
+		}
+	}
+	return rows
+}
+
+// renumberWaiting gives new numbers to what was queued under the old ones and never committed.
+func (s *Spool) renumberWaiting(m move) {
+	var moved protocol.Ranges
+	for _, e := range s.waiting {
+		if e.place.epoch == m.epoch.number && e.place.seq >= m.lowest {
+			moved.Add(e.place.seq)
+			s.number(e)
+		}
+	}
+	if moved.Empty() {
+		return
+	}
+	slices.SortStableFunc(s.waiting, func(a, b *entry) int {
+		if a.place.less(b.place) {
+			return -1
+		}
+		return 1
+	})
+	s.declare(loss{reason: protocol.Gap_REASON_CONFLICT, epoch: m.epoch, ranges: moved})
+}
+
+// putEpochs writes the identities and makes everything unsent be looked at again.
+func (s *Spool) putEpochs() error {
+	err := s.store.update(func(tx *bbolt.Tx) error {
+		c := *s.current()
+		c.next = c.durable + 1
+		return putEpoch(tx, &c)
+	})
+	if err != nil {
+		return err
+	}
+	for i := range s.lanes {
+		s.lanes[i].backReady, s.lanes[i].liveReady = nil, nil
+		s.lanes[i].back = place{}
+	}
+	s.demote(s.end())
+	s.turn++
+	s.renew()
+	return nil
+}

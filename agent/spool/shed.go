@@ -1,0 +1,185 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+const (
+	// reserveBytes stand in a file that is removed when the disk is full, so that deletes and Gap records can still be
+	// committed.
+	reserveBytes = 4 << 20
+	// shedShare: over the limit, one part in so many of it is made free, so that one Gap record speaks of many records.
+	shedShare = 32
+	// marginShare: shedding begins one part in so many below the limit, which leaves room for what tells of it.
+	marginShare = 16
+)
+
+// highMark is from how many bytes on records are given up.
+func (s *Spool) highMark() int64 { return s.limit - s.limit/marginShare }
+
+// shedOldest gives up the oldest records of the least valuable class until so many bytes are free. It tells whether
+// there was anything to give up.
+func (s *Spool) shedOldest(bytes int64, reason protocol.Gap_Reason) (bool, error) {
+	s.mu.Lock()
+	dying := map[uint32]protocol.Ranges{}
+	for _, e := range s.epochs {
+		dying[e.number] = e.dying.Clone()
+	}
+	s.mu.Unlock()
+	var losses []loss
+	err := s.view(func(tx *bbolt.Tx) error {
+		v := victims{free: bytes, reason: reason, dying: dying}
+		for _, class := range shedClasses() {
+			v.choose(tx, class)
+		}
+		losses = v.losses
+		return nil
+	})
+	if err != nil || len(losses) == 0 {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range losses {
+		l.epoch = s.epochNumber(l.epoch.number)
+		s.log.Warn("records were given up for want of room", "lane", string(l.lane), "records", l.records,
+			"bytes", l.bytes, "reason", reason.Short())
+		s.lose(l)
+	}
+	return true, nil
+}
+
+// victims are the records chosen to be given up.
+type victims struct {
+	free   int64 // bytes still to be found
+	reason protocol.Gap_Reason
+	dying  map[uint32]protocol.Ranges
+	losses []loss
+}
+
+// choose takes the oldest records of a class, over its lanes, until enough is found.
+func (v *victims) choose(tx *bbolt.Tx, class []Lane) {
+	type head struct {
+		lane       Lane
+		cursor     *bbolt.Cursor
+		key, value []byte
+	}
+	heads := make([]*head, 0, len(class))
+	for _, lane := range class {
+		h := &head{lane: lane, cursor: tx.Bucket(laneBucket(lane.index())).Cursor()}
+		if h.key, h.value = h.cursor.First(); h.key != nil {
+			heads = append(heads, h)
+		}
+	}
+	for v.free > 0 && len(heads) > 0 {
+		oldest := slices.MinFunc(heads, func(a, b *head) int { return slices.Compare(a.key, b.key) })
+		if p, ok := placeOf(oldest.key); ok && !v.dying[p.epoch].Contains(p.seq) {
+			size, _ := weigh(oldest.value)
+			v.of(p.epoch, oldest.lane).add(p.seq, size, statedTime(oldest.value))
+			v.free -= size
+		}
+		if oldest.key, oldest.value = oldest.cursor.Next(); oldest.key == nil {
+			heads = slices.DeleteFunc(heads, func(h *head) bool { return h == oldest })
+		}
+	}
+}
+
+func (v *victims) of(number uint32, lane Lane) *loss {
+	for i := range v.losses {
+		if v.losses[i].lane == lane && v.losses[i].epoch.number == number {
+			return &v.losses[i]
+		}
+	}
+	v.losses = append(v.losses, loss{reason: v.reason, epoch: &epoch{number: number}, lane: lane})
+	return &v.losses[len(v.losses)-1]
+}
+
+// shedForRoom makes room when a commit failed for want of it: the reserve is let go, and records are given up.
+func (s *Spool) shedForRoom() error {
+	os.Remove(filepath.Join(s.dir, reserved))
+	s.store.db.MaxSize = s.maxFileBytes() + reserveBytes
+	s.mu.Lock()
+	need := max(s.waitingBytes, s.limit/shedShare)
+	s.mu.Unlock()
+	if _, err := s.shedOldest(need, protocol.Gap_REASON_DISK_FULL); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waitingBytes > min(mostWaiting, s.limit/2) {
+		s.shedWaiting()
+	}
+	return nil
+}
+
+// reserve makes the reserve file if it is missing.
+func (s *Spool) reserve() {
+	path := filepath.Join(s.dir, reserved)
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	if err := writeReserve(path, min(reserveBytes, s.limit/marginShare)); err != nil {
+		os.Remove(path)
+		s.log.Debug("there is no room for the reserve", "error", err)
+	}
+}
+
+func writeReserve(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("make the reserve: %w", err)
+	}
+	defer f.Close()
+	// Random enough that no file system stores it as a hole: position-dependent bytes.
+	block := make([]byte, 64<<10)
+	for at := int64(0); at < size; at += int64(len(block)) {
+		for i := range block {
+			block[i] = byte((at>>16)*31 + int64(i)*7)
+		}
+		if _, err := f.Write(block[:min(int64(len(block)), size-at)]); err != nil {
+			return fmt.Errorf("fill the reserve: %w", err)
+		}
+	}
+	return nil
+}
+
+// shedWaiting gives up records that wait in memory, the least valuable first, until three quarters of what may wait
+// are left. mu must be held.
+func (s *Spool) shedWaiting() {
+	target := min(mostWaiting, s.limit/2) / 4 * 3
+	losses := map[gapKey]*loss{}
+	for _, class := range shedClasses() {
+		s.waiting = slices.DeleteFunc(s.waiting, func(e *entry) bool {
+			lane := Lanes()[e.lane]
+			if s.waitingBytes <= target || !slices.Contains(class, lane) {
+				return false
+			}
+			key := gapKey{e.place.epoch, lane, protocol.Gap_REASON_DISK_FULL}
+			if losses[key] == nil {
+				losses[key] = &loss{reason: key.reason, epoch: s.epochNumber(e.place.epoch), lane: lane}
+			}
+			losses[key].add(e.place.seq, int64(len(e.payload)), e.time)
+			s.waitingBytes -= int64(len(e.payload))
+			e.tell(ErrShed)
+			return true
+		})
+	}
+	for _, l := range losses {
+		s.shed += l.ranges.Count()
+		for len(l.ranges) > maxGapRanges {
+			part := *l
+			part.ranges, part.records, part.bytes = l.ranges.Head(maxGapRanges), 0, 0
+			s.declare(part)
+			l.ranges = l.ranges[maxGapRanges:]
+		}
+		s.declare(*l)
+	}
+}
