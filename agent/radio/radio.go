@@ -120,7 +120,9 @@ type Receiver interface {
 	Open(ctx context.Context) (Info, error)
 	// Read fills the block with the next samples. It returns io.EOF at the end of a recording.
 	Read(ctx context.Context, b *Block) error
-	// Tune asks for a tuning; what was applied is in the first block of the next segment.
+	// Tune asks for a tuning; 0 keeps what is, as does an unknown (NaN) gain. What was applied is in the first block of
+	// the next segment, the first of which are marked Settling. Asking for what already is changes nothing. It returns
+	// ErrNotTunable when the source has one fixed tuning.
 	Tune(ctx context.Context, t Tuning) error
 	Health() Health
 	Close() error

@@ -9,10 +9,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"sort"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/dsp"
 )
 
@@ -41,6 +41,8 @@ func Open(source string, opts Options) (Receiver, error) {
 	switch scheme {
 	case "file":
 		return openFile(source, rest, opts)
+	case "sim":
+		return openSim(source, rest, opts)
 	}
 	for _, s := range laterSchemes {
 		if s == scheme {
@@ -135,15 +137,12 @@ func (p *params) duration(name string) time.Duration {
 	if !ok {
 		return 0
 	}
-	d, err := time.ParseDuration(v)
-	if seconds, plain := strconv.ParseFloat(v, 64); plain == nil && seconds > 0 && seconds < 1e9 {
-		d, err = time.Duration(seconds*1e9), nil
-	}
-	if err != nil || d <= 0 {
+	var d configs.Duration
+	if err := d.UnmarshalText([]byte(v)); err != nil || d <= 0 {
 		p.fault(name, v, "want a time span above 0, such as 30s or 250ms")
 		return 0
 	}
-	return d
+	return time.Duration(d)
 }
 
 func (p *params) instant(name string) time.Time {
@@ -210,35 +209,15 @@ func (p *params) localPath() string {
 	return filepath.FromSlash(path)
 }
 
-// parseHertz reads 77500, 12.5k, 145.5M, 1.09G, each with or without Hz. The scale is applied in decimal, so that
-// 868.625M is the float64 nearest to 868625000.
+// parseHertz reads 77500, 12.5k, 145.5M.
 func parseHertz(s string) (float64, error) {
-	digits := strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(s), "Hz"))
-	for _, u := range [...]struct{ suffix, exponent string }{{"k", "e3"}, {"M", "e6"}, {"G", "e9"}} {
-		if number, ok := strings.CutSuffix(digits, u.suffix); ok {
-			digits = strings.TrimSpace(number) + u.exponent
-			break
-		}
-	}
-	v, err := strconv.ParseFloat(digits, 64)
-	if err != nil || strings.ContainsAny(digits, "xXpP_nNiI") {
-		return 0, fmt.Errorf("%q is not a frequency", s)
-	}
-	return v, nil
+	var hz configs.Hertz
+	err := hz.UnmarshalText([]byte(s))
+	return float64(hz), err
 }
 
 // formatHertz writes 250 kHz, 145.5 MHz.
-func formatHertz(hz float64) string {
-	for _, u := range []struct {
-		scale float64
-		name  string
-	}{{1e9, " GHz"}, {1e6, " MHz"}, {1e3, " kHz"}} {
-		if hz >= u.scale {
-			return strconv.FormatFloat(hz/u.scale, 'f', -1, 64) + u.name
-		}
-	}
-	return strconv.FormatFloat(hz, 'f', -1, 64) + " Hz"
-}
+func formatHertz(hz float64) string { return configs.Hertz(hz).String() }
 
 // wait blocks until an instant or until ctx ends. An instant in the past returns at once.
 func wait(ctx context.Context, closed <-chan struct{}, until time.Time) error {

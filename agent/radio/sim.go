@@ -1,0 +1,265 @@
+package radio
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fulgidus/heimdall/dsp"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// simReceiver is a station of a scene. Paced in real time it is live: a reader that is too slow loses whole blocks,
+// as with a real receiver, and is told how many samples.
+type simReceiver struct {
+	source  string
+	path    string
+	station string
+	opts    Options
+	live    bool
+	start   time.Time     // zero: now
+	buffer  time.Duration // how far the reader may fall behind
+	settle  time.Duration // length of the transient after a retune
+
+	scene   *Scene
+	sky     *sky
+	format  dsp.Format
+	tuning  Tuning
+	nominal float64       // rate as asked
+	closed  chan struct{} // closed by Close; no values
+
+	// Where the stream is. Only the goroutine that reads and tunes touches these.
+	next     uint64 // number on the grid
+	block    uint64
+	index    uint64
+	segment  uint32
+	settling int // samples of the transient still to come
+	fade     int // samples of the whole transient
+
+	// mu guards health.
+	mu     sync.Mutex
+	health Health
+	once   sync.Once
+}
+
+func openSim(source, rest string, opts Options) (Receiver, error) {
+	p := newParams(source, rest)
+	s := &simReceiver{source: source, opts: opts, closed: make(chan struct{})}
+	s.path = p.localPath()
+	s.station, _ = p.take("station")
+	if s.station == "" {
+		p.fault("station", "", "missing: say which of the scene's stations this is, as sim:SCENE.yaml?station=torino")
+	}
+	s.tuning.CenterHz = either(opts.CenterHz, p.hertz("center", 1, maxHz))
+	s.nominal = either(opts.RateHz, p.hertz("rate", minSceneRateHz, maxSceneRateHz))
+	s.live = p.oneOf("pace", "real", "real", "fast") == "real"
+	s.start = p.instant("start")
+	if s.live && !s.start.IsZero() {
+		p.fault("start", p.values["start"], "needs pace=fast: in real time a receiver starts now")
+	}
+	s.buffer, s.settle = time.Second, 20*time.Millisecond
+	if d := p.duration("buffer"); d > 0 {
+		s.buffer = d
+	}
+	if d := p.duration("settle"); d > 0 {
+		s.settle = d
+	}
+	return s, p.finish()
+}
+
+// epochOf is a scene's epoch.
+func epochOf(s *Scene) time.Time { return time.Time(s.Epoch) }
+
+// Open reads the scene and starts the stream.
+func (s *simReceiver) Open(ctx context.Context) (Info, error) {
+	if err := ctx.Err(); err != nil {
+		return Info{}, err
+	}
+	scene, err := ReadScene(s.path)
+	if err != nil {
+		return Info{}, fmt.Errorf("open scene: %w", err)
+	}
+	st := scene.Stations[s.station]
+	if st == nil {
+		ids := make([]string, 0, len(scene.Stations))
+		for id := range scene.Stations {
+			ids = append(ids, id)
+		}
+		sort.Strings(ids)
+		return Info{}, &Fault{"scene " + s.path, "station", s.station, "not in the scene, which has " + strings.Join(ids, ", ")}
+	}
+	s.scene, s.format = scene, dsp.Format(st.Format)
+	s.tuning.GainDB = st.GainDB
+	s.nominal = either(s.nominal, float64(st.Rate))
+	if s.tuning.CenterHz == 0 && len(scene.Emitters) > 0 {
+		s.tuning.CenterHz = float64(scene.Emitters[0].Center)
+	}
+	s.retune()
+	from := s.start
+	if from.IsZero() {
+		from = time.Now()
+	}
+	if from.Before(epochOf(scene)) {
+		return Info{}, &Fault{"scene " + s.path, "epoch", epochOf(scene).Format(time.RFC3339), "lies after the start, " + from.UTC().Format(time.RFC3339) + ": choose an earlier one"}
+	}
+	s.next = s.sky.grid.firstAt(from)
+	s.mu.Lock()
+	s.health = Health{Connected: true, Lost: map[string]uint64{}, RatePPM: st.Clock.PPM}
+	s.mu.Unlock()
+	return Info{
+		Source: s.source, Hardware: "simulated receiver " + s.station, Format: s.format, Tuning: s.tuning,
+		Live: s.live, Tunable: true, Timeline: s.live, TimeQuality: protocol.TimeQuality(st.Clock.Quality),
+	}, nil
+}
+
+// retune makes the sky for the present centre and nominal rate.
+func (s *simReceiver) retune() {
+	s.sky = newSky(s.scene, s.station, s.tuning.CenterHz, s.nominal)
+	s.tuning.SampleRateHz = s.sky.grid.rateHz()
+	s.block = uint64(s.opts.BlockSamples)
+	if s.opts.BlockSamples <= 0 {
+		s.block = min(max(uint64(s.nominal/20), 64), 65536)
+	}
+}
+
+// Read delivers the next block when its last sample has been taken.
+func (s *simReceiver) Read(ctx context.Context, b *Block) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	lost := uint64(0)
+	if s.live {
+		lost = s.overrun(time.Now())
+	}
+	// Blocks end on multiples of their length, so that all stations' blocks are of the same moments.
+	n := s.block - s.next%s.block
+	b.Flags = 0
+	if s.settling > 0 {
+		n = min(n, uint64(s.settling))
+		b.Flags = Settling
+	}
+	if s.live {
+		if err := wait(ctx, s.closed, s.sky.grid.time(s.next+n)); err != nil {
+			return err
+		}
+	}
+	size := int(n) * s.format.BytesPerSample()
+	if cap(b.Raw) < size {
+		b.Raw = make([]byte, size)
+	}
+	b.Raw = b.Raw[:size]
+	settled := 0
+	if s.settling > 0 {
+		settled = s.fade - s.settling
+		s.sky.read(b.Raw, s.format, s.next, settled, s.fade)
+		s.settling -= int(n)
+	} else {
+		s.sky.read(b.Raw, s.format, s.next, 0, 0)
+	}
+	clock := &s.scene.Stations[s.station].Clock
+	b.Format, b.Segment, b.Index = s.format, s.segment, s.index
+	b.Time, b.TimeQuality = s.sky.grid.time(s.next), protocol.TimeQuality(clock.Quality)
+	b.TimeUncertainty = time.Duration(clock.SigmaS * 1e9)
+	b.Tuning = s.tuning
+	b.LostBefore, b.LostExact = lost, true
+	s.next += n
+	s.index += n
+	s.mu.Lock()
+	s.health.SamplesTotal += n
+	s.mu.Unlock()
+	return nil
+}
+
+// overrun drops the oldest whole blocks when the reader is more than the buffer behind, and returns their samples.
+func (s *simReceiver) overrun(now time.Time) uint64 {
+	behind := now.Sub(s.sky.grid.time(s.next)) - s.buffer
+	if behind <= 0 {
+		return 0
+	}
+	newest := s.sky.grid.firstAt(now.Add(-s.buffer))
+	if newest <= s.next {
+		return 0
+	}
+	drop := (newest - s.next) / s.block * s.block
+	if drop == 0 {
+		return 0
+	}
+	s.next += drop
+	s.index += drop
+	s.settling = max(0, s.settling-int(min(drop, math.MaxInt32)))
+	s.mu.Lock()
+	s.health.Lost["overrun"] += drop
+	s.mu.Unlock()
+	return drop
+}
+
+func (s *simReceiver) usable(ctx context.Context) error {
+	select {
+	case <-s.closed:
+		return ErrClosed
+	default:
+	}
+	if s.scene == nil {
+		return fmt.Errorf("read %s before Open: %w", s.source, ErrClosed)
+	}
+	return ctx.Err()
+}
+
+// Tune changes centre and rate; 0 keeps what is. The gain is the scene's.
+func (s *simReceiver) Tune(ctx context.Context, t Tuning) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	where := fmt.Sprintf("tune %q", s.source)
+	if t.CenterHz != 0 && !(t.CenterHz >= 1 && t.CenterHz <= maxHz) {
+		return &Fault{where, "center", formatHertz(t.CenterHz), fmt.Sprintf("want 1 Hz to %s", formatHertz(maxHz))}
+	}
+	if t.SampleRateHz != 0 && !(t.SampleRateHz >= minSceneRateHz && t.SampleRateHz <= maxSceneRateHz) {
+		return &Fault{where, "rate", formatHertz(t.SampleRateHz), fmt.Sprintf("want %s to %s", formatHertz(minSceneRateHz), formatHertz(maxSceneRateHz))}
+	}
+	center, rate := either(t.CenterHz, s.tuning.CenterHz), either(t.SampleRateHz, s.nominal)
+	if rate == s.tuning.SampleRateHz {
+		rate = s.nominal // what was applied, asked again
+	}
+	if center == s.tuning.CenterHz && rate == s.nominal {
+		return nil
+	}
+	from := s.sky.grid.time(s.next)
+	s.tuning.CenterHz, s.nominal = center, rate
+	s.retune()
+	if now := time.Now(); s.live && now.After(from) {
+		from = now
+	}
+	s.next = s.sky.grid.firstAt(from)
+	s.segment++
+	s.fade = int(math.Ceil(s.settle.Seconds() * s.tuning.SampleRateHz))
+	s.settling = s.fade
+	return nil
+}
+
+// Health tells what was delivered and lost.
+func (s *simReceiver) Health() Health {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.health
+	h.Lost = map[string]uint64{}
+	for k, v := range s.health.Lost {
+		h.Lost[k] = v
+	}
+	return h
+}
+
+// Close ends a blocked Read. It may be called more than once.
+func (s *simReceiver) Close() error {
+	s.once.Do(func() {
+		close(s.closed)
+		s.mu.Lock()
+		s.health.Connected = false
+		s.mu.Unlock()
+	})
+	return nil
+}
