@@ -1,0 +1,128 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// ErrNotFound says that there is no row of the asked id. It matches [fs.ErrNotExist], so that packages which do not
+// import this one can tell, too.
+var ErrNotFound = fmt.Errorf("not in the database: %w", fs.ErrNotExist)
+
+// Class says what a caller can do about an error.
+type Class int
+
+// The classes of error.
+const (
+	// ClassTransient may go away by itself: try the same again, for ever.
+	ClassTransient Class = iota
+	// ClassRecord is the fault of one record of the call: leave that one out.
+	ClassRecord
+	// ClassAll concerns every call, as a table that is missing does: stop and raise an alarm.
+	ClassAll
+)
+
+func (c Class) String() string {
+	switch c {
+	case ClassTransient:
+		return "transient"
+	case ClassRecord:
+		return "permanent for one record"
+	case ClassAll:
+		return "permanent for all"
+	}
+	return fmt.Sprintf("class %d", int(c))
+}
+
+// Error is a failed operation and what can be done about it.
+type Error struct {
+	Class Class
+	Err   error
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap gives the database's own error.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Transient tells whether the same call may succeed later.
+func (e *Error) Transient() bool { return e.Class == ClassTransient }
+
+// OneRecord tells whether the call would succeed without one of its records.
+func (e *Error) OneRecord() bool { return e.Class == ClassRecord }
+
+// wrap says what was being done when err came about, and of which class it is. Nil stays nil.
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	class := classify(err)
+	err = fmt.Errorf(format+": %w", append(args, err)...)
+	if errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return &Error{Class: class, Err: err}
+}
+
+// refuse is the error of a record that no database would take.
+func refuse(format string, args ...any) error {
+	return &Error{Class: ClassRecord, Err: fmt.Errorf(format, args...)}
+}
+
+// classify finds the class of an error. What is unknown counts as transient: trying again loses nothing.
+func classify(err error) Class {
+	if own, ok := errors.AsType[*Error](err); ok {
+		return own.Class
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return classifyPostgres(pg.Code)
+	}
+	if lite, ok := errors.AsType[*sqlite.Error](err); ok {
+		return classifySQLite(lite.Code())
+	}
+	return ClassTransient
+}
+
+// classifyPostgres reads SQLSTATE, appendix A of PostgreSQL's manual.
+func classifyPostgres(code string) Class {
+	for _, prefix := range []string{"22", "23", "54"} { // data, integrity, program limit
+		if strings.HasPrefix(code, prefix) {
+			return ClassRecord
+		}
+	}
+	// Undefined table, refused privilege, wrong feature, bad password, no such database or schema. Not 42P05 and 26000:
+	// they come of a pooler that gave this connection another server session.
+	for _, prefix := range []string{"42", "0A", "28", "3D", "3F"} {
+		if strings.HasPrefix(code, prefix) && code != "42P05" {
+			return ClassAll
+		}
+	}
+	return ClassTransient
+}
+
+func classifySQLite(code int) Class {
+	switch code & 0xff { // the rest is an extended code
+	case sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE:
+		return ClassRecord
+	case sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_AUTH:
+		return ClassAll
+	}
+	return ClassTransient
+}
+
+// collided tells whether another transaction stood in the way, so that the whole of this one should be run again.
+func collided(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code == "40001" || pg.Code == "40P01"
+	}
+	if lite, ok := errors.AsType[*sqlite.Error](err); ok {
+		return lite.Code()&0xff == sqlite3.SQLITE_BUSY
+	}
+	return false
+}

@@ -1,0 +1,90 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+func openPostgres(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err) // pgx leaves the password out
+	}
+	config.ConnConfig.RuntimeParams["application_name"] = "heimdall-collector"
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	db := stdlib.OpenDBFromPool(pool)
+	return &DB{write: db, read: db, backend: postgresBackend{}, tables: tables(), log: log, close: pool.Close}, nil
+}
+
+// postgresBackend speaks PostgreSQL, with or without TimescaleDB.
+type postgresBackend struct{}
+
+func (postgresBackend) statement(query string, args []any) (string, []any) { return query, args }
+
+func (postgresBackend) list(first int, columns ...any) (from string, args []any) {
+	arrays, names := make([]string, len(columns)), make([]string, len(columns))
+	for i, c := range columns {
+		var kind string
+		switch c.(type) {
+		case []string:
+			kind = "text"
+		case [][]byte:
+			kind = "bytea"
+		case []int64:
+			kind = "bigint"
+		case []time.Time:
+			kind = "timestamptz"
+		}
+		arrays[i] = fmt.Sprintf("$%d::%s[]", first+i, kind)
+		names[i] = fmt.Sprintf("c%d", i+1)
+	}
+	return fmt.Sprintf("unnest(%s) AS list(%s)", strings.Join(arrays, ", "), strings.Join(names, ", ")), columns
+}
+
+// insert sends each column as one array: measured at least as fast as anything but COPY, at every size of batch.
+func (postgresBackend) insert(ctx context.Context, tx *sql.Tx, table string, columns []column) error {
+	n := len(columns)
+	names, aliases, arrays, selected, args := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]any, n)
+	for i, c := range columns {
+		names[i] = `"` + c.name + `"`
+		aliases[i] = fmt.Sprintf("c%d", i+1)
+		array, cast := c.values.sqlType()
+		arrays[i] = fmt.Sprintf("$%d::%s[]", i+1, array)
+		selected[i] = aliases[i] + cast
+		args[i] = c.values.array()
+	}
+	_, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM unnest(%s) AS list(%s) ON CONFLICT DO NOTHING",
+		table, strings.Join(names, ", "), strings.Join(selected, ", "), strings.Join(arrays, ", "), strings.Join(aliases, ", ")),
+		args...)
+	return err
+}
+
+func (postgresBackend) snapshot() *sql.TxOptions {
+	return &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
+}
+
+func (postgresBackend) describe(ctx context.Context, db *sql.DB, d *Description) error {
+	d.Server = "PostgreSQL"
+	if err := db.QueryRowContext(ctx, "SELECT current_setting('server_version')").Scan(&d.Version); err != nil {
+		return err
+	}
+	err := db.QueryRowContext(ctx, "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").Scan(&d.TimescaleVersion)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return db.QueryRowContext(ctx, "SELECT coalesce(current_setting('timescaledb.license', true), 'apache')").Scan(&d.TimescaleEdition)
+}

@@ -1,0 +1,245 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// stationsOf are the stations of entries in order of first sight.
+func stationsOf(entries []*entry) []string {
+	var stations []string
+	seen := make(map[string]bool)
+	for _, e := range entries {
+		if !seen[e.stream.Station] {
+			seen[e.stream.Station] = true
+			stations = append(stations, e.stream.Station)
+		}
+	}
+	return stations
+}
+
+// addStations gives stations that are seen for the first time their row and number.
+func (db *DB) addStations(ctx context.Context, tx *sql.Tx, now time.Time, stations []string) error {
+	missing, err := db.missingStations(ctx, tx, stations)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	// Another collector may be doing the same: whoever holds this row looks again.
+	var last int
+	if err := db.queryRow(ctx, tx, "SELECT last FROM station_number FOR UPDATE").Scan(&last); err != nil {
+		return wrap(err, "lock the station numbers")
+	}
+	if missing, err = db.missingStations(ctx, tx, missing); err != nil {
+		return err
+	}
+	for _, station := range missing {
+		last++
+		_, err := db.exec(ctx, tx, "INSERT INTO station (station, number, first_seen, last_seen) VALUES ($1, $2, $3, $3)", station, last, now)
+		if err != nil {
+			return wrap(err, "add station %s", station)
+		}
+	}
+	_, err = db.exec(ctx, tx, "UPDATE station_number SET last = $1", last)
+	return wrap(err, "save the station numbers")
+}
+
+// missingStations are those without a row, in the given order.
+func (db *DB) missingStations(ctx context.Context, tx *sql.Tx, stations []string) ([]string, error) {
+	if len(stations) == 0 {
+		return nil, nil
+	}
+	known := make(map[string]bool)
+	from, args := db.backend.list(1, stations)
+	err := db.forEach(ctx, tx, "SELECT station FROM station WHERE station IN (SELECT c1 FROM "+from+")", args, func(rows *sql.Rows) error {
+		var s string
+		err := rows.Scan(&s)
+		known[s] = true
+		return err
+	})
+	if err != nil {
+		return nil, wrap(err, "look for stations")
+	}
+	var missing []string
+	for _, s := range stations {
+		if !known[s] {
+			missing = append(missing, s)
+		}
+	}
+	return missing, nil
+}
+
+// SaveStatus keeps what a station's status topic said at a time: online or offline.
+func (db *DB) SaveStatus(ctx context.Context, station, status string, at time.Time) error {
+	err := db.saveStation(ctx, station, at, func(tx *sql.Tx, at time.Time) error {
+		_, err := db.exec(ctx, tx, `UPDATE station SET status = $2, status_at = $3 WHERE station = $1
+			AND (status_at IS NULL OR status_at <= $3)`, station, storableText(status), at)
+		return err
+	})
+	return wrap(err, "save status of %s", station)
+}
+
+// SaveInfo keeps what a station said of itself at a time; nil when it took that back.
+func (db *DB) SaveInfo(ctx context.Context, station string, info *protocol.Info, at time.Time) error {
+	text, name, err := encodeInfo(info)
+	if err != nil {
+		return refuse("save info of %s: %w", station, err)
+	}
+	err = db.saveStation(ctx, station, at, func(tx *sql.Tx, at time.Time) error {
+		result, err := db.exec(ctx, tx, `UPDATE station SET info = $2::jsonb, info_at = $3, name = $4 WHERE station = $1
+			AND (info_at IS NULL OR info_at <= $3)`, station, text, at, name)
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 0 {
+			return err // a newer one is in
+		}
+		return db.saveReceivers(ctx, tx, station, info, at)
+	})
+	return wrap(err, "save info of %s", station)
+}
+
+func encodeInfo(info *protocol.Info) (text, name *string, err error) {
+	if info == nil {
+		return nil, nil, nil
+	}
+	b, err := json.Marshal(info)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !storableJSON(b) {
+		return nil, nil, errors.New("text must be without NUL")
+	}
+	s := string(b)
+	return &s, &info.Name, nil
+}
+
+func (db *DB) saveReceivers(ctx context.Context, tx *sql.Tx, station string, info *protocol.Info, at time.Time) error {
+	if _, err := db.exec(ctx, tx, "DELETE FROM receiver WHERE station = $1", station); err != nil || info == nil {
+		return err
+	}
+	for _, r := range info.Receivers {
+		plan, err := json.Marshal(r.Plan)
+		if err != nil {
+			return refuse("receiver %s: plan: %w", r.ID, err)
+		}
+		_, err = db.exec(ctx, tx, `INSERT INTO receiver (station, receiver, name, source, hardware, center_hz, sample_rate_hz, live, plan, updated)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10) ON CONFLICT DO NOTHING`,
+			station, r.ID, r.Name, r.Source, r.Hardware, r.CenterHz, r.SampleRateHz, r.Live, string(plan), at)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SaveState keeps a station's condition at a time; nil when it took that back.
+func (db *DB) SaveState(ctx context.Context, station string, state *protocol.State, at time.Time) error {
+	var text *string
+	if state != nil {
+		b, err := json.Marshal(state)
+		if err != nil {
+			return refuse("save state of %s: %w", station, err)
+		}
+		if !storableJSON(b) {
+			return refuse("save state of %s: text must be without NUL", station)
+		}
+		text = new(string(b))
+	}
+	err := db.saveStation(ctx, station, at, func(tx *sql.Tx, at time.Time) error {
+		_, err := db.exec(ctx, tx, `UPDATE station SET state = $2::jsonb, state_at = $3 WHERE station = $1
+			AND (state_at IS NULL OR state_at <= $3)`, station, text, at)
+		return err
+	})
+	return wrap(err, "save state of %s", station)
+}
+
+// saveStation changes a station's row, which it makes if there is none.
+func (db *DB) saveStation(ctx context.Context, station string, at time.Time, change func(tx *sql.Tx, at time.Time) error) error {
+	if err := protocol.ValidStation(station); err != nil {
+		return refuse("%w", err)
+	}
+	at = at.UTC().Truncate(time.Microsecond)
+	return db.transact(ctx, func(tx *sql.Tx) error {
+		if err := db.addStations(ctx, tx, at, []string{station}); err != nil {
+			return err
+		}
+		if err := change(tx, at); err != nil {
+			return err
+		}
+		_, err := db.exec(ctx, tx, "UPDATE station SET last_seen = $2 WHERE station = $1 AND last_seen < $2", station, at)
+		return err
+	})
+}
+
+// Stations lists all stations by number.
+func (db *DB) Stations(ctx context.Context) ([]protocol.Station, error) {
+	stations, err := db.stations(ctx, "")
+	return stations, wrap(err, "list stations")
+}
+
+// Station is one station; [ErrNotFound] when it was never seen.
+func (db *DB) Station(ctx context.Context, id string) (*protocol.Station, error) {
+	if protocol.ValidStation(id) != nil {
+		return nil, wrap(ErrNotFound, "station %.40q", id)
+	}
+	stations, err := db.stations(ctx, id)
+	if err == nil && len(stations) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, wrap(err, "station %s", id)
+	}
+	return &stations[0], nil
+}
+
+func (db *DB) stations(ctx context.Context, id string) ([]protocol.Station, error) {
+	var stations []protocol.Station
+	err := db.forEach(ctx, db.read, `SELECT s.station, s.number, coalesce(s.name, ''), s.status, coalesce(CAST(s.info AS text), ''),
+			coalesce(CAST(s.state AS text), ''), s.last_seen, (SELECT max(p.last_received) FROM spool p WHERE p.station = s.station)
+		FROM station s WHERE $1::text = '' OR s.station = $1::text ORDER BY s.number`, []any{id}, func(rows *sql.Rows) error {
+		s, err := scanStation(rows)
+		stations = append(stations, s)
+		return err
+	})
+	return stations, err
+}
+
+func scanStation(rows *sql.Rows) (protocol.Station, error) {
+	var s protocol.Station
+	var info, state string
+	var seen, recorded time.Time
+	if err := rows.Scan(&s.ID, &s.Number, &s.Name, &s.Status, &info, &state, scanTime{&seen}, scanTime{&recorded}); err != nil {
+		return s, err
+	}
+	if recorded.After(seen) {
+		seen = recorded
+	}
+	s.LastSeen = formatTime(seen)
+	s.Receivers, s.Capabilities = []protocol.ReceiverInfo{}, []string{}
+	if info != "" {
+		var i protocol.Info
+		if err := json.Unmarshal([]byte(info), &i); err != nil {
+			return s, err
+		}
+		s.Position = i.Position
+		s.Receivers, s.Capabilities = append(s.Receivers, i.Receivers...), append(s.Capabilities, i.Capabilities...)
+	}
+	if state == "" {
+		return s, nil
+	}
+	var st protocol.State
+	if err := json.Unmarshal([]byte(state), &st); err != nil {
+		return s, err
+	}
+	s.State, s.Reason, s.Since = st.State, st.Reason, st.Since
+	s.Clock = &protocol.StationClock{Quality: st.TimeQuality, UncertaintyS: st.TimeUncertaintyS}
+	s.Delivery = &protocol.StationDelivery{Backlog: st.Backlog, BacklogAgeS: st.BacklogAgeS, SpoolUsedRatio: st.SpoolUsedRatio}
+	steps, err := json.Marshal(st.Receivers)
+	s.Steps = steps
+	return s, err
+}

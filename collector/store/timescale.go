@@ -1,0 +1,165 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+)
+
+// hypertables are the large tables and the span of time of one chunk, chosen so that a chunk and its indexes fit in
+// memory at some dozen stations.
+func hypertables() map[string]string {
+	return map[string]string{"measurement": "7 days", "spectrum": "1 day", "detection": "7 days", "health": "30 days"}
+}
+
+// compressAfter is longer than most outages, since late records make a compressed chunk partly uncompressed again.
+const compressAfter = "14 days"
+
+// useTimescale makes hypertables where the extension is, and says in one line what is missing where it is not.
+func (db *DB) useTimescale(ctx context.Context) error {
+	db.createExtension(ctx)
+	d, err := db.Describe(ctx)
+	if err != nil {
+		return err
+	}
+	if d.TimescaleVersion == "" {
+		db.log.LogAttrs(ctx, slog.LevelWarn, "no TimescaleDB here: everything works but compression and continuous aggregates",
+			slog.String("server", d.String()))
+		return nil
+	}
+	err = db.transact(ctx, func(tx *sql.Tx) error {
+		if err := db.lockMigrations(ctx, tx); err != nil {
+			return err
+		}
+		for table, chunk := range hypertables() {
+			if err := makeHypertable(ctx, tx, table, chunk); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return wrap(err, "make hypertables")
+	}
+	if d.TimescaleEdition != "timescale" {
+		db.log.LogAttrs(ctx, slog.LevelWarn, "TimescaleDB's Apache edition: everything works but compression and continuous aggregates",
+			slog.String("server", d.String()))
+		return nil
+	}
+	return db.transact(ctx, func(tx *sql.Tx) error {
+		if err := db.lockMigrations(ctx, tx); err != nil {
+			return err
+		}
+		for table := range hypertables() {
+			if err := compress(ctx, tx, table); err != nil {
+				return wrap(err, "set up compression of %s", table)
+			}
+		}
+		return wrap(aggregate(ctx, tx), "make the hourly aggregate")
+	})
+}
+
+// createExtension adds the extension where the server is ready for it. Where it is not, or the account may not, the
+// tables stay plain.
+func (db *DB) createExtension(ctx context.Context) {
+	var ready bool
+	// Without the library preloaded the statement would end the connection. The setting is hidden from plain accounts.
+	err := db.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb' AND installed_version IS NULL)
+		AND EXISTS (SELECT FROM pg_settings WHERE name = 'shared_preload_libraries' AND setting LIKE '%timescaledb%')`).Scan(&ready)
+	if err == nil && ready {
+		_, err = db.write.ExecContext(ctx, "CREATE EXTENSION IF NOT EXISTS timescaledb")
+	}
+	if err != nil {
+		db.log.LogAttrs(ctx, slog.LevelDebug, "extension not created", slog.Any("error", err))
+	}
+}
+
+func makeHypertable(ctx context.Context, tx *sql.Tx, table, chunk string) error {
+	var done bool
+	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM timescaledb_information.hypertables
+		WHERE hypertable_schema = current_schema() AND hypertable_name = $1)`, table).Scan(&done)
+	if err != nil || done {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, fmt.Sprintf(`SELECT create_hypertable('%s', 'time', chunk_time_interval => interval '%s',
+		create_default_indexes => false, migrate_data => true)`, table, chunk))
+	return err
+}
+
+func compress(ctx context.Context, tx *sql.Tx, table string) error {
+	var done bool
+	err := tx.QueryRowContext(ctx, `SELECT compression_enabled FROM timescaledb_information.hypertables
+		WHERE hypertable_schema = current_schema() AND hypertable_name = $1`, table).Scan(&done)
+	if err != nil || done {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, fmt.Sprintf(`ALTER TABLE %s SET (timescaledb.compress,
+		timescaledb.compress_segmentby = 'station, spool', timescaledb.compress_orderby = 'seq, time')`, table))
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, fmt.Sprintf("SELECT add_compression_policy('%s', interval '%s', if_not_exists => true)", table, compressAfter))
+	return err
+}
+
+// aggregate replaces the view of hourly measurements by a continuous aggregate with the same columns. It computes what
+// is not materialised yet, so it is as fresh as the view.
+func aggregate(ctx context.Context, tx *sql.Tx) error {
+	var done bool
+	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM timescaledb_information.continuous_aggregates
+		WHERE view_schema = current_schema() AND view_name = 'measurement_1h')`).Scan(&done)
+	if err != nil || done {
+		return err
+	}
+	for _, statement := range []string{
+		"DROP VIEW measurement_1h",
+		`CREATE MATERIALIZED VIEW measurement_1h WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+		SELECT time_bucket('1 hour', time) AS time, station, receiver, step,
+			count(*) AS measurements,
+			min(center_hz) AS center_hz,
+			10 * log(avg(power(10, least(greatest(power_dbfs::double precision, -300), 300) / 10))) AS power_dbfs,
+			min(power_dbfs) AS power_dbfs_min,
+			max(power_dbfs) AS power_dbfs_max,
+			10 * log(avg(power(10, least(greatest(noise_floor_dbfs_hz::double precision, -300), 300) / 10))) AS noise_floor_dbfs_hz,
+			max(snr_db) AS snr_db_max
+		FROM measurement GROUP BY 1, 2, 3, 4 WITH NO DATA`,
+		// The window is longer than an outage, so that late records are aggregated, and shorter than the default
+		// retention, so that a refresh does not erase what retention removed.
+		`SELECT add_continuous_aggregate_policy('measurement_1h', start_offset => interval '60 days',
+			end_offset => interval '1 hour', schedule_interval => interval '1 hour')`,
+	} {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// grantReaders makes the role heimdall_read, which may see the views and nothing else. It needs privileges that a
+// careful installation keeps from the collector, so it is tried and its failure is told.
+func (db *DB) grantReaders(ctx context.Context) {
+	for _, statement := range []string{
+		`DO $$ BEGIN
+			IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'heimdall_read') THEN
+				CREATE ROLE heimdall_read NOLOGIN;
+			END IF;
+		EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; -- another collector was first
+		END $$`,
+		`DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO heimdall_read', current_schema()); END $$`,
+		"GRANT SELECT ON record, spectrum_bin, station_last, measurement_1h, detection_latest, delivery TO heimdall_read",
+	} {
+		err := db.transact(ctx, func(tx *sql.Tx) error {
+			if err := db.lockMigrations(ctx, tx); err != nil {
+				return err
+			}
+			_, err := tx.ExecContext(ctx, statement)
+			return err
+		})
+		if err != nil {
+			db.log.LogAttrs(ctx, slog.LevelWarn, "role heimdall_read not made: an administrator may do it",
+				slog.String("statement", statement), slog.Any("error", err))
+			return
+		}
+	}
+}

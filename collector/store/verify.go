@@ -1,0 +1,128 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// Verdict is what became of the numbers of one spool, from 1 to the highest known.
+type Verdict struct {
+	Station   string                    `json:"station"`
+	Spool     [protocol.SpoolBytes]byte `json:"-"`
+	First     uint64                    `json:"first"` // lowest settled number; 0 when there is none
+	Last      uint64                    `json:"last"`  // highest that the collector knows of
+	Stored    uint64                    `json:"stored"`
+	Released  uint64                    `json:"released"` // stored once, and removed by retention
+	Gaps      uint64                    `json:"gaps"`     // declared lost and not stored
+	Rejected  uint64                    `json:"rejected"`
+	Pending   uint64                    `json:"pending"` // still in the agent's spool
+	Missing   uint64                    `json:"missing"`
+	Duplicate uint64                    `json:"duplicate"` // rows beyond one for a number
+
+	MissingRanges   protocol.Ranges `json:"-"`
+	DuplicateRanges protocol.Ranges `json:"-"`
+}
+
+// OK tells whether nothing is missing and nothing is there twice.
+func (v Verdict) OK() bool { return v.Missing == 0 && v.Duplicate == 0 }
+
+// Verify accounts for every number of every spool of a station, or of all when it is empty. It compares the ledger with
+// the rows themselves.
+//
+// Pending is what the agent's newest health record still held. A number that the agent gave after it made that record
+// cannot be in it: as long as it is not settled, it counts as pending, too. With final, pending counts as missing.
+func (db *DB) Verify(ctx context.Context, station string, final bool) ([]Verdict, error) {
+	// One snapshot, or a record that comes meanwhile would be in one table and not in the other.
+	tx, err := db.read.BeginTx(ctx, db.backend.snapshot())
+	if err != nil {
+		return nil, wrap(err, "verify")
+	}
+	defer func() { _ = tx.Rollback() }() // it only reads
+	all, err := db.ledgersOf(ctx, tx, station)
+	if err != nil {
+		return nil, wrap(err, "verify")
+	}
+	verdicts := make([]Verdict, len(all))
+	for i, l := range all {
+		if verdicts[i], err = db.verify(ctx, tx, l, final); err != nil {
+			return nil, wrap(err, "verify spool %x of %s", l.stream.Spool, l.stream.Station)
+		}
+	}
+	return verdicts, nil
+}
+
+func (db *DB) verify(ctx context.Context, q querier, l *ledger, final bool) (Verdict, error) {
+	v := Verdict{Station: l.stream.Station, Spool: l.stream.Spool}
+	present, rows, err := db.rowsOf(ctx, q, l.stream)
+	if err != nil {
+		return v, err
+	}
+	refused, err := db.refusedOf(ctx, q, l.stream)
+	if err != nil {
+		return v, err
+	}
+	settled := l.received.Union(l.rejected).Union(l.gapped)
+	known := settled.Union(l.pending)
+	v.First, v.Last = settled.First(), max(known.Last(), l.lastSeq)
+	pending := l.pending
+	if horizon := max(l.lastSeq, l.healthSeq); l.healthSeq > 0 && horizon < v.Last {
+		pending = pending.Union(protocol.Ranges{{From: horizon + 1, To: v.Last}}).Subtract(settled)
+	}
+	var missing protocol.Ranges
+	if v.Last > 0 {
+		missing = protocol.Ranges{{From: 1, To: v.Last}}.Subtract(settled)
+	}
+	if !final {
+		missing = missing.Subtract(pending)
+	}
+	// The ledger is a promise; the rows are the proof.
+	missing = missing.Union(l.received.Subtract(l.released).Subtract(present)).Union(l.rejected.Subtract(refused))
+	v.Stored, v.Duplicate = rows, rows-present.Count()
+	v.Released, v.Gaps, v.Rejected, v.Pending = l.released.Count(), l.gapped.Count(), l.rejected.Count(), pending.Count()
+	v.Missing, v.MissingRanges = missing.Count(), missing
+	if v.Duplicate > 0 {
+		v.DuplicateRanges, err = db.duplicatesOf(ctx, q, l.stream)
+	}
+	return v, err
+}
+
+// rowsOf is which numbers of a spool have rows, and how many rows there are. Neighbours are joined by the server: a
+// number less its place in the order is the same for all of one range.
+func (db *DB) rowsOf(ctx context.Context, q querier, stream protocol.Stream) (present protocol.Ranges, rows uint64, err error) {
+	return db.islands(ctx, q, "record", stream)
+}
+
+// refusedOf is which numbers of a spool are in the table of rejections.
+func (db *DB) refusedOf(ctx context.Context, q querier, stream protocol.Stream) (protocol.Ranges, error) {
+	present, _, err := db.islands(ctx, q, "rejected", stream)
+	return present, err
+}
+
+func (db *DB) islands(ctx context.Context, q querier, table string, stream protocol.Stream) (present protocol.Ranges, rows uint64, err error) {
+	err = db.forEach(ctx, q, `SELECT min(seq), max(seq), CAST(sum(n) AS bigint)
+		FROM (SELECT seq, n, seq - row_number() OVER (ORDER BY seq) AS island
+			FROM (SELECT seq, count(*) AS n FROM `+table+` WHERE station = $1 AND spool = $2 GROUP BY seq) AS numbers) AS islands
+		GROUP BY island ORDER BY 1`, []any{stream.Station, stream.Spool[:]}, func(r *sql.Rows) error {
+		var from, to, n uint64
+		if err := r.Scan(&from, &to, &n); err != nil {
+			return err
+		}
+		present.AddRange(from, to)
+		rows += n
+		return nil
+	})
+	return present, rows, err
+}
+
+func (db *DB) duplicatesOf(ctx context.Context, q querier, stream protocol.Stream) (twice protocol.Ranges, err error) {
+	err = db.forEach(ctx, q, "SELECT seq FROM record WHERE station = $1 AND spool = $2 GROUP BY seq HAVING count(*) > 1 ORDER BY seq LIMIT 10000",
+		[]any{stream.Station, stream.Spool[:]}, func(r *sql.Rows) error {
+			var seq uint64
+			err := r.Scan(&seq)
+			twice.Add(seq)
+			return err
+		})
+	return twice, err
+}
