@@ -1,0 +1,212 @@
+package recorder
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"time"
+
+	"github.com/fulgidus/heimdall/agent/history"
+	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/dsp"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// pieceSamples is the most samples that are taken out of the history at once.
+const pieceSamples = 16384
+
+// errSilent: samples that were due did not come.
+var errSilent = errors.New("no samples")
+
+// frame is what the first sample decides for the whole capture.
+type frame struct {
+	start    time.Time // of the first sample
+	index    uint64    // of the receiver's sample it is, or is centred on
+	tuning   radio.Tuning
+	source   dsp.Format // the receiver's
+	format   dsp.Format // the capture's
+	centerHz float64
+	rateHz   float64 // the capture's
+	scale    float64 // 0: as the receiver's
+	count    uint64  // of the capture's samples, lost ones included
+	every    uint64  // receiver's samples a sample of the capture
+}
+
+// shaper turns the receiver's samples into the capture's.
+type shaper interface {
+	// before and after are how many of the receiver's samples it uses beside the capture's own.
+	before() int
+	after() uint64
+	// write takes a block that follows the last one without a gap, or begins a new run.
+	write(ctx context.Context, b *radio.Block, newRun bool) error
+	// finish gives out what is left of the last run.
+	finish(ctx context.Context) error
+	// span is how many of the capture's samples lie between the first and the end of the last.
+	span() uint64
+}
+
+// cut does the capture. short says why it ends early, when it still holds samples.
+func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refusal, err error) {
+	reading, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	due := max(0, r.job.start.Sub(r.set.Now())) + r.set.Patience
+	watch := time.AfterFunc(due, func() { stop(errSilent) })
+	defer watch.Stop()
+
+	reader, err := r.job.receiver.History.Seek(reading, r.job.start)
+	if err != nil {
+		return nil, nil, r.silence(err)
+	}
+	f, err := r.frame(ctx, reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	out, err := newOutput(r, f.format.BytesPerSample())
+	if err != nil {
+		return nil, nil, err
+	}
+	var shape shaper = &passband{out: out, frame: f, next: f.index}
+	if r.job.bandwidthHz > 0 {
+		if shape, err = newChannel(r, out, f); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := r.progress(ctx, protocol.Reply_STATE_CAPTURING, 0); err != nil {
+		return nil, nil, err
+	}
+	reader.Back(shape.before())
+
+	// The watch runs only while samples are waited for: a slow disk is not the receiver's silence.
+	watch.Stop()
+	next := func(b *radio.Block, limit int) error {
+		watch.Reset(r.set.Patience)
+		defer watch.Stop()
+		return reader.Next(reading, b, limit)
+	}
+	err = r.stream(ctx, next, f, shape, out)
+	if errors.As(r.silence(err), &short) {
+		err = nil
+	}
+	if err == nil {
+		err = shape.finish(ctx)
+	}
+	if err == nil {
+		err = out.flush(ctx)
+	}
+	if err == nil && out.samples == 0 {
+		if short == nil {
+			short = refuse(ReasonNoSamples, "receiver %q lost every sample of the stretch", r.job.receiver.ID)
+		}
+		err = short
+	}
+	if err == nil && r.job.iq {
+		err = r.progress(ctx, protocol.Reply_STATE_UPLOADING, 0.5)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return out.manifest(f, shape.span()), short, nil
+}
+
+// silence names the ways in which a receiver can stop delivering.
+func (r *run) silence(err error) error {
+	switch {
+	case errors.Is(err, errSilent):
+		return refuse(ReasonNoSamples, "receiver %q delivered no samples for %v", r.job.receiver.ID, r.set.Patience)
+	case errors.Is(err, io.EOF):
+		return refuse(ReasonNoSamples, "the recording that receiver %q plays ended", r.job.receiver.ID)
+	}
+	return err
+}
+
+// frame looks at the first sample without using it up.
+func (r *run) frame(ctx context.Context, reader *history.Reader) (*frame, error) {
+	var b radio.Block
+	if err := reader.Next(ctx, &b, 1); err != nil {
+		return nil, err
+	}
+	reader.Back(1)
+	j := r.job
+	j.info.Tuning, j.info.Format = b.Tuning, b.Format
+	if no := j.covers(); no != nil {
+		return nil, no
+	}
+	f := &frame{
+		start: b.Time, index: b.Index, tuning: b.Tuning, source: b.Format,
+		format: b.Format, centerHz: b.Tuning.CenterHz, rateHz: b.Tuning.SampleRateHz, every: 1,
+	}
+	if j.bandwidthHz > 0 {
+		n, err := j.channel(f.rateHz, f.centerHz).Decimation()
+		if err != nil {
+			return nil, refuse(ReasonBadBandwidth, "bandwidth_hz: %v", err)
+		}
+		f.format, f.centerHz, f.rateHz, f.every = dsp.CS16, j.centerHz, f.rateHz/float64(n), uint64(n)
+	}
+	f.count = uint64(max(1, math.Round(j.duration*f.rateHz)))
+	return f, nil
+}
+
+// stream feeds the receiver's samples, as next delivers them, to the shaper until it has them all.
+func (r *run) stream(ctx context.Context, next func(*radio.Block, int) error, f *frame, shape shaper, out *output) error {
+	end := f.index + (f.count-1)*f.every + 1 + shape.after()
+	var b radio.Block
+	var at uint64 // index that follows the last block
+	var segment uint32
+	for first := true; first || at < end; first = false {
+		limit := uint64(pieceSamples)
+		if !first {
+			limit = min(limit, end-at)
+		}
+		if err := next(&b, int(limit)); err != nil {
+			return err
+		}
+		switch {
+		case b.Format != f.source || math.Abs(b.Tuning.CenterHz-f.tuning.CenterHz) > 0.5 ||
+			math.Abs(b.Tuning.SampleRateHz/f.tuning.SampleRateHz-1) > 1e-3:
+			return refuse(ReasonRetuned, "receiver %q was retuned to %.0f Hz in the middle", r.job.receiver.ID, b.Tuning.CenterHz)
+		case !first && b.Index < at:
+			return refuse(ReasonInternal, "receiver %q counted sample %d twice", r.job.receiver.ID, b.Index)
+		case b.Index >= end:
+			return nil // the end lies in a gap
+		}
+		if over := int64(b.Index) + int64(b.Samples()) - int64(end); over > 0 {
+			b.Raw = b.Raw[:len(b.Raw)-int(over)*b.Format.BytesPerSample()]
+		}
+		out.source(&b)
+		newRun := first || b.Segment != segment || b.Index != at
+		if err := shape.write(ctx, &b, newRun); err != nil {
+			return err
+		}
+		at, segment = b.Index+uint64(b.Samples()), b.Segment
+	}
+	return nil
+}
+
+// passband hands the receiver's samples on as they are.
+type passband struct {
+	out   *output
+	frame *frame
+	begun bool
+	next  uint64 // index that follows the last sample
+}
+
+func (p *passband) before() int   { return 0 }
+func (p *passband) after() uint64 { return 0 }
+
+func (p *passband) write(ctx context.Context, b *radio.Block, newRun bool) error {
+	if newRun && p.begun {
+		if err := p.out.gap(b.Index-p.next, b.LostExact, b.Time); err != nil {
+			return err
+		}
+	}
+	p.begun = true
+	p.next = b.Index + uint64(b.Samples())
+	measured := *b
+	measured.Tuning = p.frame.tuning // one stretch, whatever the fit of the rate does meanwhile
+	return p.out.write(ctx, b.Raw, b.Time, p.frame.rateHz, &measured)
+}
+
+func (p *passband) finish(context.Context) error { return nil }
+
+func (p *passband) span() uint64 { return p.next - p.frame.index }

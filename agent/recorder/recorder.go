@@ -1,0 +1,235 @@
+// Package recorder cuts a stretch of IQ out of a receiver's history and hands it over as chunks, with a manifest that
+// proves it whole.
+//
+// A capture is exact in time: its first sample is the first whose time is not before the start, and it has
+// round(duration × rate) samples by the sample count, lost ones included; lost ones are named in the manifest and never
+// filled. Without a bandwidth it is the receiver's whole passband, byte for byte as it was delivered. With one, it is cut
+// out with linear phase as 16-bit samples, each centred exactly on one of the receiver's samples. Captures are streamed: one longer than
+// the history, or than memory, is as good as a short one.
+package recorder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/fulgidus/heimdall/agent/history"
+	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// ErrCancelled is the cause to cancel a Capture's context with when its command is cancelled. Any other end of the context
+// counts as an interruption.
+var ErrCancelled = errors.New("cancelled by command")
+
+// The reason codes of replies.
+const (
+	ReasonOutOfPassband   = "out_of_passband"
+	ReasonNotLive         = "not_live"
+	ReasonHistoryExceeded = "history_exceeded"
+	ReasonBadDuration     = "bad_duration"
+	ReasonBadStart        = "bad_start"
+	ReasonBadFrequency    = "bad_frequency"
+	ReasonBadBandwidth    = "bad_bandwidth"
+	ReasonTooLarge        = "too_large"
+	ReasonUnknownReceiver = "unknown_receiver"
+	ReasonReceiverOffline = "receiver_offline"
+	ReasonRetuned         = "retuned"
+	ReasonOverwritten     = "overwritten"
+	ReasonNoSamples       = "no_samples"
+	ReasonInterrupted     = "interrupted"
+	ReasonInternal        = "internal"
+)
+
+// Receiver is one receiver that captures can be cut from.
+type Receiver struct {
+	ID      string
+	History *history.Ring
+	// Info describes the receiver as last connected, and says whether it is connected now.
+	Info func() (radio.Info, bool)
+}
+
+// Sink takes records over. It adds the station and may keep the record.
+type Sink interface {
+	// Put returns when the record, and every record queued before it, is on disk.
+	Put(ctx context.Context, r *protocol.Record) error
+	// Queue may return earlier; the record is on disk no later than one that is Put after it.
+	Queue(ctx context.Context, r *protocol.Record) error
+}
+
+// Meter measures one stretch of samples. Blocks are not kept.
+type Meter interface {
+	Write(b *radio.Block)
+	Measurement() *protocol.Measurement
+}
+
+// Settings of a Recorder.
+type Settings struct {
+	Receivers []Receiver
+	Sink      Sink
+	// NewMeter makes the Meter for one capture; nil leaves captures without a measurement.
+	NewMeter func(receiver string, info radio.Info) (Meter, error)
+
+	MaxDuration time.Duration // 0: no limit
+	MaxBytes    uint64        // of one capture's samples; 0: 256 MiB
+	// Patience is how long a capture waits for samples that are due; 0: 10 s.
+	Patience time.Duration
+
+	Recorder string // program and version, for the manifest
+	Now      func() time.Time
+	Log      *slog.Logger
+}
+
+// Recorder executes captures. Any number may run at once.
+type Recorder struct {
+	set Settings
+}
+
+// New checks the settings.
+func New(set Settings) (*Recorder, error) {
+	if set.Sink == nil || set.Now == nil {
+		return nil, errors.New("recorder: a sink and a clock are needed")
+	}
+	if set.MaxBytes == 0 {
+		set.MaxBytes = 256 << 20
+	}
+	if set.Patience <= 0 {
+		set.Patience = 10 * time.Second
+	}
+	if set.Log == nil {
+		set.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Recorder{set: set}, nil
+}
+
+// refusal is an order that is not carried out, or not to its end, and why: a code for machines, a sentence for people.
+type refusal struct {
+	code, message string
+	earliest      time.Time // from when on the history would do; zero: does not help
+}
+
+func (e *refusal) Error() string { return e.message }
+
+func refuse(code, format string, args ...any) *refusal {
+	return &refusal{code: code, message: fmt.Sprintf(format, args...)}
+}
+
+// Capture executes a capture command and puts its replies into the sink: accepted, capturing, uploading, done with the
+// manifest; or refused, failed, expired, cancelled with the reason. It returns when the last reply is on disk. The error
+// is the sink's: then the order has no last reply.
+func (r *Recorder) Capture(ctx context.Context, cmd *protocol.Command) error {
+	run := &run{Recorder: r, cmd: cmd, order: cmd.GetCapture()}
+	last := run.execute(ctx)
+	if ctx.Err() != nil {
+		// The last word is still said when the capture was cancelled or the agent stops.
+		kept, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		ctx = kept
+	}
+	if err := r.set.Sink.Put(ctx, run.record(last)); err != nil {
+		return fmt.Errorf("last reply to command %s: %w", cmd.GetId(), err)
+	}
+	r.set.Log.InfoContext(ctx, "capture ended", "command", cmd.GetId(), "state", last.GetState().String(), "reason", last.GetReasonCode())
+	return nil
+}
+
+// run is one capture under way.
+type run struct {
+	*Recorder
+	cmd   *protocol.Command
+	order *protocol.Capture
+	job   *job // nil until accepted
+}
+
+// execute does the work and returns the last reply.
+func (r *run) execute(ctx context.Context) *protocol.Reply {
+	if at := r.cmd.GetExpires(); at != 0 && r.set.Now().UnixNano() > at {
+		reply := r.reply(protocol.Reply_STATE_EXPIRED)
+		reply.Message = proto.String("the command arrived after its expiry: check the clocks, or give it more time")
+		return reply
+	}
+	job, err := r.plan()
+	if err != nil {
+		return r.ending(ctx, protocol.Reply_STATE_REFUSED, err)
+	}
+	r.job = job
+	accepted := r.reply(protocol.Reply_STATE_ACCEPTED)
+	accepted.EarliestStart = proto.Int64(job.start.UnixNano())
+	if err := r.set.Sink.Put(ctx, r.record(accepted)); err != nil {
+		return r.ending(ctx, protocol.Reply_STATE_FAILED, err)
+	}
+	manifest, short, err := r.cut(ctx)
+	if err != nil {
+		return r.ending(ctx, protocol.Reply_STATE_FAILED, err)
+	}
+	done := r.reply(protocol.Reply_STATE_DONE)
+	done.Progress = proto.Float64(1)
+	done.Capture = manifest
+	if short != nil {
+		done.ReasonCode, done.Message = proto.String(short.code), proto.String(short.message)
+	}
+	return done
+}
+
+// ending is the reply to an order that was not carried out.
+func (r *run) ending(ctx context.Context, state protocol.Reply_State, err error) *protocol.Reply {
+	var exceeded *history.ExceededError
+	var why *refusal
+	switch {
+	case errors.Is(context.Cause(ctx), ErrCancelled):
+		reply := r.reply(protocol.Reply_STATE_CANCELLED)
+		reply.Message = proto.String(ErrCancelled.Error())
+		return reply
+	case ctx.Err() != nil:
+		state, why = protocol.Reply_STATE_FAILED, refuse(ReasonInterrupted, "the agent stopped before the capture was complete: order it again")
+	case errors.As(err, &exceeded):
+		state, why = protocol.Reply_STATE_REFUSED, historyExceeded(exceeded)
+	case errors.As(err, &why):
+	case errors.Is(err, history.ErrOverwritten):
+		why = refuse(ReasonOverwritten, "the samples were overwritten before they could be read: give the receiver a longer history, or order a narrower band")
+	default:
+		why = refuse(ReasonInternal, "%v", err)
+	}
+	reply := r.reply(state)
+	reply.ReasonCode, reply.Message = proto.String(why.code), proto.String(why.message)
+	if !why.earliest.IsZero() {
+		reply.EarliestStart = proto.Int64(why.earliest.UnixNano())
+	}
+	return reply
+}
+
+func historyExceeded(e *history.ExceededError) *refusal {
+	why := refuse(ReasonHistoryExceeded, "%v: start later, or give the receiver a longer history", e)
+	why.earliest = e.From
+	return why
+}
+
+func (r *run) reply(state protocol.Reply_State) *protocol.Reply {
+	return &protocol.Reply{CommandId: r.cmd.Id, Acquisition: r.order.Acquisition, State: &state}
+}
+
+// record wraps a reply.
+func (r *run) record(reply *protocol.Reply) *protocol.Record {
+	rec := &protocol.Record{
+		Time: proto.Int64(r.set.Now().UnixNano()),
+		Body: &protocol.Record_Reply{Reply: reply},
+	}
+	if r.job != nil {
+		rec.Receiver = proto.String(r.job.receiver.ID)
+	}
+	return rec
+}
+
+// progress stores a reply that is not the last.
+func (r *run) progress(ctx context.Context, state protocol.Reply_State, part float64) error {
+	reply := r.reply(state)
+	reply.Progress = proto.Float64(part)
+	if err := r.set.Sink.Put(ctx, r.record(reply)); err != nil {
+		return fmt.Errorf("reply to command %s: %w", r.cmd.GetId(), err)
+	}
+	return nil
+}
