@@ -25,7 +25,7 @@ import (
 // Reader reads what is stored. A station that is not known is an error that wraps [fs.ErrNotExist]; a cursor that it
 // cannot read is a [protocol.FieldErrors] or [protocol.FieldError].
 type Reader interface {
-	Stations(ctx context.Context) ([]*protocol.Station, error)
+	Stations(ctx context.Context) ([]protocol.Station, error)
 	Station(ctx context.Context, id string) (*protocol.Station, error)
 	// Records gives stored records, newest first, and the cursor of the next page, empty after the last.
 	Records(ctx context.Context, kind protocol.Kind, filter protocol.Filter) ([]protocol.StoredRecord, string, error)
@@ -41,7 +41,7 @@ type Commander interface {
 
 // Recordings lists recordings. Its errors are like those of [Reader].
 type Recordings interface {
-	Recordings(ctx context.Context, filter protocol.Filter) ([]*protocol.Recording, string, error)
+	Recordings(ctx context.Context, filter protocol.Filter) ([]protocol.Recording, string, error)
 	Recording(ctx context.Context, id string) (*protocol.Recording, error)
 }
 

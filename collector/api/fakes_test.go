@@ -22,12 +22,12 @@ import (
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 type reader struct {
-	stations func(context.Context) ([]*protocol.Station, error)
+	stations func(context.Context) ([]protocol.Station, error)
 	station  func(context.Context, string) (*protocol.Station, error)
 	records  func(context.Context, protocol.Kind, protocol.Filter) ([]protocol.StoredRecord, string, error)
 }
 
-func (r *reader) Stations(ctx context.Context) ([]*protocol.Station, error) { return r.stations(ctx) }
+func (r *reader) Stations(ctx context.Context) ([]protocol.Station, error) { return r.stations(ctx) }
 
 func (r *reader) Station(ctx context.Context, id string) (*protocol.Station, error) {
 	return r.station(ctx, id)
@@ -56,11 +56,11 @@ func (c *commander) Acquisitions(ctx context.Context, limit int, cursor string) 
 }
 
 type recordings struct {
-	list func(context.Context, protocol.Filter) ([]*protocol.Recording, string, error)
+	list func(context.Context, protocol.Filter) ([]protocol.Recording, string, error)
 	one  func(context.Context, string) (*protocol.Recording, error)
 }
 
-func (r *recordings) Recordings(ctx context.Context, f protocol.Filter) ([]*protocol.Recording, string, error) {
+func (r *recordings) Recordings(ctx context.Context, f protocol.Filter) ([]protocol.Recording, string, error) {
 	return r.list(ctx, f)
 }
 
@@ -116,7 +116,7 @@ func newWorld() *world {
 	w := &world{}
 	station := &protocol.Station{ID: "torino", Number: 1, Status: "online"}
 	w.reader = &reader{
-		stations: func(context.Context) ([]*protocol.Station, error) { return []*protocol.Station{station}, nil },
+		stations: func(context.Context) ([]protocol.Station, error) { return []protocol.Station{*station}, nil },
 		station: func(_ context.Context, id string) (*protocol.Station, error) {
 			if id != station.ID {
 				return nil, fs.ErrNotExist
@@ -154,9 +154,9 @@ func newWorld() *world {
 		Start: protocol.FormatTime(noon), Datatype: "cu8",
 	}
 	w.recordings = &recordings{
-		list: func(_ context.Context, f protocol.Filter) ([]*protocol.Recording, string, error) {
+		list: func(_ context.Context, f protocol.Filter) ([]protocol.Recording, string, error) {
 			w.asked = f
-			return []*protocol.Recording{recording}, "", nil
+			return []protocol.Recording{*recording}, "", nil
 		},
 		one: func(_ context.Context, id string) (*protocol.Recording, error) {
 			if id != captureID {

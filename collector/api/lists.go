@@ -44,8 +44,8 @@ func (s *server) stations(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("list stations: %w", err)
 	}
 	items := make([]*protocol.Station, 0, len(stations))
-	for _, station := range stations {
-		items = append(items, wholeStation(station))
+	for i := range stations {
+		items = append(items, wholeStation(&stations[i]))
 	}
 	return send(w, r, http.StatusOK, list(items, ""))
 }

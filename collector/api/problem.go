@@ -16,7 +16,7 @@ import (
 
 const problemType = "application/problem+json"
 
-// Problem is an RFC 9457 problem. It is an error, so that a handler can return it.
+// Problem is an RFC 9457 problem, as it is sent.
 type Problem struct {
 	Type     string                `json:"type"` // an address on the documentation page
 	Title    string                `json:"title"`
@@ -26,7 +26,10 @@ type Problem struct {
 	Errors   []protocol.FieldError `json:"errors"`
 }
 
-func (p *Problem) Error() string { return fmt.Sprintf("%d %s: %s", p.Status, p.Title, p.Detail) }
+// problemError is a problem that a handler returns.
+type problemError struct{ Problem }
+
+func (p *problemError) Error() string { return fmt.Sprintf("%d %s: %s", p.Status, p.Title, p.Detail) }
 
 // problemKind is one kind of problem, with its place on the documentation page.
 type problemKind struct {
@@ -54,15 +57,15 @@ var (
 	allProblemKind = []problemKind{badQuery, badBody, badField, unauthorized, crossOrigin, notFound, wrongMethod, notAcceptable, tooLarge, wrongType, wrongRange, internal, unavailable}
 )
 
-func (k problemKind) with(detail string, faults ...protocol.FieldError) *Problem {
+func (k problemKind) with(detail string, faults ...protocol.FieldError) *problemError {
 	if faults == nil {
 		faults = []protocol.FieldError{}
 	}
-	return &Problem{Type: "/docs#" + k.Name, Title: k.Title, Status: k.Status, Detail: detail, Errors: faults}
+	return &problemError{Problem{Type: "/docs#" + k.Name, Title: k.Title, Status: k.Status, Detail: detail, Errors: faults}}
 }
 
 // faulty makes a problem of all faults of one request.
-func (k problemKind) faulty(faults protocol.FieldErrors) *Problem {
+func (k problemKind) faulty(faults protocol.FieldErrors) *problemError {
 	shown := make([]protocol.FieldError, len(faults))
 	names := make([]string, len(faults))
 	for i, f := range faults {
@@ -95,8 +98,8 @@ func printable(s string) string {
 }
 
 // problemOf turns any error of a handler into a problem. The bool tells whether it is the collector's own fault.
-func problemOf(err error, kind problemKind) (*Problem, bool) {
-	var problem *Problem
+func problemOf(err error, kind problemKind) (*problemError, bool) {
+	var problem *problemError
 	var faults protocol.FieldErrors
 	var fault protocol.FieldError
 	var refusal *protocol.Error
@@ -122,9 +125,9 @@ func problemOf(err error, kind problemKind) (*Problem, bool) {
 }
 
 // writeProblem sends a problem.
-func writeProblem(w http.ResponseWriter, r *http.Request, p *Problem) {
+func writeProblem(w http.ResponseWriter, r *http.Request, p *problemError) {
 	p.Instance = "urn:uuid:" + requestID(r.Context())
-	body, err := json.Marshal(p)
+	body, err := json.Marshal(p.Problem)
 	if err != nil { // strings and an int always can be written
 		body = []byte(`{"status":500}`)
 	}

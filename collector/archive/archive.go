@@ -158,19 +158,19 @@ func (a *Archive) Run(ctx context.Context) error {
 	}
 	faults := 0
 	for {
-		err := a.Assemble(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		faults = a.report(ctx, faults, err)
+		faults = a.report(ctx, faults, a.Assemble(ctx))
 		if !a.pause(ctx, faults) {
 			return nil
 		}
 	}
 }
 
-// report logs the first fault of a series and its end, and returns the new length of the series.
+// report logs the first fault of a series and its end, and returns the new length of the series. What fails because the
+// context ended is no fault.
 func (a *Archive) report(ctx context.Context, faults int, err error) int {
+	if ctx.Err() != nil {
+		return faults
+	}
 	a.mu.Lock()
 	a.stats.LastError = ""
 	if err != nil {

@@ -287,9 +287,11 @@ func wrongContentNeverAppears(t *testing.T, p place) {
 		"other bytes": func(s *station, m *protocol.CaptureManifest) {
 			s.chunks[key("torino", m.GetId(), 1)] = noise(9, chunkBytes)
 		},
-		"other hash":   func(_ *station, m *protocol.CaptureManifest) { m.Sha512 = noise(9, sha512.Size) },
-		"short chunk":  func(s *station, m *protocol.CaptureManifest) { s.chunks[key("torino", m.GetId(), 1)] = noise(9, 100) },
-		"long chunk":   func(s *station, m *protocol.CaptureManifest) { s.chunks[key("torino", m.GetId(), 1)] = noise(9, 20<<20) },
+		"other hash":  func(_ *station, m *protocol.CaptureManifest) { m.Sha512 = noise(9, sha512.Size) },
+		"short chunk": func(s *station, m *protocol.CaptureManifest) { s.chunks[key("torino", m.GetId(), 1)] = noise(9, 100) },
+		"long chunk": func(s *station, m *protocol.CaptureManifest) {
+			s.chunks[key("torino", m.GetId(), 1)] = noise(9, 20<<20)
+		},
 		"chunks order": func(s *station, m *protocol.CaptureManifest) { s.swap(m.GetId()) },
 	} {
 		for _, length := range []int{3 * chunkBytes, 9 << 20} { // the second is more than one part of an upload
@@ -498,4 +500,10 @@ func runWaitsToBeWoken(t *testing.T, p place) {
 	if err := <-ended; err != nil {
 		t.Errorf("run: %v", err)
 	}
+}
+
+func testContext(t *testing.T) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	return ctx, cancel
 }

@@ -26,21 +26,21 @@ const (
 // assemble writes one recording, or records why it can never be written. Its error is a temporary fault.
 func (a *Archive) assemble(ctx context.Context, c *Capture) error {
 	recording, err := a.write(ctx, c)
-	manifest := c.Reply.GetCapture()
+	if err == nil {
+		err = a.announce(ctx, recording)
+	}
+	id := c.Reply.GetCapture().GetId()
 	var rejected *rejection
 	switch {
 	case errors.As(err, &rejected):
-		a.log.WarnContext(ctx, "capture cannot become a recording", "station", c.Station, "capture", manifest.GetId(), "reason", rejected.reason)
-		if err := a.source.FailRecording(ctx, c.Station, manifest.GetId(), rejected.reason); err != nil {
-			return fmt.Errorf("record that capture %s of %s is bad: %w", manifest.GetId(), c.Station, err)
+		a.log.WarnContext(ctx, "capture cannot become a recording", "station", c.Station, "capture", id, "reason", rejected.reason)
+		if err := a.source.FailRecording(ctx, c.Station, id, rejected.reason); err != nil {
+			return fmt.Errorf("record that capture %.40q of %s is bad: %w", id, c.Station, err)
 		}
 		a.count(func(s *Stats) { s.FailedTotal++ })
 		return nil
 	case err != nil:
-		return fmt.Errorf("capture %s of %s: %w", manifest.GetId(), c.Station, err)
-	}
-	if err := a.source.FinishRecording(ctx, recording); err != nil {
-		return fmt.Errorf("announce recording %s of %s: %w", recording.ID, recording.Station, err)
+		return fmt.Errorf("capture %.40q of %s: %w", id, c.Station, err)
 	}
 	a.count(func(s *Stats) {
 		s.RecordingsTotal++
@@ -48,6 +48,19 @@ func (a *Archive) assemble(ctx context.Context, c *Capture) error {
 	})
 	a.log.InfoContext(ctx, "recording written", "station", recording.Station, "capture", recording.ID, "key", recording.Key,
 		"bytes", recording.Bytes)
+	return nil
+}
+
+// announce tells the source of a recording. A row that the source could never store is a rejection.
+func (a *Archive) announce(ctx context.Context, r *protocol.Recording) error {
+	err := a.source.FinishRecording(ctx, r)
+	var own interface{ OneRecord() bool } // as a database says that the row is at fault, not the database
+	if errors.As(err, &own) && own.OneRecord() {
+		return reject("its row cannot be stored: %v", err)
+	}
+	if err != nil {
+		return fmt.Errorf("announce recording: %w", err)
+	}
 	return nil
 }
 

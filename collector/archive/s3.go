@@ -24,7 +24,7 @@ const (
 )
 
 // bucket keeps objects in a bucket of an S3-compatible store. Only plain S3 calls are used: HEAD and PUT bucket, PUT,
-// GET and HEAD object, multipart upload.
+// GET and HEAD object, multipart upload, list of uploads.
 type bucket struct {
 	client *minio.Client
 	target s3Target
@@ -83,15 +83,20 @@ func (b *bucket) open(ctx context.Context, key string) (object, error) {
 	return &remote{get: get, length: info.Size, time: info.LastModified}, nil
 }
 
-// sweep aborts multipart uploads that a crash left open: they take room and show nowhere. A store that does not let
-// the account list them is left alone.
+// sweep aborts multipart uploads that a crash left open: they take room and show nowhere. (MinIO lists those of one
+// object only, so none here, and removes them by itself after a day.)
 func (b *bucket) sweep(ctx context.Context, before time.Time) error {
+	return b.abortUploads(ctx, b.target.prefix+recordingsPrefix, before)
+}
+
+// abortUploads aborts the uploads begun before a time. A store that does not let the account list them is left alone.
+func (b *bucket) abortUploads(ctx context.Context, prefix string, before time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	core := minio.Core{Client: b.client}
 	var keyMarker, idMarker string
 	for {
-		page, err := core.ListMultipartUploads(ctx, b.target.bucket, b.target.prefix+recordingsPrefix, keyMarker, idMarker, "", 1000)
+		page, err := core.ListMultipartUploads(ctx, b.target.bucket, prefix, keyMarker, idMarker, "", 1000)
 		switch minio.ToErrorResponse(err).StatusCode {
 		case http.StatusNotFound, http.StatusForbidden:
 			return nil
