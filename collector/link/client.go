@@ -119,30 +119,35 @@ func parseURL(s string) (*url.URL, error) {
 
 // Run connects, and connects again whenever the session ends, until ctx ends.
 func (c *Client) Run(ctx context.Context) error {
-	attempt := 0
-	for ctx.Err() == nil {
+	for attempt := 0; ctx.Err() == nil; attempt++ {
 		began := time.Now()
-		err := c.serve(ctx)
-		if ctx.Err() != nil {
+		if !c.lost(ctx, attempt, c.serve(ctx)) {
 			break
 		}
-		c.fail(err)
 		if time.Since(began) > backoffMax {
-			attempt = 0
-		}
-		if attempt == 0 {
-			c.cfg.Log.WarnContext(ctx, "no session with the broker, trying again", "broker", c.broker.Host, "error", err)
-		} else {
-			c.cfg.Log.DebugContext(ctx, "still no session with the broker", "broker", c.broker.Host, "attempts", attempt+1, "error", err)
+			attempt = 0 // it was a session, not an attempt
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(backoff(attempt)):
 		}
-		attempt++
 	}
 	c.fail(ErrNotConnected)
 	return nil
+}
+
+// lost notes why there is no session, the first time loudly. It tells whether to try again.
+func (c *Client) lost(ctx context.Context, attempt int, err error) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	c.fail(err)
+	if attempt == 0 {
+		c.cfg.Log.WarnContext(ctx, "no session with the broker, trying again", "broker", c.broker.Host, "error", err)
+	} else {
+		c.cfg.Log.DebugContext(ctx, "still no session with the broker", "broker", c.broker.Host, "attempts", attempt+1, "error", err)
+	}
+	return true
 }
 
 // backoff is full jitter: anything up to a limit that doubles, so that a thousand clients do not come back at once.

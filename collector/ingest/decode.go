@@ -1,0 +1,199 @@
+package ingest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+const (
+	maxInfoBytes  = 64 << 10
+	maxStateBytes = 8 << 10  // the contract says under 1 KiB; a station with many steps is not refused for it
+	keptBytes     = 64 << 10 // of a refused payload
+	lateAfter     = time.Minute
+)
+
+// open adds what a message holds to a batch.
+func (g *Ingest) open(m item, b *batch) {
+	switch m.topic.Class {
+	case protocol.TopicRecord, protocol.TopicBatch:
+		g.openRecords(m, b)
+	case protocol.TopicStatus, protocol.TopicInfo, protocol.TopicState:
+		g.inbox.charge(m.topic.Station, 1, m.at)
+		if err := g.openCondition(m); err != nil {
+			g.refuseBytes(m, "", m.Payload, err, b)
+		}
+	case protocol.TopicUnknown, protocol.TopicAck, protocol.TopicCommand, protocol.TopicJSON, protocol.TopicCollectorStatus:
+		// Ours, or nobody's: whoever wired this subscribed too much. There is nothing to keep.
+	}
+	if m.Ack != nil {
+		b.acks = append(b.acks, m.Ack)
+	}
+}
+
+func (g *Ingest) openRecords(m item, b *batch) {
+	if len(m.Payload) > g.cfg.Limits.MessageBytes {
+		g.inbox.charge(m.topic.Station, 1, m.at)
+		g.refuseBytes(m, m.topic.Kind, m.Payload, tooLarge(len(m.Payload), g.cfg.Limits.MessageBytes), b)
+		return
+	}
+	var records []*protocol.Record
+	var err error
+	if m.topic.Class == protocol.TopicBatch {
+		records, err = protocol.DecodeBatch(m.Payload)
+	} else {
+		var rec *protocol.Record
+		if rec, err = protocol.Decode(m.Payload); err == nil {
+			records = []*protocol.Record{rec}
+		}
+	}
+	g.inbox.charge(m.topic.Station, max(1, len(records)), m.at)
+	if partly, ok := errors.AsType[*protocol.BatchError](err); ok {
+		for _, bad := range partly.Bad {
+			g.refuseBytes(m, "", bad.Payload, bad.Err, b)
+		}
+	} else if err != nil {
+		g.refuseBytes(m, m.topic.Kind, m.Payload, err, b)
+		return
+	}
+	for _, rec := range records {
+		g.accept(m, rec, b)
+	}
+}
+
+// accept adds a decoded record to the batch, or refuses it.
+func (g *Ingest) accept(m item, rec *protocol.Record, b *batch) {
+	err := protocol.Validate(rec, m.at)
+	switch {
+	case rec.GetStation() != m.topic.Station:
+		// First of all: nothing that this record says may touch the station it names.
+		err = &protocol.Error{
+			Code: protocol.CodeWrongStation, Field: "station", Value: fmt.Sprintf("%.64q", rec.GetStation()),
+			Message: fmt.Sprintf("sent on a topic of %s: a station sends its own records only", m.topic.Station),
+		}
+	case err != nil:
+	case m.topic.Class == protocol.TopicRecord && rec.Kind() != m.topic.Kind:
+		err = &protocol.Error{
+			Code: protocol.CodeMalformed, Field: "body", Value: string(rec.Kind()),
+			Message: fmt.Sprintf("sent on the topic of %s: send each kind on its own", m.topic.Kind),
+		}
+	}
+	if err != nil {
+		g.refuse(m, rec, err, b)
+		return
+	}
+	size := len(m.Payload)
+	if m.topic.Class == protocol.TopicBatch {
+		size = approximateBytes(rec)
+	}
+	late := m.at.Sub(time.Unix(0, rec.GetTime())) > lateAfter
+	b.add(rec, late, size)
+}
+
+// approximateBytes is what a record out of a batch weighs in a commit: exact where it is heavy.
+func approximateBytes(rec *protocol.Record) int {
+	const small = 200
+	return small + len(rec.GetIq().GetData()) + len(rec.GetSpectrum().GetLevels())
+}
+
+// refuse keeps a decoded record as a rejection. With its number, where it has one, it is settled by it.
+func (g *Ingest) refuse(m item, rec *protocol.Record, err error, b *batch) {
+	payload := m.Payload
+	if m.topic.Class == protocol.TopicBatch {
+		payload = encoded(rec)
+	}
+	seq := rec.GetSeq()
+	if len(rec.GetSpool()) != protocol.SpoolBytes || seq == 0 || seq > protocol.MaxSeq {
+		g.refuseBytes(m, rec.Kind(), payload, err, b)
+		return
+	}
+	b.reject(protocol.Rejection{
+		Station: m.topic.Station, Spool: slices.Clone(rec.GetSpool()), Seq: seq, Kind: rec.Kind(), Time: rec.GetTime(),
+		Reason: reason(err), Payload: cut(payload),
+	})
+}
+
+// refuseBytes keeps what has no number, as far as the station's share of the day goes.
+func (g *Ingest) refuseBytes(m item, kind protocol.Kind, payload []byte, err error, b *batch) {
+	if !g.inbox.keepGarbage(m.topic.Station, m.at) {
+		g.counts.excess.Add(1)
+		return
+	}
+	b.reject(protocol.Rejection{Station: m.topic.Station, Kind: kind, Reason: reason(err), Payload: cut(payload)})
+}
+
+// openCondition reads what a station says of itself, and has it saved.
+func (g *Ingest) openCondition(m item) error {
+	station := m.topic.Station
+	switch {
+	case len(m.Payload) == 0:
+		return nil // a station that leaves clears what it retained
+	case m.topic.Class == protocol.TopicStatus:
+		switch string(m.Payload) {
+		case protocol.Online, protocol.Offline:
+			g.saves.put(saveStatus(station, string(m.Payload) == protocol.Online, m.at))
+			return nil
+		}
+		return &protocol.Error{
+			Code: protocol.CodeMalformed, Field: "status", Value: fmt.Sprintf("%.64q", m.Payload),
+			Message: "send " + protocol.Online + " or " + protocol.Offline,
+		}
+	case m.topic.Class == protocol.TopicInfo:
+		info := new(protocol.Info)
+		if err := readJSON(m.Payload, maxInfoBytes, info); err != nil {
+			return err
+		}
+		if info.Station != station {
+			return &protocol.Error{
+				Code: protocol.CodeWrongStation, Field: "station", Value: fmt.Sprintf("%.64q", info.Station),
+				Message: "sent on a topic of " + station + ": a station describes itself only",
+			}
+		}
+		g.saves.put(saveInfo(station, info, m.at))
+	default:
+		state := new(protocol.State)
+		if err := readJSON(m.Payload, maxStateBytes, state); err != nil {
+			return err
+		}
+		g.saves.put(saveState(station, state, m.at))
+	}
+	return nil
+}
+
+func readJSON(payload []byte, limit int, into any) error {
+	if len(payload) > limit {
+		return tooLarge(len(payload), limit)
+	}
+	if bytes.Contains(payload, []byte(`\u0000`)) {
+		return &protocol.Error{Code: protocol.CodeInvalidText, Message: "a text holds a NUL character"}
+	}
+	if err := json.Unmarshal(payload, into); err != nil {
+		return &protocol.Error{Code: protocol.CodeMalformed, Message: "not the JSON agreed: " + err.Error()}
+	}
+	return nil
+}
+
+func tooLarge(size, limit int) error {
+	return &protocol.Error{Code: protocol.CodeTooLarge, Message: fmt.Sprintf("%d bytes, at most %d in one message", size, limit)}
+}
+
+// reason is what the table of rejections shows: the code for machines, then the sentence.
+func reason(err error) string {
+	return string(protocol.CodeOf(err)) + ": " + err.Error()
+}
+
+func cut(payload []byte) []byte { return payload[:min(len(payload), keptBytes)] }
+
+// encoded is a record's bytes; nil when it cannot be encoded, which no decoded record is.
+func encoded(rec *protocol.Record) []byte {
+	b, err := protocol.Encode(rec)
+	if err != nil {
+		return nil
+	}
+	return b
+}
