@@ -79,6 +79,11 @@ func (s *simReceiver) Open(ctx context.Context) (Info, error) {
 	if err := ctx.Err(); err != nil {
 		return Info{}, err
 	}
+	select {
+	case <-s.closed:
+		return Info{}, ErrClosed
+	default:
+	}
 	scene, err := ReadScene(s.path)
 	if err != nil {
 		return Info{}, fmt.Errorf("open scene: %w", err)
