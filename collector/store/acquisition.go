@@ -27,7 +27,7 @@ func (db *DB) CreateAcquisition(ctx context.Context, a *protocol.Acquisition) er
 		}
 		return db.insertAcquisitionStations(ctx, tx, a)
 	})
-	return wrap(err, "create acquisition %s", a.ID)
+	return wrapData(err, "create acquisition %s", a.ID)
 }
 
 // acquisitionRow is what differs between an acquisition and its row.
@@ -216,5 +216,5 @@ func (db *DB) UpdateAcquisition(ctx context.Context, id string, change func(*pro
 	if stop, ok := errors.AsType[errStop](err); ok {
 		return stop.err
 	}
-	return wrap(err, "update acquisition %.40q", id)
+	return wrapData(err, "update acquisition %.40q", id)
 }

@@ -212,7 +212,7 @@ func (c *commit) insert(ctx context.Context, fresh []*entry) error {
 			return err
 		}
 		if err := c.db.backend.insert(ctx, c.tx, t.name, columns); err != nil {
-			return wrap(err, "insert into %s", t.name)
+			return wrapData(err, "insert into %s", t.name)
 		}
 	}
 	return nil

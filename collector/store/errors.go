@@ -70,6 +70,26 @@ func wrap(err error, format string, args ...any) error {
 	return &Error{Class: class, Err: err}
 }
 
+// wrapData is wrap for a statement whose values come from one record each: when they do not suit their columns, that is
+// the record's fault. In all other statements it is this package's own, and no record may be refused for it.
+func wrapData(err error, format string, args ...any) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		for _, class := range []string{"22", "23", "54"} { // data, integrity, program limit: appendix A of PostgreSQL's manual
+			if strings.HasPrefix(pg.Code, class) {
+				err = &Error{Class: ClassRecord, Err: err}
+				break
+			}
+		}
+	}
+	if lite, ok := errors.AsType[*sqlite.Error](err); ok {
+		switch lite.Code() & 0xff {
+		case sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE:
+			err = &Error{Class: ClassRecord, Err: err}
+		}
+	}
+	return wrap(err, format, args...)
+}
+
 // refuse is the error of a record that no database would take.
 func refuse(format string, args ...any) error {
 	return &Error{Class: ClassRecord, Err: fmt.Errorf(format, args...)}
@@ -89,17 +109,12 @@ func classify(err error) Class {
 	return ClassTransient
 }
 
-// classifyPostgres reads SQLSTATE, appendix A of PostgreSQL's manual.
+// classifyPostgres reads SQLSTATE.
 func classifyPostgres(code string) Class {
-	for _, prefix := range []string{"22", "23", "54"} { // data, integrity, program limit
-		if strings.HasPrefix(code, prefix) {
-			return ClassRecord
-		}
-	}
-	// Undefined table, refused privilege, wrong feature, bad password, no such database or schema. Not 42P05 and 26000:
-	// they come of a pooler that gave this connection another server session.
-	for _, prefix := range []string{"42", "0A", "28", "3D", "3F"} {
-		if strings.HasPrefix(code, prefix) && code != "42P05" {
+	// Data, integrity and program limit; undefined table or refused privilege; missing feature; bad password; no such
+	// database or schema. Not 42P05: a pooler gave this connection another server session.
+	for _, class := range []string{"22", "23", "54", "42", "0A", "28", "3D", "3F"} {
+		if strings.HasPrefix(code, class) && code != "42P05" {
 			return ClassAll
 		}
 	}
@@ -108,12 +123,11 @@ func classifyPostgres(code string) Class {
 
 func classifySQLite(code int) Class {
 	switch code & 0xff { // the rest is an extended code
-	case sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE:
-		return ClassRecord
-	case sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_AUTH:
-		return ClassAll
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_INTERRUPT,
+		sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_SCHEMA:
+		return ClassTransient
 	}
-	return ClassTransient
+	return ClassAll
 }
 
 // collided tells whether another transaction stood in the way, so that the whole of this one should be run again.

@@ -130,20 +130,27 @@ func (all ledgers) acks() map[protocol.Stream]*protocol.Ack {
 	return acks
 }
 
-// AckLifetime is how long after a spool's last record its acknowledgement is still worth publishing.
-const AckLifetime = 30 * 24 * time.Hour
+const (
+	// ackLifetime is how long after a spool's last record its acknowledgement is worth keeping on the broker.
+	ackLifetime = 30 * 24 * time.Hour
+	// clearFor is how long after that it is told again that the acknowledgement is to be cleared.
+	clearFor = 30 * 24 * time.Hour
+)
 
-// Ack tells again what is settled in the spools of a station, or of all stations when it is empty, as far as they had
-// a record in the last [AckLifetime].
-func (db *DB) Ack(ctx context.Context, station string) (map[protocol.Stream]*protocol.Ack, error) {
-	all, err := db.ledgersOf(ctx, db.read, station)
+// Acks tells again what is settled in every spool; nil for one that had no record for 30 days, whose acknowledgement is
+// to be cleared. Spools without one for 60 days are left out.
+func (db *DB) Acks(ctx context.Context) (map[protocol.Stream]*protocol.Ack, error) {
+	all, err := db.ledgersOf(ctx, db.read, "")
 	if err != nil {
 		return nil, err
 	}
 	acks := make(map[protocol.Stream]*protocol.Ack, len(all))
 	for _, l := range all {
-		if time.Since(l.last) < AckLifetime {
+		switch age := time.Since(l.last); {
+		case age < ackLifetime:
 			acks[l.stream] = l.ack()
+		case age < ackLifetime+clearFor:
+			acks[l.stream] = nil
 		}
 	}
 	return acks, nil

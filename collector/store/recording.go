@@ -149,7 +149,7 @@ func (db *DB) FinishRecording(ctx context.Context, r *protocol.Recording) error 
 			r.Acquisition, r.Station, r.ID)
 		return err
 	})
-	return wrap(err, "finish recording %s", r.ID)
+	return wrapData(err, "finish recording %s", r.ID)
 }
 
 // encodeRecording is a recording's row.

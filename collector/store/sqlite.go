@@ -55,10 +55,30 @@ func openSQLite(ctx context.Context, path string, log *slog.Logger) (*DB, error)
 	}
 	db.read.SetMaxOpenConns(sqliteReaders)
 	// The writer goes first: it makes the file a database in WAL mode.
-	if err := errors.Join(db.write.PingContext(ctx), db.read.PingContext(ctx)); err != nil {
+	if err := errors.Join(pingPatiently(ctx, db.write), pingPatiently(ctx, db.read)); err != nil {
 		return nil, errors.Join(wrap(err, "open store %s", path), db.Close())
 	}
 	return db, nil
+}
+
+// pingPatiently opens a connection. Changing a file to WAL mode does not wait for others that do the same, so it is
+// tried until the time for waiting is over.
+func pingPatiently(ctx context.Context, db *sql.DB) error {
+	ctx, cancel := context.WithTimeout(ctx, busyTimeout)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := db.PingContext(ctx)
+		if !collided(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
 }
 
 // makePrivate makes the file and its folder, for their owner only: the database holds where stations truly are.

@@ -73,14 +73,19 @@ func (db *DB) missingStations(ctx context.Context, tx *sql.Tx, stations []string
 	return missing, nil
 }
 
-// SaveStatus keeps what a station's status topic said at a time: online or offline.
-func (db *DB) SaveStatus(ctx context.Context, station, status string, at time.Time) error {
+// SaveStatus keeps whether a station was online at a time. What is older than what is kept changes nothing, here as in
+// SaveInfo and SaveState.
+func (db *DB) SaveStatus(ctx context.Context, station string, online bool, at time.Time) error {
+	status := "offline"
+	if online {
+		status = "online"
+	}
 	err := db.saveStation(ctx, station, at, func(tx *sql.Tx, at time.Time) error {
 		_, err := db.exec(ctx, tx, `UPDATE station SET status = $2, status_at = $3 WHERE station = $1
-			AND (status_at IS NULL OR status_at <= $3)`, station, storableText(status), at)
+			AND (status_at IS NULL OR status_at <= $3)`, station, status, at)
 		return err
 	})
-	return wrap(err, "save status of %s", station)
+	return wrapData(err, "save status of %s", station)
 }
 
 // SaveInfo keeps what a station said of itself at a time; nil when it took that back.
@@ -100,7 +105,7 @@ func (db *DB) SaveInfo(ctx context.Context, station string, info *protocol.Info,
 		}
 		return db.saveReceivers(ctx, tx, station, info, at)
 	})
-	return wrap(err, "save info of %s", station)
+	return wrapData(err, "save info of %s", station)
 }
 
 func encodeInfo(info *protocol.Info) (text, name *string, err error) {
@@ -155,7 +160,7 @@ func (db *DB) SaveState(ctx context.Context, station string, state *protocol.Sta
 			AND (state_at IS NULL OR state_at <= $3)`, station, text, at)
 		return err
 	})
-	return wrap(err, "save state of %s", station)
+	return wrapData(err, "save state of %s", station)
 }
 
 // saveStation changes a station's row, which it makes if there is none.

@@ -1,9 +1,7 @@
 package store_test
 
 import (
-	"context"
 	"database/sql"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -96,8 +94,24 @@ func postgresServer(t testing.TB) *server {
 // suite is what every database must do.
 func suite() map[string]func(t *testing.T, s *server) {
 	return map[string]func(t *testing.T, s *server){
-		"Migrate":   testMigrate,
-		"RoundTrip": testRoundTrip,
+		"Migrate":           testMigrate,
+		"MigrateTogether":   testMigrateTogether,
+		"RoundTrip":         testRoundTrip,
+		"Repeats":           testRepeats,
+		"Shuffled":          testShuffled,
+		"Conflicts":         testConflicts,
+		"Gaps":              testGaps,
+		"Pending":           testPending,
+		"Rejections":        testRejections,
+		"RejectionLimit":    testRejectionLimit,
+		"VerifyLooksAtRows": testVerifyLooksAtRows,
+		"TwoCollectors":     testTwoCollectors,
+		"Interrupted":       testInterrupted,
+		"AllOrNothing":      testAllOrNothing,
+		"BigBatch":          testBigBatch,
+		"LateData":          testLateData,
+		"Acks":              testAcks,
+		"Hostile":           testHostile,
 	}
 }
 
@@ -202,7 +216,3 @@ func verdict(t testing.TB, db *store.DB, stream protocol.Stream, final bool) sto
 	t.Fatalf("no verdict on %v", stream)
 	return store.Verdict{}
 }
-
-func background(t testing.TB) context.Context { return t.Context() }
-
-var _ = fmt.Sprint

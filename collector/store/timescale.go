@@ -28,7 +28,12 @@ func (db *DB) useTimescale(ctx context.Context) error {
 			slog.String("server", d.String()))
 		return nil
 	}
-	err = db.transact(ctx, func(tx *sql.Tx) error {
+	return db.useEdition(ctx, d)
+}
+
+// useEdition makes hypertables, and compression and the continuous aggregate where the edition has them.
+func (db *DB) useEdition(ctx context.Context, d Description) error {
+	err := db.transact(ctx, func(tx *sql.Tx) error {
 		if err := db.lockMigrations(ctx, tx); err != nil {
 			return err
 		}
@@ -47,7 +52,7 @@ func (db *DB) useTimescale(ctx context.Context) error {
 			slog.String("server", d.String()))
 		return nil
 	}
-	return db.transact(ctx, func(tx *sql.Tx) error {
+	err = db.transact(ctx, func(tx *sql.Tx) error {
 		if err := db.lockMigrations(ctx, tx); err != nil {
 			return err
 		}
@@ -58,6 +63,7 @@ func (db *DB) useTimescale(ctx context.Context) error {
 		}
 		return wrap(aggregate(ctx, tx), "make the hourly aggregate")
 	})
+	return wrap(err, "use TimescaleDB's own edition")
 }
 
 // createExtension adds the extension where the server is ready for it. Where it is not, or the account may not, the
