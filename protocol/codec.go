@@ -115,20 +115,29 @@ func checkShape(payload []byte) error {
 			return refuse(CodeTooMany, "", nil, "more than %d fields in one record", maxRecordFields)
 		}
 		if typ == protowire.BytesType {
-			value, _ := protowire.ConsumeBytes(b)
-			switch {
-			case num == fieldRecordHealth:
-				elements += countElements(value, (*Health)(nil).ProtoReflect().Descriptor())
-			case num == fieldRecordGap:
-				elements += countElements(value, (*Gap)(nil).ProtoReflect().Descriptor())
-			case num == fieldRecordReply:
-				elements += countElements(value, (*Reply)(nil).ProtoReflect().Descriptor())
+			if md := bodyWithLists(num); md != nil {
+				value, _ := protowire.ConsumeBytes(b)
+				elements += countElements(value, md)
 			}
 		}
 		if elements > MaxElements {
 			return refuse(CodeTooMany, "", nil, "more than %d elements in the lists of one record", MaxElements)
 		}
 		b = b[n:]
+	}
+	return nil
+}
+
+// bodyWithLists is the type of a record's field when it holds lists of messages; nil for all others.
+func bodyWithLists(num protowire.Number) protoreflect.MessageDescriptor {
+	if num == fieldRecordHealth {
+		return (*Health)(nil).ProtoReflect().Descriptor()
+	}
+	if num == fieldRecordGap {
+		return (*Gap)(nil).ProtoReflect().Descriptor()
+	}
+	if num == fieldRecordReply {
+		return (*Reply)(nil).ProtoReflect().Descriptor()
 	}
 	return nil
 }

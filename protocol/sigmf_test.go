@@ -355,8 +355,10 @@ func TestReadSigMFArchive_Refuses(t *testing.T) {
 	for i := range many {
 		many[i] = file("x", "")
 	}
-	sparse := file("a.sigmf-data", "1234")
-	sparse.PAXRecords = map[string]string{"GNU.sparse.major": "9", "GNU.sparse.minor": "9"}
+	// The tar writer refuses to write these records, so they are written under another name of the same length.
+	holes := file("a.sigmf-data", "1234")
+	holes.PAXRecords = map[string]string{"XXX.sparse.major": "9", "XXX.sparse.minor": "9"}
+	sparse := bytes.ReplaceAll(tarOf(t, holes), []byte("XXX.sparse"), []byte("GNU.sparse"))
 	whole := tarOf(t, file("a.sigmf-meta", richSigMF), file("a.sigmf-data", strings.Repeat("x", 2000)))
 	for name, c := range map[string]struct {
 		archive []byte
@@ -367,6 +369,7 @@ func TestReadSigMFArchive_Refuses(t *testing.T) {
 		"no metadata":    {tarOf(t, file("a.sigmf-data", "1234")), protocol.CodeMalformed},
 		"bad metadata":   {tarOf(t, file("a.sigmf-meta", "{}")), protocol.CodeMalformed},
 		"too many files": {tarOf(t, many...), protocol.CodeTooMany},
+		"sparse data":    {sparse, protocol.CodeMalformed},
 		"cut data":       {whole[:len(whole)-3000], protocol.CodeMalformed},
 	} {
 		if _, err := protocol.ReadSigMFArchive(bytes.NewReader(c.archive), int64(len(c.archive))); code(err) != c.want {
