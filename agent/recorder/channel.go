@@ -26,6 +26,7 @@ type channel struct {
 	next  uint64 // number of the next output
 	last  uint64 // number after the last one written
 	begun bool
+	full  bool // the manifest names as many gaps as it can: what follows is left out
 	run   uint32
 	gap   *gap  // before the next output; nil: none
 	from  int64 // receiver's samples before this one, counted from frame.index, are not needed
@@ -141,13 +142,14 @@ func (c *channel) finish(ctx context.Context) error {
 func (c *channel) process(ctx context.Context, samples []complex64) error {
 	n := uint64(c.chz.Process(c.outputs, samples))
 	n = min(n, c.frame.count-min(c.next, c.frame.count))
-	if n == 0 {
+	if n == 0 || c.full {
 		return nil
 	}
 	m := &c.measured
 	m.LostBefore, m.LostExact = 0, false
 	if c.gap != nil {
 		if err := c.out.gap(c.gap.lost, c.gap.exact, c.gap.at); err != nil {
+			c.full = true
 			return err
 		}
 		m.LostBefore, m.LostExact = c.gap.lost, c.gap.exact

@@ -94,10 +94,7 @@ func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refu
 	if err == nil {
 		err = out.flush(ctx)
 	}
-	if err == nil && out.samples == 0 {
-		if short == nil {
-			short = refuse(ReasonNoSamples, "receiver %q lost every sample of the stretch", r.job.receiver.ID)
-		}
+	if err == nil && short != nil && out.samples == 0 {
 		err = short
 	}
 	if err == nil && r.job.iq {
@@ -143,7 +140,14 @@ func (r *run) frame(ctx context.Context, reader *history.Reader) (*frame, error)
 		}
 		f.format, f.centerHz, f.rateHz, f.every = dsp.CS16, j.centerHz, f.rateHz/float64(n), uint64(n)
 	}
-	f.count = uint64(max(1, math.Round(j.duration*f.rateHz)))
+	// Where the stretch begins in a gap, its first samples are missing: it does not last longer for that.
+	// Both times are rounded to the nanosecond.
+	missing := math.Floor((f.start.Sub(j.start).Seconds() + 2e-9) * f.rateHz)
+	count := max(1, math.Round(j.duration*f.rateHz)) - max(0, missing)
+	if count < 1 {
+		return nil, refuse(ReasonNoSamples, "receiver %q lost every sample of the stretch", j.receiver.ID)
+	}
+	f.count = uint64(count)
 	return f, nil
 }
 
