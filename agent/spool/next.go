@@ -150,6 +150,7 @@ func (s *Spool) pop(ready *[]found) (Item, bool) {
 		*ready = (*ready)[1:]
 		if e := s.epochNumber(f.place.epoch); s.wanted(e, f.place.seq) {
 			e.sent.Add(f.place.seq)
+			e.offered.Add(f.place.seq)
 			return f.item, true
 		}
 	}

@@ -200,7 +200,7 @@ func salvageEpochs(path string) []*epoch {
 func salvage(path string, to *store, known []*epoch) error {
 	from, err := openStore(path, 0, true)
 	if err != nil {
-		return nil //nolint:nilerr // nothing can be read: what is lost is declared
+		return nil // nothing can be read: what is lost is declared
 	}
 	defer from.abandon()
 	wanted := map[uint32]uint64{}

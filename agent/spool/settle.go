@@ -25,9 +25,10 @@ type move struct {
 // moveBatch is how many records get new numbers in one commit.
 const moveBatch = 1000
 
-// Ack says that records of an identity are settled: they leave with the next commit. Numbers that are not held are
-// ignored. A number that was never given means that this file is an old copy of the one that gave it: then nothing is
-// deleted, and what is unacknowledged goes on under a new identity.
+// Ack says that records of an identity are settled: they leave with the next commit. It counts only for what was handed
+// out since the spool was opened: the number of a record that was never sent from here may have been acknowledged for
+// another content, when this file is a copy of another. A number that was never given proves that it is: then nothing
+// is deleted, and what is unacknowledged goes on under a new identity.
 func (s *Spool) Ack(spool [protocol.SpoolBytes]byte, settled protocol.Ranges) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,7 +45,7 @@ func (s *Spool) Ack(spool [protocol.SpoolBytes]byte, settled protocol.Ranges) {
 		s.askMove(e, 1)
 		return
 	}
-	settled = settled.Intersect(e.held).Subtract(e.dying)
+	settled = settled.Intersect(e.held).Intersect(e.offered).Subtract(e.dying)
 	if settled.Empty() {
 		return
 	}
@@ -230,6 +231,7 @@ func (s *Spool) moveSome(from, to *epoch, lane int, lowest uint64) (protocol.Ran
 	s.commits++
 	from.held = from.held.Subtract(moved)
 	from.sent = from.sent.Subtract(moved)
+	from.offered = from.offered.Subtract(moved)
 	to.held.AddRange(to.next, next-1)
 	to.next, to.durable = next, next-1
 	s.lanes[lane].last = later(s.lanes[lane].last, place{to.number, next - 2})

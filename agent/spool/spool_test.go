@@ -413,7 +413,7 @@ func TestLimit_ShedsInOrderAndDeclares(t *testing.T) {
 				t.Errorf("gap %v", g)
 			}
 			named := protocol.RangesOf(g.GetRanges())
-			if uint64(g.GetRecords()) != named.Count() || g.GetBytes() < 1000*named.Count() || g.GetFrom() > g.GetTo() {
+			if g.GetRecords() != named.Count() || g.GetBytes() < 1000*named.Count() || g.GetFrom() > g.GetTo() {
 				t.Errorf("gap says %d records, %d bytes, %d to %d; names %d", g.GetRecords(), g.GetBytes(), g.GetFrom(), g.GetTo(), named.Count())
 			}
 			if !declared.Intersect(named).Empty() {

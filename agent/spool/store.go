@@ -138,6 +138,7 @@ type epoch struct {
 	durable  uint64          // the highest number ever committed
 	held     protocol.Ranges // committed and not deleted
 	sent     protocol.Ranges // handed out since the last Rewind
+	offered  protocol.Ranges // handed out since the spool was opened
 	dying    protocol.Ranges // settled or given up: deleted with the next commit
 }
 

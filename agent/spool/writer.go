@@ -426,6 +426,7 @@ func (s *Spool) finish(b *batch, w written) {
 		e.dying = e.dying.Subtract(ranges)
 		e.held = e.held.Subtract(ranges)
 		e.sent = e.sent.Subtract(ranges)
+		e.offered = e.offered.Subtract(ranges)
 	}
 	for i := range s.lanes {
 		s.lanes[i].records += w.records[i]

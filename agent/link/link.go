@@ -1,0 +1,171 @@
+package link
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+const (
+	// firstBackoff bounds the wait before the second attempt to connect; the bound doubles up to Config.MaxBackoff.
+	firstBackoff = time.Second
+	// steadyAfter is how long a connection must last to count as a good one; two agents under one name, who push each
+	// other out again and again, never get there.
+	steadyAfter = 10 * time.Second
+	// sayEvery is how often an outage is mentioned in the log.
+	sayEvery = 10 * time.Minute
+)
+
+// Link keeps a station connected to its broker. SetInfo, SetState, Connected and CollectorOnline may be called from
+// any goroutine.
+type Link struct {
+	cfg     Config
+	topics  protocol.Topics
+	address string
+	// orders wait for the handler. Capacity 32; when it is full an order is refused as busy.
+	orders chan *protocol.Command
+	// changed says that info or state is new. Capacity 1: what is read then is the latest.
+	changed chan struct{}
+	// suspects counts for each record how often it was left unacknowledged while later ones were not. It outlives
+	// connections; only the goroutine in Run uses it.
+	suspects map[key]int
+	backoff  backoff
+
+	connected atomic.Bool
+	online    atomic.Bool
+
+	// mu guards info and state.
+	mu          sync.Mutex
+	info, state []byte
+}
+
+// New checks the configuration, files of certificates included.
+func New(config Config) (*Link, error) {
+	config = config.withDefaults()
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	address, err := config.address()
+	if err != nil {
+		return nil, err
+	}
+	return &Link{
+		cfg: config, topics: protocol.Topics{Prefix: config.Prefix}, address: address,
+		orders: make(chan *protocol.Command, 32), changed: make(chan struct{}, 1), suspects: map[key]int{},
+		backoff: backoff{most: config.MaxBackoff},
+	}, nil
+}
+
+// SetInfo sets the retained self-description. It is published on each connection and when it changes.
+func (l *Link) SetInfo(json []byte) { l.say(&l.info, json) }
+
+// SetState sets the retained condition. It is published on each connection and when it is set.
+func (l *Link) SetState(json []byte) { l.say(&l.state, json) }
+
+func (l *Link) say(what *[]byte, json []byte) {
+	l.mu.Lock()
+	*what = json
+	l.mu.Unlock()
+	select {
+	case l.changed <- struct{}{}:
+	default: // whoever reads the change that waits reads this one too
+	}
+}
+
+func (l *Link) said() (info, state []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.info, l.state
+}
+
+// Connected tells whether there is a session with the broker.
+func (l *Link) Connected() bool { return l.connected.Load() }
+
+// CollectorOnline tells whether a collector says that it is online. False while there is no session.
+func (l *Link) CollectorOnline() bool { return l.online.Load() }
+
+// Run keeps the station connected until ctx ends, then takes its leave. It returns nil: whatever fails is tried again.
+func (l *Link) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { l.execute(ctx) })
+	defer wg.Wait()
+	var outage outage
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := l.connection(ctx)
+		if err == nil {
+			continue
+		}
+		if time.Since(began) > steadyAfter {
+			l.backoff.reset()
+			outage.attempts = 0
+		}
+		if outage.worthSaying(time.Now()) {
+			l.cfg.Log.Warn("no connection to the broker; records wait on disk", "broker", l.address, "error", err, "attempts", outage.attempts)
+		}
+		timer := time.NewTimer(l.backoff.next())
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+	return nil
+}
+
+// connection makes and serves one connection.
+func (l *Link) connection(ctx context.Context) error {
+	p, err := connect(ctx, l.cfg)
+	if err != nil {
+		return err
+	}
+	l.connected.Store(true)
+	defer l.connected.Store(false)
+	return newSession(l, p).run(ctx)
+}
+
+// execute hands orders to the handler, one after another.
+func (l *Link) execute(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case cmd := <-l.orders:
+			l.cfg.Handler(ctx, cmd)
+		}
+	}
+}
+
+// backoff says how long to wait before the next attempt: any time up to a bound that doubles, so that a thousand
+// stations do not come back in the same second.
+type backoff struct {
+	bound, most time.Duration
+}
+
+func (b *backoff) next() time.Duration {
+	b.bound = min(max(2*b.bound, min(firstBackoff, b.most)), b.most)
+	return rand.N(b.bound) + 1
+}
+
+// reset is for when something has arrived: the next attempt may come soon.
+func (b *backoff) reset() { b.bound = 0 }
+
+// outage is an account of failed attempts, for the log.
+type outage struct {
+	attempts int
+	last     time.Time
+}
+
+// worthSaying counts an attempt, and tells whether to log it.
+func (o *outage) worthSaying(now time.Time) bool {
+	o.attempts++
+	if o.attempts > 1 && now.Sub(o.last) < sayEvery {
+		return false
+	}
+	o.last = now
+	return true
+}

@@ -1,0 +1,170 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// acknowledgement is what an Ack says, checked.
+type acknowledgement struct {
+	spool    [protocol.SpoolBytes]byte
+	settled  protocol.Ranges
+	conflict uint64 // lowest number in conflict; 0: none
+	rejected uint64
+}
+
+// readAck reads an Ack from the topic of a spool. What follows a conflict is not settled: it may be another content
+// that the collector has there.
+func readAck(spool [protocol.SpoolBytes]byte, payload []byte) (acknowledgement, error) {
+	ack, err := protocol.DecodeAck(payload)
+	if err != nil {
+		return acknowledgement{}, err
+	}
+	if len(ack.GetSpool()) != protocol.SpoolBytes || [protocol.SpoolBytes]byte(ack.GetSpool()) != spool {
+		return acknowledgement{}, fmt.Errorf("spool %x: the topic says %x", ack.GetSpool(), spool)
+	}
+	if n := len(ack.GetSettled()); n > protocol.MaxAckRanges {
+		return acknowledgement{}, fmt.Errorf("settled: %d ranges: want at most %d", n, protocol.MaxAckRanges)
+	}
+	for _, r := range ack.GetSettled() {
+		if r.GetFrom() == 0 || r.GetTo() < r.GetFrom() || r.GetTo() > protocol.MaxSeq {
+			return acknowledgement{}, fmt.Errorf("settled: %d to %d: want numbers from 1, in order", r.GetFrom(), r.GetTo())
+		}
+	}
+	out := acknowledgement{spool: spool, settled: protocol.RangesOf(ack.GetSettled()), rejected: ack.GetRejectedCount()}
+	if ack.GetConflict() != nil {
+		if out.conflict = ack.GetConflict().GetFrom(); out.conflict == 0 {
+			return acknowledgement{}, errors.New("conflict: 0: want numbers from 1")
+		}
+		var before protocol.Ranges
+		before.AddRange(1, out.conflict-1)
+		out.settled = out.settled.Intersect(before)
+	}
+	return out, nil
+}
+
+// refusal is an order that will not be executed, and what to answer; the answer is nil when nobody can be answered.
+type refusal struct {
+	answer *protocol.Reply
+	reason string
+}
+
+func (r *refusal) Error() string { return r.reason }
+
+func refuse(id string, state protocol.Reply_State, code, message string) *refusal {
+	return &refusal{reason: message, answer: &protocol.Reply{
+		CommandId: &id, State: &state, ReasonCode: &code, Message: &message,
+	}}
+}
+
+// readCommand reads an order. The error is a *refusal.
+func readCommand(payload []byte, now time.Time) (*protocol.Command, error) {
+	cmd, err := protocol.DecodeCommand(payload)
+	if err != nil {
+		return nil, &refusal{reason: err.Error()}
+	}
+	id, err := uuid.Parse(cmd.GetId())
+	if err != nil || id.String() != cmd.GetId() {
+		return nil, &refusal{reason: fmt.Sprintf("id %.40q: want a UUID in lower case", cmd.GetId())}
+	}
+	if cmd.Expires == nil {
+		return nil, refuse(cmd.GetId(), protocol.Reply_STATE_REFUSED, "malformed", "expires is missing: say until when the order holds")
+	}
+	if expires := time.Unix(0, cmd.GetExpires()); !now.Before(expires) {
+		return nil, refuse(cmd.GetId(), protocol.Reply_STATE_EXPIRED, "expired",
+			fmt.Sprintf("the order held until %s, and here it is %s: check both clocks",
+				expires.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)))
+	}
+	if cmd.GetOrder() == nil {
+		return nil, refuse(cmd.GetId(), protocol.Reply_STATE_REFUSED, "unknown_order", "this agent knows no such order: update it")
+	}
+	return cmd, nil
+}
+
+// receive acts on one message from the broker.
+func (s *session) receive(ctx context.Context, m inbound) {
+	topic, err := s.link.topics.Parse(m.topic)
+	if err != nil {
+		s.cfg.Log.Warn("a message on an unknown topic was ignored", "error", err)
+		return
+	}
+	switch topic.Class {
+	case protocol.TopicAck:
+		s.acknowledged(topic.Spool, m.payload)
+	case protocol.TopicCollectorStatus:
+		s.collector(topic.Collector, string(m.payload) == protocol.Online)
+	case protocol.TopicCommand:
+		s.ordered(ctx, m.payload)
+	default:
+		s.cfg.Log.Debug("a message was ignored", "topic", m.topic)
+	}
+}
+
+func (s *session) acknowledged(spool [protocol.SpoolBytes]byte, payload []byte) {
+	if len(payload) == 0 {
+		return // a retained one was cleared
+	}
+	ack, err := readAck(spool, payload)
+	if err != nil {
+		s.cfg.Log.Warn("an acknowledgement was ignored", "error", err)
+		return
+	}
+	if ack.rejected > 0 {
+		s.cfg.Log.Debug("the collector rejected records", "rejected_total", ack.rejected)
+	}
+	s.cfg.Settler.Ack(spool, ack.settled)
+	for _, k := range s.window.settle(spool, ack.settled, time.Now()) {
+		delete(s.link.suspects, k)
+	}
+	if ack.conflict > 0 {
+		s.window.forget(spool, ack.conflict)
+		s.cfg.Settler.Conflict(spool, ack.conflict)
+	}
+}
+
+// collector notes that a collector came or went. When the first one comes, it has nothing of what was sent before.
+func (s *session) collector(id string, online bool) {
+	before := len(s.collectors) > 0
+	if online {
+		s.collectors[id] = true
+	} else {
+		delete(s.collectors, id)
+	}
+	after := len(s.collectors) > 0
+	s.link.online.Store(after)
+	switch {
+	case after && !before:
+		s.cfg.Log.Info("a collector is online", "collector", id)
+		if !s.cfg.BrokerAck {
+			s.window.clear()
+			s.batch.clear()
+			s.cfg.Queue.Rewind()
+		}
+	case before && !after:
+		s.cfg.Log.Info("no collector is online: records are sent once and held", "collector", id)
+		s.releasePublished()
+	}
+}
+
+// ordered passes an order on.
+func (s *session) ordered(ctx context.Context, payload []byte) {
+	cmd, err := readCommand(payload, s.cfg.Now())
+	if err == nil {
+		select {
+		case s.link.orders <- cmd:
+			return
+		default:
+			err = refuse(cmd.GetId(), protocol.Reply_STATE_REFUSED, "busy", "too many orders wait at this station: try again later")
+		}
+	}
+	s.cfg.Log.Warn("an order was refused", "error", err)
+	if r, ok := errors.AsType[*refusal](err); ok && r.answer != nil {
+		s.cfg.Answer(ctx, r.answer)
+	}
+}

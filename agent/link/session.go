@@ -1,0 +1,511 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+const (
+	// gather is how long a batch waits for more records.
+	gather = 20 * time.Millisecond
+	// batchRate: above so many records a second, live ones go in batches too.
+	batchRate = 50
+	// batchBytes bounds a batch before compression, so that it fits a message also when nothing can be compressed.
+	batchBytes = 120 << 10
+	// largeRecord: records from this size on go by themselves; a batch saves them nothing.
+	largeRecord = 8 << 10
+	// mostSuspects bounds the memory of records that were left unacknowledged.
+	mostSuspects = 1000
+	// refuseAfter: a record sent alone is given up after so many more times.
+	refuseAfter = 5
+	// farewell bounds the publishing of the last status.
+	farewell = 2 * time.Second
+)
+
+// dispatch is a message for the sender.
+type dispatch struct {
+	topic    string
+	payload  []byte
+	qos      byte
+	retained bool
+	message  *message // nil for info and state
+	order    uint64   // of the message when it was handed over
+}
+
+// receipt says that the broker has a message.
+type receipt struct {
+	message *message
+	order   uint64
+}
+
+// session is one connection's worth of a Link. Its fields are used by the goroutine in run alone.
+type session struct {
+	link       *Link
+	cfg        Config
+	pipe       *pipe
+	window     window
+	batch      batch
+	collectors map[string]bool
+	pace       []time.Time // when the last batchRate records came, oldest first
+	// outbox is for the sender. Its capacity holds a full window, as many repeats, info and state: it is never full, and
+	// if it were, the message would be found unacknowledged in time.
+	outbox chan dispatch
+	// receipts come from the waiter. Capacity as outbox; the waiter may wait, the session is always reading.
+	receipts chan receipt
+	// failed gets what ended the sender or the waiter. Capacity 2: one each.
+	failed chan error
+}
+
+func newSession(l *Link, p *pipe) *session {
+	room := 2*l.cfg.WindowMessages + 16
+	return &session{
+		link: l, cfg: l.cfg, pipe: p, collectors: map[string]bool{},
+		window: window{mostMessages: l.cfg.WindowMessages, mostBytes: l.cfg.WindowBytes, timeout: l.cfg.Timeout},
+		outbox: make(chan dispatch, room), receipts: make(chan receipt, room), failed: make(chan error, 2),
+	}
+}
+
+// run serves the connection until it ends or ctx does. It returns nil only for the latter.
+func (s *session) run(ctx context.Context) error {
+	if err := s.pipe.subscribe(ctx, s.link.topics.AgentFilters(s.cfg.Station), s.cfg.Timeout); err != nil {
+		s.pipe.abort()
+		return err
+	}
+	if err := s.pipe.publish(ctx, s.link.topics.Status(s.cfg.Station), 1, true, []byte(protocol.Online), s.cfg.Timeout); err != nil {
+		s.pipe.abort()
+		return err
+	}
+	s.cfg.Log.Info("connected to the broker", "broker", s.link.address)
+	s.cfg.Queue.SetLinkUp(true)
+	inner, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	items := make(chan Item) // no capacity: an item taken by nobody goes back to the queue
+	tokens := make(chan pending, cap(s.outbox))
+	wg.Go(func() { s.feed(inner, items) })
+	wg.Go(func() { s.send(inner, tokens) })
+	wg.Go(func() { s.wait(inner, tokens) })
+	lost, err := s.loop(ctx, items)
+	s.link.online.Store(false)
+	s.cfg.Queue.SetLinkUp(false)
+	cancel()
+	if err == nil {
+		s.sayFarewell(ctx)
+	} else if !lost {
+		s.pipe.abort()
+	}
+	wg.Wait()
+	s.giveBack()
+	return err
+}
+
+// loop is the session's heart. lost tells that the client has noticed the end itself.
+func (s *session) loop(ctx context.Context, items <-chan Item) (lost bool, err error) {
+	s.catchUp(ctx)
+	tick := time.NewTicker(max(min(s.cfg.Timeout/8, time.Second), time.Millisecond))
+	defer tick.Stop()
+	s.announce()
+	for {
+		next := items
+		if s.window.full() {
+			next = nil
+		}
+		select {
+		case <-ctx.Done():
+			return false, nil
+		case err := <-s.pipe.lost:
+			return true, fmt.Errorf("connection lost: %w", err)
+		case err := <-s.failed:
+			return false, err
+		case m := <-s.pipe.inbound:
+			s.receive(ctx, m)
+		case r := <-s.receipts:
+			s.published(r)
+		case item := <-next:
+			s.take(item)
+		case <-s.batch.timer():
+			s.flush()
+		case <-s.link.changed:
+			s.announce()
+		case now := <-tick.C:
+			if err := s.lookAfter(now); err != nil {
+				return false, err
+			}
+		}
+	}
+}
+
+// catchUp reads what the broker has retained for the station before the first record is sent: acknowledgements, and
+// which collectors are online.
+func (s *session) catchUp(ctx context.Context) {
+	for {
+		select {
+		case m := <-s.pipe.inbound:
+			s.receive(ctx, m)
+		default:
+			return
+		}
+	}
+}
+
+// feed brings records from the queue.
+func (s *session) feed(ctx context.Context, items chan<- Item) {
+	for {
+		item, err := s.cfg.Queue.Next(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.cfg.Log.Error("the queue gives no more records", "error", err)
+			}
+			return
+		}
+		select {
+		case items <- item:
+		case <-ctx.Done():
+			s.cfg.Queue.Retry(item.Spool, protocol.Ranges{{From: item.Seq, To: item.Seq}})
+			return
+		}
+	}
+}
+
+// pending is a message that the client has.
+type pending struct {
+	token mqtt.Token
+	dispatch
+}
+
+// send gives messages to the client, which may block for as long as the socket does.
+func (s *session) send(ctx context.Context, tokens chan<- pending) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case d := <-s.outbox:
+			if !s.pipe.client.IsConnectionOpen() {
+				s.failed <- errors.New("the connection is closed")
+				return
+			}
+			token := s.pipe.client.Publish(d.topic, d.qos, d.retained, d.payload)
+			select {
+			case tokens <- pending{token, d}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// wait reports what the broker confirms. A token proves no more than that, and not even that once the connection that
+// it belongs to is gone; each connection has a client of its own, so a token without an error is a PUBACK of this one.
+func (s *session) wait(ctx context.Context, tokens <-chan pending) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case p := <-tokens:
+			select {
+			case <-ctx.Done():
+				return
+			case <-p.token.Done():
+			}
+			if err := p.token.Error(); err != nil {
+				s.failed <- fmt.Errorf("publish %s: %w", p.topic, err)
+				return
+			}
+			if p.message == nil {
+				continue
+			}
+			select {
+			case s.receipts <- receipt{p.message, p.order}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// dispatch hands a message to the sender.
+func (s *session) dispatch(d dispatch) {
+	select {
+	case s.outbox <- d:
+	default: // see the field
+		s.cfg.Log.Warn("a message could not be handed to the client in time", "topic", d.topic)
+	}
+}
+
+// announce publishes what the station says of itself.
+func (s *session) announce() {
+	info, state := s.link.said()
+	if info != nil {
+		s.dispatch(dispatch{topic: s.link.topics.Info(s.cfg.Station), payload: info, qos: 1, retained: true})
+	}
+	if state != nil {
+		s.dispatch(dispatch{topic: s.link.topics.State(s.cfg.Station), payload: state, retained: true})
+	}
+}
+
+// take puts a record on its way, alone or in a batch.
+func (s *session) take(item Item) {
+	now := time.Now()
+	busy := s.busy(now)
+	out := outgoing{
+		key:    key{item.Spool, item.Seq},
+		kind:   item.Kind,
+		sealed: protocol.Seal(item.Payload, item.Spool, item.Seq),
+	}
+	alone := s.cfg.JSON || s.link.suspects[out.key] > 0 || len(out.sealed) >= largeRecord || !busy && !item.Backlog
+	if alone {
+		s.sendAll([]outgoing{out}, now)
+		return
+	}
+	if len(s.batch.records) > 0 && s.batch.bytes+len(out.sealed) > min(batchBytes, s.window.limitBytes()) {
+		s.flush()
+	}
+	s.batch.add(out)
+	if len(s.batch.records) >= protocol.MaxBatchRecords {
+		s.flush()
+	}
+}
+
+// busy tells whether records come faster than batchRate, counting this one.
+func (s *session) busy(now time.Time) bool {
+	s.pace = append(s.pace, now)
+	if len(s.pace) <= batchRate {
+		return false
+	}
+	s.pace = s.pace[1:]
+	return now.Sub(s.pace[0]) < time.Second
+}
+
+// flush sends the batch that was gathered.
+func (s *session) flush() {
+	records := s.batch.records
+	s.batch.clear()
+	if len(records) > 0 {
+		s.sendAll(records, time.Now())
+	}
+}
+
+// sendAll sends records in one message, or in two halves where one would be too large.
+func (s *session) sendAll(records []outgoing, now time.Time) {
+	m := &message{records: records, waits: max(0, s.link.suspects[records[0].key]-1)}
+	if err := s.encode(m); err != nil {
+		if len(records) > 1 {
+			s.sendAll(records[:len(records)/2], now)
+			s.sendAll(records[len(records)/2:], now)
+			return
+		}
+		s.refuse(records[0], err.Error())
+		return
+	}
+	s.sendMessage(m, now)
+}
+
+func (s *session) sendMessage(m *message, now time.Time) {
+	s.window.send(m, now)
+	s.dispatch(dispatch{topic: m.topic, payload: m.payload, qos: 1, message: m, order: m.order})
+}
+
+// encode makes the payload of a message from its records.
+func (s *session) encode(m *message) (err error) {
+	if len(m.records) > 1 {
+		sealed := make([][]byte, len(m.records))
+		for i, r := range m.records {
+			sealed[i] = r.sealed
+		}
+		m.topic = s.link.topics.Batch(s.cfg.Station)
+		m.payload, err = protocol.EncodeBatch(sealed)
+		return err
+	}
+	r := m.records[0]
+	m.topic, m.payload = s.link.topics.Record(s.cfg.Station, r.kind), r.sealed
+	if s.cfg.JSON {
+		rec, err := protocol.Decode(r.sealed)
+		if err != nil {
+			return fmt.Errorf("encode as JSON: %w", err)
+		}
+		if m.payload, err = protocol.MarshalJSON(rec); err != nil {
+			return fmt.Errorf("encode as JSON: %w", err)
+		}
+	}
+	if len(m.payload) > protocol.MaxMessageBytes {
+		return fmt.Errorf("%d bytes: a message holds at most %d", len(m.payload), protocol.MaxMessageBytes)
+	}
+	return nil
+}
+
+// published notes a PUBACK.
+func (s *session) published(r receipt) {
+	m := r.message
+	if m.order != r.order {
+		return // of an earlier sending
+	}
+	s.window.confirm(m, time.Now())
+	switch {
+	case s.cfg.BrokerAck:
+		for spool, seqs := range m.seqs() {
+			s.cfg.Settler.Ack(spool, seqs)
+		}
+		s.window.measure(m, time.Now())
+		s.window.drop(m)
+	case len(s.collectors) == 0:
+		s.window.measure(m, time.Now())
+		s.window.drop(m) // sent once, and held by the queue
+	}
+}
+
+// releasePublished makes room of what the broker has, when nobody will acknowledge it soon.
+func (s *session) releasePublished() {
+	for _, m := range append([]*message(nil), s.window.messages...) {
+		if m.published {
+			s.window.drop(m)
+		}
+	}
+}
+
+// lookAfter sends again what was not acknowledged in time, and ends the session when the broker itself is silent.
+func (s *session) lookAfter(now time.Time) error {
+	if s.window.silent(now) {
+		return fmt.Errorf("messages are not confirmed: %w", errNoAnswer)
+	}
+	if len(s.collectors) == 0 || s.cfg.BrokerAck {
+		return nil
+	}
+	for _, m := range s.window.due(now) {
+		switch {
+		case !m.published: // still on its way to the broker
+		case s.window.overtaken(m):
+			s.suspect(m, now)
+		default:
+			s.again(m, now)
+		}
+	}
+	return nil
+}
+
+// again sends what is still unacknowledged of a message, and waits longer for it.
+func (s *session) again(m *message, now time.Time) {
+	m.waits++
+	s.cfg.Log.Debug("a message is sent again", "records", len(m.records), "times", m.waits)
+	if err := s.encode(m); err != nil {
+		s.window.drop(m)
+		s.retry(m)
+		s.cfg.Log.Warn("a message could not be made again", "error", err)
+		return
+	}
+	s.sendMessage(m, now)
+}
+
+// suspect deals with a message that was left unacknowledged while later ones were not. It may have been lost with the
+// collector that had it, so it is sent again once; then its records go one by one, each a few times more, and those
+// that are never acknowledged are given up.
+func (s *session) suspect(m *message, now time.Time) {
+	suspects := s.link.suspects
+	if len(m.records) > 1 {
+		if m.passed++; m.passed == 1 {
+			s.again(m, now)
+			return
+		}
+		for _, r := range m.records {
+			if len(suspects) < mostSuspects {
+				suspects[r.key] = 1
+			}
+		}
+		s.window.drop(m)
+		s.retry(m)
+		return
+	}
+	r := m.records[0]
+	if len(suspects) < mostSuspects || suspects[r.key] > 0 {
+		suspects[r.key]++
+	}
+	if suspects[r.key] <= 1+refuseAfter {
+		s.again(m, now)
+		return
+	}
+	s.window.drop(m)
+	s.refuse(r, "not acknowledged while later records were")
+}
+
+// retry gives the records of a message back to the queue, to come again.
+func (s *session) retry(m *message) {
+	for spool, seqs := range m.seqs() {
+		s.cfg.Queue.Retry(spool, seqs)
+	}
+}
+
+// refuse gives a record up.
+func (s *session) refuse(r outgoing, reason string) {
+	s.cfg.Log.Error("a record is given up: nobody takes it", "kind", string(r.kind), "seq", r.seq, "reason", reason)
+	delete(s.link.suspects, r.key)
+	s.cfg.Settler.GiveUp(r.spool, protocol.Ranges{{From: r.seq, To: r.seq}}, protocol.Gap_REASON_REFUSED)
+}
+
+// giveBack makes the queue hand out again what may not have arrived.
+func (s *session) giveBack() {
+	s.retry(&message{records: s.batch.records})
+	s.batch.clear()
+	for _, m := range s.window.messages {
+		if m.published && len(s.collectors) == 0 {
+			continue
+		}
+		s.retry(m)
+	}
+}
+
+// sayFarewell publishes that the station is offline, and leaves.
+func (s *session) sayFarewell(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	defer cancel()
+	err := s.pipe.publish(ctx, s.link.topics.Status(s.cfg.Station), 1, true, []byte(protocol.Offline), farewell)
+	if err != nil {
+		s.cfg.Log.Debug("the last status could not be published", "error", err)
+	}
+	s.pipe.leave()
+}
+
+// seqs are the numbers of a message's records, by spool.
+func (m *message) seqs() map[[protocol.SpoolBytes]byte]protocol.Ranges {
+	out := map[[protocol.SpoolBytes]byte]protocol.Ranges{}
+	for _, r := range m.records {
+		ranges := out[r.spool]
+		ranges.Add(r.seq)
+		out[r.spool] = ranges
+	}
+	return out
+}
+
+// batch gathers records for one message.
+type batch struct {
+	records []outgoing
+	bytes   int
+	timing  *time.Timer
+}
+
+func (b *batch) add(out outgoing) {
+	if len(b.records) == 0 {
+		b.timing = time.NewTimer(gather)
+	}
+	b.records = append(b.records, out)
+	b.bytes += len(out.sealed)
+}
+
+func (b *batch) clear() {
+	if b.timing != nil {
+		b.timing.Stop()
+	}
+	*b = batch{}
+}
+
+// timer fires when the batch has waited long enough; never while it is empty.
+func (b *batch) timer() <-chan time.Time {
+	if b.timing == nil {
+		return nil
+	}
+	return b.timing.C
+}
