@@ -128,7 +128,7 @@ func newWorld() *world {
 			if f.Cursor == "torn" {
 				return nil, "", protocol.FieldErrors{{Field: "cursor", Value: f.Cursor, Message: "is not one of ours"}}
 			}
-			return []protocol.StoredRecord{{Record: measured(7), Received: noon, Late: true}}, "older", nil
+			return []protocol.StoredRecord{{Record: recordOf(kind), Received: noon, Late: true}}, "older", nil
 		},
 	}
 	acquisition := &protocol.Acquisition{ID: acquisitionID, State: protocol.AcquisitionQueued, Requested: protocol.FormatTime(noon)}
@@ -178,6 +178,23 @@ func measured(seq uint64) *protocol.Record {
 		Station: proto.String("torino"), Spool: []byte("8 random"), Seq: &seq, Time: proto.Int64(noon.UnixNano()),
 		Body: &protocol.Record_Measurement{Measurement: &protocol.Measurement{SnrDb: proto.Float32(12.5)}},
 	}
+}
+
+// recordOf is a record of a kind.
+func recordOf(kind protocol.Kind) *protocol.Record {
+	r := measured(7)
+	switch kind {
+	case protocol.KindSpectrum:
+		r.Body = &protocol.Record_Spectrum{Spectrum: &protocol.Spectrum{StartHz: proto.Float64(1e6)}}
+	case protocol.KindDetection:
+		r.Body = &protocol.Record_Detection{Detection: &protocol.Detection{Flags: []protocol.Flag{protocol.Flag_FLAG_CLIPPED}}}
+	case protocol.KindHealth:
+		r.Body = &protocol.Record_Health{Health: &protocol.Health{Now: proto.Int64(noon.UnixNano())}}
+	case protocol.KindGap:
+		r.Body = &protocol.Record_Gap{Gap: &protocol.Gap{Spool: []byte("8 random"), Reason: protocol.Gap_REASON_POWER.Enum()}}
+	case protocol.KindMeasurement, protocol.KindIQ, protocol.KindReply, protocol.KindSite: // it is a measurement already
+	}
+	return r
 }
 
 func (w *world) handler(t testing.TB) http.Handler {

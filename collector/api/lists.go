@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"slices"
 
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -20,10 +19,15 @@ type page[T any] struct {
 
 // list makes a page whose items are never null.
 func list[T any](items []T, next string) page[T] {
+	return page[T]{Items: array(items), NextCursor: next}
+}
+
+// array is the slice, or an empty one: nil would be written as null.
+func array[T any](items []T) []T {
 	if items == nil {
-		items = []T{}
+		return []T{}
 	}
-	return page[T]{Items: items, NextCursor: next}
+	return items
 }
 
 func fieldError(field, value, message string) protocol.FieldError {
@@ -68,15 +72,15 @@ func (s *server) station(w http.ResponseWriter, r *http.Request) error {
 // wholeStation is the station without null arrays.
 func wholeStation(station *protocol.Station) *protocol.Station {
 	whole := *station
-	whole.Receivers = slices.Concat([]protocol.ReceiverInfo{}, whole.Receivers)
-	whole.Capabilities = slices.Concat([]string{}, whole.Capabilities)
+	whole.Receivers = array(whole.Receivers)
+	whole.Capabilities = array(whole.Capabilities)
 	return &whole
 }
 
 // wholeAcquisition is the acquisition without null arrays.
 func wholeAcquisition(a *protocol.Acquisition) *protocol.Acquisition {
 	whole := *a
-	whole.Stations = slices.Concat([]protocol.AcquisitionStation{}, whole.Stations)
+	whole.Stations = array(whole.Stations)
 	return &whole
 }
 

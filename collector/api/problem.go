@@ -102,7 +102,6 @@ func problemOf(err error, kind problemKind) (*problemError, bool) {
 	var problem *problemError
 	var faults protocol.FieldErrors
 	var fault protocol.FieldError
-	var refusal *protocol.Error
 	var size *http.MaxBytesError
 	var passing interface{ Transient() bool } // as a database says that it may work later
 	switch {
@@ -112,8 +111,6 @@ func problemOf(err error, kind problemKind) (*problemError, bool) {
 		return kind.faulty(faults), false
 	case errors.As(err, &fault):
 		return kind.faulty(protocol.FieldErrors{fault}), false
-	case errors.As(err, &refusal):
-		return kind.faulty(protocol.FieldErrors{{Field: refusal.Field, Value: refusal.Value, Message: refusal.Message}}), false
 	case errors.As(err, &size):
 		return tooLarge.with(fmt.Sprintf("the body may have %d bytes", size.Limit)), false
 	case errors.Is(err, fs.ErrNotExist):
