@@ -191,6 +191,26 @@ func (c *checker) sentence(field string, s *string) {
 	c.text(field, &oneLine, MaxMessageTextBytes)
 }
 
+// CleanText makes text from elsewhere (a device's name, another program's error) fit for a field: control characters
+// become spaces, what is not UTF-8 becomes U+FFFD, and it is cut to at most most bytes at a letter's end. MaxTextBytes
+// suits names, MaxMessageTextBytes sentences. Without it a record may be refused for the sake of its least part.
+func CleanText(s string, most int) string {
+	s = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r // and U+FFFD for each byte that is not UTF-8
+	}, s))
+	if len(s) <= most {
+		return s
+	}
+	cut := max(most, 0)
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut]
+}
+
 // textFault says what makes s no clean text; empty when nothing does.
 func textFault(s string) string {
 	for i := range len(s) {

@@ -15,8 +15,8 @@ import (
 // SigMFVersion is the version of SigMF that is written.
 const SigMFVersion = "1.2.5"
 
-// MaxSigMFBytes is the most bytes of metadata that are read: a million annotations or so.
-const MaxSigMFBytes = 256 << 20
+// MaxSigMFBytes is the most bytes of metadata that are read: a quarter of a million annotations or so.
+const MaxSigMFBytes = 64 << 20
 
 // sigmfNamespace is the prefix of our own members, and the name of the extension that declares them.
 const (
@@ -185,7 +185,7 @@ func decodeMembers(path string, data []byte, into any, extra *map[string]json.Ra
 		if !ok || string(raw) == "null" {
 			continue
 		}
-		if err := json.Unmarshal(raw, f.value.Addr().Interface()); err != nil {
+		if err := json.Unmarshal(raw, f.value.Addr().Interface()); err != nil && !setWhole(f.value, raw) {
 			return refuse(CodeMalformed, join(path, f.name), []byte(raw), "want %s", wanted(f.value.Type(), err))
 		}
 	}
@@ -193,6 +193,23 @@ func decodeMembers(path string, data []byte, into any, extra *map[string]json.Ra
 		*extra = members
 	}
 	return nil
+}
+
+// setWhole sets a count from a number like 1024.0 or 1e6, as some programs write them.
+func setWhole(field reflect.Value, raw []byte) bool {
+	n, err := readUint("", raw, 64)
+	if err != nil || raw[0] == '"' {
+		return false
+	}
+	switch p := field.Addr().Interface().(type) {
+	case *uint64:
+		*p = n
+	case **uint64:
+		*p = &n
+	default:
+		return false
+	}
+	return true
 }
 
 // wanted says what a member should have been.

@@ -84,7 +84,7 @@ const richSigMF = `{
 		"core:extensions": [{"name": "antenna", "version": "1.0.0", "optional": true}], "heimdall:station": "giaveno"},
 	"captures": [{"core:sample_start": 0, "core:header_bytes": 44, "core:datetime": "2026-11-24T01:26:32.5Z"},
 		{"core:sample_start": 500, "core:global_index": 700, "core:frequency": 145.5e6, "maia:note": [1, {"big": 12345678901234567890}]}],
-	"annotations": [{"core:sample_start": 90, "core:sample_count": 10, "core:freq_lower_edge": 1, "core:freq_upper_edge": 2, "core:uuid": "u"},
+	"annotations": [{"core:sample_start": 90.0, "core:sample_count": 1e1, "core:freq_lower_edge": 1, "core:freq_upper_edge": 2, "core:uuid": "u"},
 		{"core:sample_start": 5, "core:label": "x"}],
 	"other": {"kept": "as it is"}
 }`
@@ -93,6 +93,9 @@ func TestSigMF_KeepsUnknownMembers(t *testing.T) {
 	meta, err := protocol.ReadSigMF(strings.NewReader("\ufeff" + richSigMF))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if a := meta.Annotations[0]; a.SampleStart != 90 || *a.SampleCount != 10 {
+		t.Errorf("counts written as floats: got %d and %d, want 90 and 10", a.SampleStart, *a.SampleCount)
 	}
 	written := encodeSigMF(t, meta)
 	for _, want := range []string{
@@ -125,6 +128,8 @@ func TestDecodeSigMF_RefusesNamingField(t *testing.T) {
 		`{"global":{},"captures":[1]}`:           "captures[0]",
 		`{"global":{"core:datatype":5}}`:         "global.core:datatype",
 		`{"global":{"core:sample_rate":"fast"}}`: "global.core:sample_rate",
+		`{"global":{"core:num_channels":"1"}}`:   "global.core:num_channels",
+		`{"global":{"core:author":1}}`:           "global.core:author",
 		`{"global":{"core:num_channels":-1}}`:    "global.core:num_channels",
 		`{"global":{"core:metadata_only":1}}`:    "global.core:metadata_only",
 		`{"global":{"core:geolocation":1}}`:      "global.core:geolocation",

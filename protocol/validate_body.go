@@ -91,7 +91,7 @@ func (c *checker) receiverHealth(r *ReceiverHealth) {
 	}
 	checkNumber(c, "history_s", r.HistoryS, 0, maxSeconds)
 	checkNumber(c, "rate_ppm", r.RatePpm, -1e6, 1e6)
-	c.text("error", r.Error, MaxMessageTextBytes)
+	c.sentence("error", r.Error)
 }
 
 func (c *checker) gap(g *Gap) {

@@ -302,3 +302,27 @@ func TestError_SaysFieldValueAndMend(t *testing.T) {
 		t.Error("an error of the whole message begins with a colon")
 	}
 }
+
+func TestCleanText_IsAlwaysAccepted(t *testing.T) {
+	for in, want := range map[string]string{
+		"RTL2838UHIDIR\x00\x00":        "RTL2838UHIDIR",
+		"a\tb\r\nc\x7f":                "a b  c",
+		"broken \xff byte":             "broken \ufffd byte",
+		"ééé":                          "ééé",
+		strings.Repeat("é", 200):       strings.Repeat("é", 128),
+		"x" + strings.Repeat("é", 200): "x" + strings.Repeat("é", 127),
+	} {
+		got := protocol.CleanText(in, protocol.MaxTextBytes)
+		if got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+		rec := record(site())
+		rec.Step = &got
+		if err := protocol.Validate(rec, now); err != nil {
+			t.Errorf("%q: %v", in, err)
+		}
+	}
+	if got := protocol.CleanText("ab", -1); got != "" {
+		t.Errorf("no room: got %q", got)
+	}
+}
