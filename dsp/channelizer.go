@@ -17,7 +17,7 @@ const (
 	stageMarginDB = 6
 )
 
-// ErrBandwidth: no channel of that width can be cut out of that rate.
+// ErrBandwidth says that no channel of that width can be cut out of that rate.
 var ErrBandwidth = errors.New("bandwidth does not fit the sample rate")
 
 // Channel says what to cut out of a stream.

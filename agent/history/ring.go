@@ -27,7 +27,7 @@ const bytesAnEntry = 1024
 // rounding is how far two statements of one sample's time may be apart, counted from different blocks.
 const rounding = time.Nanosecond
 
-// ErrOverwritten: the samples a Reader wanted next have made room for newer ones, or the ring was cleared.
+// ErrOverwritten says that the samples a Reader wanted next have made room for newer ones, or that the ring was cleared.
 var ErrOverwritten = errors.New("the history has moved past these samples")
 
 // ExceededError says that a stretch begins before the history does.

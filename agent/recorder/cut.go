@@ -50,8 +50,7 @@ type shaper interface {
 func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refusal, err error) {
 	reading, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	due := max(0, r.job.start.Sub(r.set.Now())) + r.set.Patience
-	watch := time.AfterFunc(due, func() { stop(errSilent) })
+	watch := time.AfterFunc(r.wait(), func() { stop(errSilent) })
 	defer watch.Stop()
 
 	reader, err := r.job.receiver.History.Seek(reading, r.job.start)
@@ -104,6 +103,15 @@ func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refu
 		return nil, nil, err
 	}
 	return out.manifest(f, shape.span()), short, nil
+}
+
+// wait is how long the first sample may take. A receiver whose samples come late is given that time too.
+func (r *run) wait() time.Duration {
+	newest := r.job.receiver.History.Span().To
+	if newest.IsZero() {
+		newest = r.set.Now()
+	}
+	return max(0, r.job.start.Sub(newest)) + r.set.Patience
 }
 
 // silence names the ways in which a receiver can stop delivering.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -172,7 +173,7 @@ func (o *output) manifest(f *frame, span uint64) *protocol.CaptureManifest {
 	}
 	if o.meter != nil {
 		m.Measurement = o.meter.Measurement()
-		if m.Measurement != nil && o.clipped > 0 {
+		if m.Measurement != nil && o.clipped > 0 && !slices.Contains(m.Measurement.Flags, protocol.Flag_FLAG_CLIPPED) {
 			m.Measurement.Flags = append(m.Measurement.Flags, protocol.Flag_FLAG_CLIPPED)
 		}
 	}

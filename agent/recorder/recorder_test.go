@@ -40,11 +40,16 @@ func timeOf(index uint64) time.Time {
 type signal func(index float64) complex128
 
 // tones are two emissions: one 31 kHz above the centre, sweeping slowly, and one outside any channel of the tests.
-func tones(index float64) complex128 {
-	s := index / rate
-	a := cmplx.Rect(0.25, 2*math.Pi*math.Mod(31000*s+200*s*s, 1))
-	return a + cmplx.Rect(0.5, 2*math.Pi*math.Mod(-62000*s, 1))
-}
+func tones(index float64) complex128 { return toneTable()[int(index)] }
+
+var toneTable = sync.OnceValue(func() []complex128 {
+	table := make([]complex128, 410000)
+	for k := range table {
+		s := float64(k) / rate
+		table[k] = cmplx.Rect(0.25, 2*math.Pi*math.Mod(31000*s+200*s*s, 1)) + cmplx.Rect(0.5, 2*math.Pi*math.Mod(-62000*s, 1))
+	}
+	return table
+})
 
 // block makes CS16 samples of a signal at their true times.
 func block(sig signal, index uint64, n int) *radio.Block {

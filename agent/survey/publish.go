@@ -48,7 +48,7 @@ func (q *publishQueue) run(ctx context.Context) (left int) {
 	drain, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
-		if pause(drain, drainTime) == nil {
+		if pause(drain, drainTime) {
 			cancel()
 		}
 	})
@@ -82,7 +82,7 @@ func (q *publishQueue) publish(ctx context.Context, item queued) bool {
 		if attempt == 0 || attempt%12 == 0 {
 			q.log.ErrorContext(ctx, "record could not be stored, trying on", "attempts", attempt+1, "error", err)
 		}
-		if pause(ctx, backOff(attempt, 100*time.Millisecond, 5*time.Second)) != nil {
+		if !pause(ctx, backOff(attempt, 100*time.Millisecond, 5*time.Second)) {
 			return false
 		}
 	}
@@ -108,14 +108,14 @@ func backOff(attempt int, first, most time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// pause waits, or returns the context's error.
-func pause(ctx context.Context, d time.Duration) error {
+// pause waits, and is false when the context ended first.
+func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
+		return true
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false
 	}
 }

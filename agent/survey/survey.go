@@ -96,27 +96,27 @@ func (s *Survey) Run(ctx context.Context) error {
 	left := make(chan int, 1) // one value, sent when publishing has ended
 	go func() { left <- s.queue.run(ctx) }()
 
-	err := s.connectAndRead(ctx)
+	s.connectAndRead(ctx)
 	close(s.queue.records)
 	if n := <-left; n > 0 {
 		s.update(func(st *status) { st.unpublished += uint64(n) })
 		return fmt.Errorf("survey of receiver %q: %d records could not be stored before the end", s.set.Receiver, n)
 	}
-	return err
+	return nil
 }
 
-// connectAndRead holds the receiver open, with pauses between attempts.
-func (s *Survey) connectAndRead(ctx context.Context) error {
+// connectAndRead holds the receiver open, with pauses between attempts, until the context or a recording ends.
+func (s *Survey) connectAndRead(ctx context.Context) {
 	failures := 0
 	for {
 		delivered, err := s.session(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, io.EOF):
+		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, io.EOF) {
 			s.set.History.End()
 			s.log.InfoContext(ctx, "recording ended")
-			return nil
+			return
 		}
 		if delivered {
 			failures = 0
@@ -124,8 +124,8 @@ func (s *Survey) connectAndRead(ctx context.Context) error {
 		if failures%10 == 0 {
 			s.log.WarnContext(ctx, "receiver is not available, trying on", "attempts", failures+1, "error", err)
 		}
-		if pause(ctx, backOff(failures, firstRetry, lastRetry)) != nil {
-			return nil
+		if !pause(ctx, backOff(failures, firstRetry, lastRetry)) {
+			return
 		}
 		failures++
 	}
