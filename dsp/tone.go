@@ -34,3 +34,13 @@ func HannResponse(d float64) float64 {
 	a := math.Sin(math.Pi*d) / (math.Pi * d * (1 - d*d))
 	return a * a
 }
+
+// GroupENBW is the equivalent noise bandwidth of the mean of so many neighbouring Hann bins, in widths of the group: its
+// white-noise power over that of a tone in its middle.
+func GroupENBW(bins int) float64 {
+	sum := 0.0
+	for i := range bins {
+		sum += HannResponse(float64(i) - float64(bins-1)/2)
+	}
+	return 1.5 / sum
+}

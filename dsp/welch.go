@@ -84,6 +84,24 @@ func (w *Welch) PSD(dst []float64, sampleRateHz float64) {
 	}
 }
 
+// Drain adds the sum of |X|^2 over the frames since the last Reset or Drain to sum, lowest frequency first, starts anew
+// and returns how many frames they were. Density turns such sums into a power spectral density.
+func (w *Welch) Drain(sum []float64) int {
+	w.flush()
+	half := w.fft.n / 2
+	for i, k := range w.fft.order {
+		sum[(int(k)+half)%w.fft.n] += w.sum[i]
+	}
+	n := w.count
+	w.Reset()
+	return n
+}
+
+// Density is what a sum of |X|^2 over so many frames is multiplied by to be a power spectral density.
+func (w *Welch) Density(frames int, sampleRateHz float64) float64 {
+	return 1 / (float64(frames) * sampleRateHz * w.window.SumSquares)
+}
+
 // Reset starts a new average. Samples that wait for their frame are kept: consecutive averages share one stream.
 func (w *Welch) Reset() {
 	clear(w.recent)

@@ -61,22 +61,44 @@ type Emission struct {
 	// The Analyzer leaves Detection.detection_id empty: who publishes the first record of a Track knows its id, and
 	// writes it into the later ones until one comes that is not open.
 	Track uint64
+	// StartS is when what the record speaks of began: seconds from the first sample that the Analyzer was given since it
+	// was made or Reset, by the count of samples. It also serves recordings that carry no time.
+	StartS float64
 }
 
 // Analyzer turns blocks of samples into measurements, spectra and detections. It has no clock and does no I/O:
 // the same blocks give the same records, however they are cut. It is not safe for concurrent use.
 type Analyzer struct {
-	cfg Config
-	out []Emission
+	cfg     Config
+	stretch *stretch
+	out     []Emission
+	begun   bool
+	origin  uint64 // index of the first sample
 }
 
 // NewAnalyzer checks the configuration and makes an Analyzer. Tables and buffers are made when the first block tells
-// the sample rate.
+// the sample rate, and again when rate or format change.
 func NewAnalyzer(cfg Config) (*Analyzer, error) {
-	if f := cfg.FFT; f != 0 && (f < 64 || f > 65536 || f&(f-1) != 0) {
-		return nil, fmt.Errorf("fft %d: want a power of two from 64 to 65536", f)
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
 	return &Analyzer{cfg: cfg}, nil
+}
+
+func (c *Config) check() error {
+	if f := c.FFT; f != 0 && (f < minFFT || f > maxFFT || f&(f-1) != 0) {
+		return fmt.Errorf("fft %d: want a power of two from %d to %d", f, minFFT, maxFFT)
+	}
+	if b := c.SpectrumBins; b != 0 && (b < minFFT || b > maxFFT || b&(b-1) != 0) {
+		return fmt.Errorf("spectrum bins %d: want a power of two from %d to %d", b, minFFT, maxFFT)
+	}
+	if t := c.Detect.ThresholdDB; t != 0 && !(t >= 3 && t <= 60) {
+		return fmt.Errorf("detection threshold %g dB: want 3 to 60", t)
+	}
+	if m := c.Detect.MaxEmissions; m < 0 || m > 4096 {
+		return fmt.Errorf("%d emissions at once: want 1 to 4096", m)
+	}
+	return nil
 }
 
 // Write analyses one block and returns the records it completed. The slice is valid until the next call; the records
@@ -84,16 +106,40 @@ func NewAnalyzer(cfg Config) (*Analyzer, error) {
 // lost samples leave a hole that no transform spans.
 func (a *Analyzer) Write(b *radio.Block) []Emission {
 	a.out = a.out[:0]
+	if b.Flags&radio.Settling != 0 || b.Samples() == 0 || !(b.Tuning.SampleRateHz > 0) {
+		return a.out
+	}
+	if !a.begun {
+		a.begun, a.origin = true, b.Index
+	}
+	if s := a.stretch; s != nil && !s.goesOn(b) {
+		a.end()
+	}
+	if s := a.stretch; s == nil || !s.fits(b) {
+		a.stretch = newStretch(&a.cfg, b)
+	}
+	a.out = a.stretch.write(b, a.origin, a.out)
 	return a.out
 }
 
 // Flush ends the stretch: it returns the closing records of everything under way and leaves the Analyzer as new.
 func (a *Analyzer) Flush() []Emission {
 	a.out = a.out[:0]
+	a.end()
 	return a.out
 }
 
 // Reset forgets everything under way without a record.
 func (a *Analyzer) Reset() {
 	a.out = a.out[:0]
+	a.begun = false
+	if a.stretch != nil {
+		a.stretch.reset()
+	}
+}
+
+func (a *Analyzer) end() {
+	if a.stretch != nil {
+		a.out = a.stretch.flush(a.out)
+	}
 }

@@ -1,0 +1,295 @@
+package survey
+
+import (
+	"math"
+	"time"
+
+	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/dsp"
+	"github.com/fulgidus/heimdall/protocol"
+	"google.golang.org/protobuf/proto"
+)
+
+const (
+	minFFT, maxFFT, defaultFFT = 64, 65536, 4096
+
+	chunkSamples  = 4096   // converted at once
+	leastAverages = 8      // frames a measurement should hold: below, its spectrum gets fewer bins
+	sameRate      = 1e-3   // relative: a smaller change is a better knowledge of the same rate
+	rowSeconds    = 1e-3   // the detector's rows are the power of two of samples nearest to it
+	minRowBins    = 64     // at low rates rows get longer, so that frequencies are told apart
+	energySeconds = 0.5e-3 // windows that time broad events
+	maxOpen       = 256    // emissions followed at once
+	mergeGap      = 10 * time.Millisecond
+	reportEvery   = 10 * time.Second
+)
+
+// stretch measures one run of samples at one tuning. Its buffers serve the next run of the same kind.
+type stretch struct {
+	cfg    *Config
+	format dsp.Format
+	tuning radio.Tuning
+	bins   int
+
+	re, im   []float32
+	meter    dsp.Meter
+	psd      psd
+	detector *dsp.Detector
+	born     map[uint64]int64 // start of each emission reported open, Unix nanoseconds
+
+	begun    bool
+	segment  uint32
+	next     uint64 // index of the sample after the last
+	origin   uint64 // index that StartS counts from
+	first    uint64 // index of the stretch's first sample
+	position uint64 // samples since then, lost ones counted
+	detected uint64 // position of the detector's first sample
+
+	// Where and when position anchor is: the block being written.
+	anchor      uint64
+	anchorTime  time.Time
+	quality     protocol.TimeQuality
+	uncertainty time.Duration
+
+	measurement interval
+	spectrum    interval
+	lost        uint64
+	flags       radio.Flags
+}
+
+// interval is the samples that go into one record.
+type interval struct {
+	length uint64 // samples; 0: the whole stretch
+	on     bool
+	begun  bool
+	first  uint64 // position of its first sample
+	time   time.Time
+}
+
+func newStretch(cfg *Config, b *radio.Block) *stretch {
+	rate := b.Tuning.SampleRateHz
+	s := &stretch{
+		cfg: cfg, format: b.Format, tuning: b.Tuning, bins: binsFor(cfg, rate),
+		re: make([]float32, chunkSamples), im: make([]float32, chunkSamples), born: map[uint64]int64{},
+	}
+	s.psd = newPSD(s.bins, cfg.MaskDC)
+	s.measurement = interval{length: samplesOf(cfg.MeasurementEvery, rate), on: true}
+	s.spectrum = interval{length: samplesOf(max(0, cfg.SpectrumEvery), rate), on: cfg.SpectrumEvery != 0}
+	if !cfg.Detect.Off {
+		s.detector = must(dsp.NewDetector(detectorConfig(cfg, b.Format, rate)))
+	}
+	return s
+}
+
+// binsFor is the number of bins of the averaged spectrum: fewer than asked where a measurement would hold too few frames.
+func binsFor(cfg *Config, rateHz float64) int {
+	bins := cfg.FFT
+	if bins == 0 {
+		bins = defaultFFT
+	}
+	if every := cfg.MeasurementEvery; every > 0 {
+		most := every.Seconds() * rateHz / leastAverages
+		for bins > minFFT && float64(bins) > most {
+			bins /= 2
+		}
+	}
+	return bins
+}
+
+// detectorConfig fits the detector's rows to bursts, whatever the averaged spectrum's resolution.
+func detectorConfig(cfg *Config, format dsp.Format, rateHz float64) dsp.DetectorConfig {
+	row := 1 << max(0, int(math.Round(math.Log2(rateHz*rowSeconds))))
+	d := cfg.Detect
+	c := dsp.DetectorConfig{
+		Bins: min(max(minRowBins, row/2), maxFFT), ThresholdDB: d.ThresholdDB, MaxOpen: d.MaxEmissions, MaskDC: cfg.MaskDC,
+		GapSamples:    int(samplesOf(orDefault(d.MergeGap, mergeGap), rateHz)),
+		ReportSamples: int(samplesOf(max(0, orDefault(d.ReportEvery, reportEvery)), rateHz)),
+		EnergySamples: max(1, int(math.Round(rateHz*energySeconds))),
+	}
+	if c.MaxOpen == 0 {
+		c.MaxOpen = maxOpen
+	}
+	if step := dsp.StepOf(format); step > 0 {
+		c.RailLevel = 1 - step
+	}
+	return c
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d == 0 {
+		return def
+	}
+	return d
+}
+
+func samplesOf(d time.Duration, rateHz float64) uint64 {
+	return uint64(math.Round(d.Seconds() * rateHz))
+}
+
+// must is for sizes that this package chose.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// goesOn tells whether a block belongs to the run under way: the same tuning, and no hole longer than a measurement.
+func (s *stretch) goesOn(b *radio.Block) bool {
+	if !s.begun {
+		return true
+	}
+	return s.fits(b) && b.Tuning.CenterHz == s.tuning.CenterHz && b.Index >= s.next &&
+		(s.measurement.length == 0 || b.Index-s.next < s.measurement.length)
+}
+
+// fits tells whether the buffers serve a block.
+func (s *stretch) fits(b *radio.Block) bool {
+	return b.Format == s.format && math.Abs(b.Tuning.SampleRateHz-s.tuning.SampleRateHz) <= sameRate*s.tuning.SampleRateHz
+}
+
+func (s *stretch) write(b *radio.Block, origin uint64, out []Emission) []Emission {
+	s.tuning = b.Tuning
+	s.flags |= b.Flags
+	if !s.begun {
+		s.begun, s.origin = true, origin
+		s.segment, s.first, s.next = b.Segment, b.Index, b.Index
+	}
+	if b.Segment != s.segment {
+		s.segment = b.Segment
+		out = s.endDetections(out)
+	}
+	if missing := b.Index - s.next; missing > 0 {
+		s.hole(missing)
+	}
+	s.lost += b.LostBefore
+	s.anchor, s.anchorTime = s.position, b.Time
+	s.quality, s.uncertainty = b.TimeQuality, b.TimeUncertainty
+	bytes := s.format.BytesPerSample()
+	raw := b.Raw[:b.Samples()*bytes]
+	for len(raw) > 0 {
+		n := min(uint64(len(raw)/bytes), chunkSamples, s.measurement.room(s.position), s.spectrum.room(s.position))
+		out = s.samples(raw[:int(n)*bytes], int(n), out)
+		raw = raw[int(n)*bytes:]
+	}
+	s.next = b.Index + uint64(b.Samples())
+	return out
+}
+
+// hole passes over samples that never came.
+func (s *stretch) hole(samples uint64) {
+	s.meter.Break()
+	s.psd.welch.Break()
+	if s.detector != nil {
+		s.detector.Skip(samples)
+	}
+	s.position += samples
+}
+
+// room is how many samples still go into an interval; what a hole leaves of it is one.
+func (v *interval) room(position uint64) uint64 {
+	switch {
+	case !v.on || v.length == 0:
+		return math.MaxInt64
+	case !v.begun:
+		return v.length
+	}
+	return v.length - min(position-v.first, v.length-1)
+}
+
+// samples measures a chunk that ends no interval early.
+func (s *stretch) samples(raw []byte, n int, out []Emission) []Emission {
+	for _, v := range []*interval{&s.measurement, &s.spectrum} {
+		if !v.begun {
+			v.begun, v.first, v.time = true, s.position, s.timeAt(float64(s.position))
+		}
+	}
+	dsp.Convert(s.re, s.im, raw, s.format)
+	s.meter.Write(raw, s.format)
+	s.psd.welch.Write(s.re[:n], s.im[:n])
+	s.position += uint64(n)
+	if s.detector != nil {
+		out = s.detections(s.detector.Write(s.re[:n], s.im[:n]), out)
+	}
+	if s.full(&s.measurement) {
+		out = s.measure(out)
+	}
+	if s.full(&s.spectrum) {
+		out = s.average(out)
+	}
+	return out
+}
+
+func (s *stretch) full(v *interval) bool {
+	return v.on && v.begun && v.length > 0 && s.position-v.first >= v.length
+}
+
+func (s *stretch) flush(out []Emission) []Emission {
+	if !s.begun {
+		return out
+	}
+	out = s.endDetections(out)
+	if s.measurement.begun && s.meter.Samples() > 0 {
+		out = s.measure(out)
+	}
+	if s.spectrum.on && s.spectrum.begun {
+		out = s.average(out)
+	}
+	s.reset()
+	return out
+}
+
+// endDetections closes all emissions; the detector starts anew with the next sample.
+func (s *stretch) endDetections(out []Emission) []Emission {
+	if s.detector != nil {
+		out = s.detections(s.detector.Flush(), out)
+		s.detected = s.position
+	}
+	return out
+}
+
+func (s *stretch) reset() {
+	s.begun, s.lost, s.flags = false, 0, 0
+	s.position, s.detected = 0, 0
+	s.measurement.begun, s.spectrum.begun = false, false
+	s.meter.Break()
+	s.meter.Reset()
+	s.psd.reset()
+	clear(s.born)
+	if s.detector != nil {
+		s.detector.Reset()
+	}
+}
+
+// startS is a position in seconds from the origin.
+func (s *stretch) startS(position float64) float64 {
+	return roundTime((float64(s.first-s.origin) + position) / s.tuning.SampleRateHz)
+}
+
+// timeAt is the time of a position near the block being written; zero when the block carries none.
+func (s *stretch) timeAt(position float64) time.Time {
+	if s.anchorTime.IsZero() {
+		return time.Time{}
+	}
+	return s.anchorTime.Add(time.Duration(math.Round((position - float64(s.anchor)) / s.tuning.SampleRateHz * 1e9)))
+}
+
+// record makes a record without a body.
+func (s *stretch) record(at time.Time) *protocol.Record {
+	r := &protocol.Record{}
+	if s.cfg.Receiver != "" {
+		r.Receiver = proto.String(s.cfg.Receiver)
+	}
+	if s.cfg.Step != "" {
+		r.Step = proto.String(s.cfg.Step)
+	}
+	if at.IsZero() {
+		return r
+	}
+	r.Time = proto.Int64(at.UnixNano())
+	r.TimeQuality = s.quality.Enum()
+	if s.uncertainty > 0 {
+		r.TimeUncertaintyS = proto.Float64(s.uncertainty.Seconds())
+	}
+	return r
+}

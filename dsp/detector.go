@@ -1,0 +1,270 @@
+package dsp
+
+import (
+	"fmt"
+	"math"
+)
+
+// rowFrames is how many half-overlapped frames make one row of the time-frequency image.
+const rowFrames = 4
+
+// The detector looks at rows in slabs, so that the floor of a row is known from rows before and after it.
+const (
+	slabRows = 256 // rows from one update of the floor to the next
+	lagRows  = 6   // rows that must follow a row before it is looked at
+	pastRows = 26  // rows kept behind it, for edges
+	ringRows = slabRows + lagRows + pastRows
+)
+
+// DetectorConfig says what a Detector looks for. The zero value of a field is its default.
+type DetectorConfig struct {
+	Bins        int     // of a frame, a power of two from 16; a row spans 2.5 frames and comes every 2
+	ThresholdDB float64 // of a cell over the noise floor, to start an event; 8
+	GrowDB      float64 // of a cell over the noise floor, to belong to an event; 4.5
+	GapSamples  int     // pauses up to this long do not end an event
+	MaxOpen     int     // events followed at once; the weakest is given up for a new one; 256
+	MaskDC      bool    // the cells within two bins of 0 Hz are compared with their own past only
+	RailLevel   float64 // |I| or |Q| from which a sample is clipped; 0: never
+
+	EnergySamples int // in the windows of whole power that time broad events; Bins when 0
+	ReportSamples int // an event on air is reported each time it has lasted this much longer; 0: only at its end
+}
+
+// Event is one emission. Times are in samples since the detector's first one, lost samples counted; frequencies are in
+// bins from 0 Hz, so a frequency is bins times rate over Bins.
+type Event struct {
+	ID         uint64  // the same for all reports of one event
+	Start, End float64 // samples
+	Low, High  float64 // bins: 99 % of the power
+	Center     float64 // bins: of the strong line if one holds most of the power, else the middle of Low and High
+	Power      float64 // full scale squared, noise taken off, mean over the event's rows
+	Noise      float64 // full scale squared inside Low..High
+	Line       bool    // Center is a line's
+	Clipped    bool    // samples at the converter's rails while it lasted
+	Open       bool    // still on air
+}
+
+// Detector finds emissions in time and frequency: cells of a spectrogram over the noise floor, connected across rows,
+// with hysteresis. Samples may come in blocks of any size. Memory is bounded and no block allocates once the numbers
+// of open events has been reached before.
+type Detector struct {
+	cfg       DetectorConfig
+	fft       *FFT
+	window    Window
+	in        frames
+	workRe    []float32
+	workIm    []float32
+	spectrum  []float32 // of one frame, transform's order
+	shifted   []int32   // position in a row of each bin of spectrum
+	scale     float32   // of |X|^2, so that a row's cells add up to mean |x|^2
+	position  int64     // of the next sample to come
+	rowFill   int       // frames in the row being made
+	rows      [ringRows]row
+	stored    int64 // rows made so far
+	processed int64 // rows looked at so far
+	first     int64 // first row of this stretch
+	slabAt    int64 // rows that must be stored before the floor is next updated
+
+	floor  floorTracker
+	energy energyMeter
+	low    []float32 // a cell's threshold to belong
+	limit  []float32 // the same, raised where the row's strong cells splatter
+	ratio  float32   // of the threshold to start over that to belong
+
+	threshold float64 // to start, over the floor
+
+	runs    []run
+	open    []*track
+	idle    []*track
+	pending []*track
+	events  []Event
+	lastID  uint64
+}
+
+// row is one line of the time-frequency image.
+type row struct {
+	cells   []float32            // mean of its frames
+	frames  [rowFrames][]float32 // each frame's
+	start   int64                // first sample of its first frame
+	clipped bool
+}
+
+// NewDetector makes a detector.
+func NewDetector(cfg DetectorConfig) (*Detector, error) {
+	if cfg.Bins < 16 || cfg.Bins > 65536 {
+		return nil, fmt.Errorf("%d detector bins: want a power of two from 16 to 65536", cfg.Bins)
+	}
+	if cfg.ThresholdDB == 0 {
+		cfg.ThresholdDB = 8
+	}
+	if cfg.GrowDB == 0 {
+		cfg.GrowDB = math.Min(4.5, cfg.ThresholdDB)
+	}
+	if cfg.MaxOpen == 0 {
+		cfg.MaxOpen = 256
+	}
+	fft, err := NewFFT(cfg.Bins)
+	if err != nil {
+		return nil, err
+	}
+	n := cfg.Bins
+	d := &Detector{
+		cfg: cfg, fft: fft, window: Hann(n), in: newFrames(n),
+		workRe: make([]float32, n), workIm: make([]float32, n), spectrum: make([]float32, n),
+		shifted: make([]int32, n), threshold: FromDB(cfg.ThresholdDB), low: make([]float32, n), limit: make([]float32, n),
+		ratio: float32(FromDB(cfg.ThresholdDB - cfg.GrowDB)), slabAt: slabRows + lagRows,
+	}
+	d.scale = float32(1 / (float64(n) * d.window.SumSquares))
+	for i, k := range fft.order {
+		d.shifted[i] = (k + int32(n/2)) % int32(n)
+	}
+	for i := range d.rows {
+		d.rows[i].cells = make([]float32, n)
+		for j := range rowFrames {
+			d.rows[i].frames[j] = make([]float32, n)
+		}
+	}
+	d.floor = newFloorTracker(n, cfg.MaskDC)
+	if cfg.EnergySamples == 0 {
+		cfg.EnergySamples = n
+	}
+	d.energy = newEnergyMeter(cfg.EnergySamples)
+	return d, nil
+}
+
+// Write adds samples. The events it returns are valid until the next call.
+func (d *Detector) Write(re, im []float32) []Event {
+	d.events = d.events[:0]
+	for len(re) > 0 {
+		n, ready := d.in.take(re, im)
+		d.energy.write(re[:n], im[:n])
+		d.position += int64(n)
+		re, im = re[n:], im[n:]
+		if ready {
+			d.frame()
+			d.in.advance()
+			if d.stored >= d.slabAt {
+				d.slab(d.stored - lagRows)
+				d.slabAt += slabRows
+			}
+		}
+	}
+	return d.events
+}
+
+// Skip says that samples were lost: no frame spans the hole.
+func (d *Detector) Skip(samples uint64) {
+	d.in.clear()
+	d.rowFill = 0
+	d.position += int64(samples)
+	d.energy.skip(int64(samples))
+}
+
+// Bins is the number of bins of a frame: the unit of an event's frequencies is the rate over it.
+func (d *Detector) Bins() int { return d.cfg.Bins }
+
+// Position is the number of samples so far, lost ones counted.
+func (d *Detector) Position() int64 { return d.position }
+
+// Flush ends the stretch: it closes and returns all events and starts anew at sample 0. IDs go on.
+func (d *Detector) Flush() []Event {
+	d.events = d.events[:0]
+	if d.rowFill > 0 {
+		d.endRow()
+	}
+	if d.stored > d.processed {
+		d.slab(d.stored)
+	}
+	for len(d.open) > 0 {
+		d.close(d.open[0])
+	}
+	d.settle(math.MaxInt64)
+	d.Reset()
+	return d.events
+}
+
+// Reset forgets everything under way.
+func (d *Detector) Reset() {
+	d.in.clear()
+	d.rowFill, d.position = 0, 0
+	d.stored, d.processed, d.slabAt = 0, 0, slabRows+lagRows
+	d.idle = append(append(d.idle, d.open...), d.pending...)
+	d.open, d.pending = d.open[:0], d.pending[:0]
+	d.floor.reset()
+	d.energy.reset()
+}
+
+func (d *Detector) row(i int64) *row { return &d.rows[i%ringRows] }
+
+// frame transforms the full frame into its row.
+func (d *Detector) frame() {
+	r := d.row(d.stored)
+	if d.rowFill == 0 {
+		r.start = d.position - int64(d.cfg.Bins)
+		r.clipped = false
+	}
+	d.in.windowed(d.workRe, d.workIm, d.window.Coefficients)
+	clear(d.spectrum)
+	d.fft.AddPower(d.spectrum, d.workRe, d.workIm)
+	dst, total := r.frames[d.rowFill], float32(0)
+	for i, v := range d.spectrum {
+		v *= d.scale
+		k := d.shifted[i]
+		dst[k] = v
+		total += v
+	}
+	if d.cfg.RailLevel > 0 && float64(total) > d.cfg.RailLevel*d.cfg.RailLevel/16 && !r.clipped {
+		r.clipped = d.atRails()
+	}
+	if d.rowFill++; d.rowFill == rowFrames {
+		d.endRow()
+	}
+}
+
+// endRow averages the frames of a row. At the end of a stretch it may lack some: the last one stands in for them.
+func (d *Detector) endRow() {
+	r := d.row(d.stored)
+	for ; d.rowFill < rowFrames; d.rowFill++ {
+		copy(r.frames[d.rowFill], r.frames[d.rowFill-1])
+	}
+	f0, f1, f2, f3 := r.frames[0], r.frames[1], r.frames[2], r.frames[3]
+	for i := range r.cells {
+		r.cells[i] = (f0[i] + f1[i] + f2[i] + f3[i]) * (1.0 / rowFrames)
+	}
+	d.rowFill = 0
+	d.stored++
+}
+
+// atRails tells whether more than a thousandth of the frame's samples touch the rails.
+func (d *Detector) atRails() bool {
+	rail, n := float32(d.cfg.RailLevel), 0
+	for i, v := range d.in.re {
+		if w := d.in.im[i]; v >= rail || -v >= rail || w >= rail || -w >= rail {
+			n++
+		}
+	}
+	return n*1000 > len(d.in.re)
+}
+
+// slab updates the floor from the rows not yet looked at, and looks at those before end.
+func (d *Detector) slab(end int64) {
+	held := func(bin int) bool {
+		for _, t := range d.open {
+			if t.confirmed && bin >= t.recent().low && bin <= t.recent().high {
+				return true
+			}
+		}
+		return false
+	}
+	from := max(d.processed, d.stored-slabRows-lagRows)
+	d.floor.update(d, from, d.stored, held)
+	d.energy.update(d.row(from).start, d.position)
+	grow := float32(FromDB(d.cfg.GrowDB))
+	for i, f := range d.floor.level {
+		d.low[i] = f * grow
+	}
+	for d.processed < end {
+		d.look(d.processed)
+		d.processed++
+	}
+}

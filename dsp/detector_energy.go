@@ -1,0 +1,115 @@
+package dsp
+
+import "math"
+
+// How the whole power of the band is judged.
+const (
+	energyWindows = 2048
+	energyOffDB   = 6.0 // over its floor: a broad event lasts as long as its power
+)
+
+// energyMeter sums the whole power in short windows. A broad emission of short pulses is faint in every cell, and its
+// power tells better when it is on.
+type energyMeter struct {
+	size    int64
+	powers  [energyWindows]float32 // mean |x|^2 of window k at k modulo the length
+	at      int64                  // next sample
+	sum     float64
+	filled  int64 // samples in sum
+	floor   float64
+	quiet   Histogram
+	scratch [1]float32
+}
+
+func newEnergyMeter(size int) energyMeter { return energyMeter{size: int64(size)} }
+
+func (e *energyMeter) write(re, im []float32) {
+	for len(re) > 0 {
+		n := min(int64(len(re)), e.size-e.at%e.size)
+		sum := float32(0)
+		for i, v := range re[:n] {
+			w := im[i]
+			sum += v*v + w*w
+		}
+		e.sum += float64(sum)
+		e.filled += n
+		e.at += n
+		re, im = re[n:], im[n:]
+		if e.at%e.size == 0 {
+			e.end(e.at/e.size - 1)
+		}
+	}
+}
+
+// end finishes a window; one that lacks samples says nothing.
+func (e *energyMeter) end(k int64) {
+	p := float32(0)
+	if e.filled == e.size {
+		p = float32(e.sum / float64(e.size))
+	}
+	e.powers[k%energyWindows] = p
+	e.sum, e.filled = 0, 0
+}
+
+func (e *energyMeter) skip(samples int64) {
+	to := e.at + samples
+	for k := e.at / e.size; k < to/e.size && k <= e.at/e.size+energyWindows; k++ {
+		e.end(k)
+	}
+	e.sum, e.filled = 0, 0
+	e.at = to
+}
+
+func (e *energyMeter) reset() { *e = energyMeter{size: e.size} }
+
+// update reads the floor, a low quantile, of the windows between two samples.
+func (e *energyMeter) update(from, to int64) {
+	e.quiet.Reset()
+	for k := max(0, (from+e.size-1)/e.size, to/e.size-energyWindows); k < to/e.size; k++ {
+		if p := e.powers[k%energyWindows]; p > 0 {
+			e.scratch[0] = p
+			e.quiet.Add(e.scratch[:])
+		}
+	}
+	q := e.quiet.Quantile(FloorQuantile)
+	switch {
+	case math.IsNaN(q):
+	case e.floor == 0:
+		e.floor = q
+	default:
+		e.floor += followFraction * (math.Min(q, e.floor*FromDB(followDB)) - e.floor)
+	}
+}
+
+func (e *energyMeter) isLoud(k int64) bool {
+	return k >= 0 && k >= e.at/e.size-energyWindows && k < e.at/e.size &&
+		float64(e.powers[k%energyWindows]) > FromDB(energyOffDB)*e.floor
+}
+
+// loud finds the windows over the floor that begin between two samples: from the first one's first sample to the last
+// one's end; zero if there is none.
+func (e *energyMeter) loud(from, to int64) (first, end int64) {
+	for k := (from + e.size - 1) / e.size; k*e.size < to; k++ {
+		if e.isLoud(k) {
+			if end == 0 {
+				first = k * e.size
+			}
+			end = (k + 1) * e.size
+		}
+	}
+	return first, end
+}
+
+// since walks back from a sample through windows over the floor, across pauses of at most gap samples.
+func (e *energyMeter) since(sample, gap int64) int64 {
+	start := sample
+	for k := sample / e.size; k >= 0 && start-(k+1)*e.size <= gap; k-- {
+		if e.isLoud(k) {
+			start = k * e.size
+		}
+		if k < e.at/e.size-energyWindows {
+			break
+		}
+	}
+	return start
+}

@@ -1,0 +1,143 @@
+package dsp
+
+import "math"
+
+// How the floor follows time.
+const (
+	aboveLocalDB   = 6.0  // most a bin's own floor may lie above its surroundings: beyond, it is an emission
+	belowLocalDB   = 12.0 // most it may lie below: filter skirts
+	riseDBPerRow   = 1e-3 // how fast the floor follows what may be an emission
+	ownFloorRows   = 32   // rows needed before a bin's own quantile is trusted
+	dcReach        = 2    // bins on each side of 0 Hz that a spike there spreads over
+	followDB       = 1.0  // a change up to this much is followed at once
+	followFraction = 0.5
+)
+
+// floorTracker estimates the noise floor of every bin: a quantile over time and a window of frequency, kept from
+// climbing emissions by a limit on its slope, refined by each bin's own quantile over time.
+type floorTracker struct {
+	level  []float32 // mean of each cell without emissions
+	noise  []float32 // the same without a spike at 0 Hz
+	known  bool
+	maskDC bool
+
+	shape     FloorShape
+	own       []float32
+	column    [slabRows + lagRows]float32
+	histogram Histogram
+}
+
+func newFloorTracker(n int, maskDC bool) floorTracker {
+	return floorTracker{
+		level: make([]float32, n), noise: make([]float32, n), own: make([]float32, n), maskDC: maskDC,
+		shape: NewFloorShape(n),
+	}
+}
+
+func (f *floorTracker) reset() { f.known = false }
+
+// update follows rows from to end-1.
+func (f *floorTracker) update(d *Detector, from, end int64, held func(bin int) bool) {
+	n := len(f.level)
+	bias := QuantileBias(rowFrames, FloorQuantile)
+	f.shape.Fit(func(low, high int) float64 {
+		f.histogram.Reset()
+		for r := from; r < end; r++ {
+			f.histogram.Add(d.row(r).cells[low:high])
+		}
+		return f.histogram.Quantile(FloorQuantile) / bias
+	})
+	rows := int(end - from)
+	if rows >= ownFloorRows || f.maskDC {
+		f.ownLevels(d, from, end)
+	}
+	rise := math.Inf(1)
+	if f.known {
+		rise = riseDBPerRow * float64(rows)
+	}
+	for i := range f.level {
+		local := f.shape.DB(i)
+		level := local
+		masked := f.maskDC && i >= n/2-dcReach && i <= n/2+dcReach
+		if rows >= ownFloorRows || masked {
+			own := DB(float64(f.own[i]))
+			if masked {
+				level = math.Max(own, local)
+			} else {
+				level = math.Max(local-belowLocalDB, math.Min(own, local+aboveLocalDB))
+			}
+		}
+		f.follow(i, level, rise, held)
+		f.noise[i] = f.level[i]
+		if masked {
+			f.noise[i] = min(f.level[i], float32(FromDB(local)))
+		}
+	}
+	f.known = true
+}
+
+// follow moves one bin's level towards a new estimate.
+func (f *floorTracker) follow(i int, level, rise float64, held func(bin int) bool) {
+	if f.known {
+		old := DB(float64(f.level[i]))
+		switch change := level - old; {
+		case change > followDB && held(i):
+			level = old
+		case change > followDB:
+			level = old + math.Min(change, rise)
+		default:
+			level = old + followFraction*change
+		}
+	}
+	f.level[i] = float32(FromDB(level))
+}
+
+// ownLevels fills own: each bin's quantile over time, smoothed over three bins.
+func (f *floorTracker) ownLevels(d *Detector, from, end int64) {
+	column := f.column[:end-from]
+	bias := float32(QuantileBias(rowFrames, FloorQuantile))
+	k := int(FloorQuantile * float64(len(column)))
+	for i := range f.own {
+		for r := range column {
+			column[r] = d.row(from + int64(r)).cells[i]
+		}
+		f.own[i] = selectNth(column, k) / bias
+	}
+	previous := f.own[0]
+	for i := 1; i < len(f.own)-1; i++ {
+		here := f.own[i]
+		f.own[i] = min(here, (previous+here+f.own[i+1])/3)
+		previous = here
+	}
+}
+
+// selectNth is the value that would stand at index k of the sorted values, which it reorders [Hoare61].
+func selectNth(v []float32, k int) float32 {
+	lo, hi := 0, len(v)-1
+	for lo < hi {
+		pivot := v[(lo+hi)/2]
+		i, j := lo, hi
+		for i <= j {
+			for v[i] < pivot {
+				i++
+			}
+			for v[j] > pivot {
+				j--
+			}
+			if i <= j {
+				v[i], v[j] = v[j], v[i]
+				i++
+				j--
+			}
+		}
+		switch {
+		case k <= j:
+			hi = j
+		case k >= i:
+			lo = i
+		default:
+			return v[k]
+		}
+	}
+	return v[k]
+}

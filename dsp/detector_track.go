@@ -1,0 +1,570 @@
+package dsp
+
+import "math"
+
+const (
+	minSeeds      = 3    // cells over the threshold below which an event is dropped
+	joinBins      = 2    // runs this near in one row are one
+	strongRatio   = 100  // a cell this far over the floor may splatter when it is keyed
+	strongCells   = 6    // strongest cells of a row whose splatter is looked at
+	keyedRatio    = 4    // between frames of a row: more is a keyed signal
+	splatterGain  = 4    // margin over the splatter of a hard edge
+	splatterBins  = 3    // nearer than this it is the emission's own main lobe
+	broadShare    = 0.5  // of the band at once: an impulse if it lasts one row
+	lineShare     = 0.35 // of the power in one line makes it the carrier
+	secondLine    = 0.25 // a second line this strong against the first: a shift-keyed pair, no carrier
+	fadedRatio    = 1e-3 // of its plateau: a tail weaker than this does not prolong an event
+	broadPart     = 0.25 // of the band: a run wider than this makes its event broad,
+	broadSpread   = 0.2  // if this part of its power lies more than a quarter of that from its peak
+	solidBins     = 8    // a run wider than this must be over the threshold as a whole in some frame
+	occupiedShare = 0.99
+)
+
+// run is a row's stretch of cells over the lower threshold.
+type run struct {
+	low, high int // bins, inclusive
+	seeds     int
+	seedLow   int
+	seedHigh  int
+	peak      float32
+	power     float64 // excess over the noise
+	top       int     // bin of the peak
+	solid     bool    // over the threshold as a whole in some frame
+	faded     bool    // the tail of its event
+	track     *track
+}
+
+// span is a closed range of bins.
+type span struct{ low, high int }
+
+func (s span) touches(low, high int) bool { return low <= s.high+1 && high >= s.low-1 }
+
+func (s span) union(o span) span { return span{min(s.low, o.low), max(s.high, o.high)} }
+
+// track is one event being followed.
+type track struct {
+	id        uint64
+	first     int64 // row it began in
+	last      int64 // last row with a cell, tails counted
+	active    int64 // last row that was no tail
+	firstSeed int64
+	lastSeed  int64
+	seeds     int // cells over the threshold in rows on end
+	confirmed bool
+	clipped   bool
+	broad     bool
+
+	lastSpan  span // of its runs in the last row
+	firstSpan span // of its cells over the threshold, in the first and the last row that had any
+	seedSpan  span
+	box       [2]span    // of all its runs, in this and the previous generation
+	plateau   [2]float64 // highest power of a row, likewise
+	turn      int64      // row in which this generation began
+	top       float64    // highest power of a row ever
+
+	start, end       float64
+	startCut, endCut bool // it was on at the first or the last sample there is
+	startKnown       bool
+	endKnown         bool
+	reportedAt       int64 // sample; 0: never
+	closedRow        int64
+
+	sum      []float64 // per bin, over the rows it was active in
+	count    []int32
+	rows     int
+	loudEnd  int64 // sample: a broad event's last over the floor
+	took     int64 // row in which it last got a run
+	rowPower float64
+	rowSeeds int
+
+	held    int64 // row waiting to be added: edges are left out
+	hasHeld bool
+}
+
+// look finds the runs of one row and follows the events.
+func (d *Detector) look(r int64) {
+	now := d.row(r)
+	copy(d.limit, d.low)
+	cells := d.collect(now)
+	if len(d.runs) > 0 && d.raiseForSplatter(r) {
+		cells = d.collect(now)
+	}
+	if float64(cells) > broadShare*float64(d.cfg.Bins) && d.impulse(r) {
+		d.runs = d.runs[:0]
+	}
+	for i := range d.runs {
+		d.weigh(&d.runs[i], now)
+		d.join(&d.runs[i], r)
+	}
+	d.spread(r, now)
+	for i := 0; i < len(d.open); {
+		if t := d.open[i]; d.age(t, r) {
+			d.close(t)
+			continue
+		}
+		i++
+	}
+	d.settle(r)
+	d.reportOpen(r)
+}
+
+// weigh sums a run's power. A wide one has cells over the threshold by chance when it is only near it: it counts if
+// some frame is over the threshold as a whole.
+func (d *Detector) weigh(q *run, now *row) {
+	noise := 0.0
+	for i := q.low; i <= q.high; i++ {
+		q.power += float64(now.cells[i])
+		noise += float64(d.floor.level[i])
+	}
+	q.power -= noise
+	if q.seeds > 0 && q.high-q.low >= solidBins {
+		if q.solid = now.loudest(span{q.low, q.high}) >= d.threshold*noise; !q.solid {
+			q.seeds = 0
+		}
+	}
+}
+
+// loudest is the highest power that a frame of the row has in a range of bins.
+func (r *row) loudest(s span) float64 {
+	top := 0.0
+	for _, f := range r.frames {
+		sum := 0.0
+		for _, v := range f[s.low : s.high+1] {
+			sum += float64(v)
+		}
+		top = math.Max(top, sum)
+	}
+	return top
+}
+
+// broad tells whether a run is so wide, and its power so spread, that cells do not tell when the emission is on.
+func (d *Detector) broad(q *run, now *row) bool {
+	if float64(q.high-q.low) <= broadPart*float64(d.cfg.Bins) || !q.solid {
+		return false
+	}
+	near, reach := 0.0, int(broadPart/4*float64(d.cfg.Bins))
+	for i := max(q.low, q.top-reach); i <= min(q.high, q.top+reach); i++ {
+		near += float64(now.cells[i])
+	}
+	return q.power-near > broadSpread*q.power
+}
+
+// collect fills runs with the stretches over limit and returns the number of cells.
+func (d *Detector) collect(now *row) int {
+	d.runs = d.runs[:0]
+	total := 0
+	limit := d.limit[:len(now.cells)]
+	for i, v := range now.cells {
+		if v < limit[i] {
+			continue
+		}
+		total++
+		if n := len(d.runs); n == 0 || i-d.runs[n-1].high > joinBins+1 {
+			d.runs = append(d.runs, run{low: i, seedLow: -1})
+		}
+		q := &d.runs[len(d.runs)-1]
+		q.high = i
+		if v > q.peak {
+			q.peak, q.top = v, i
+		}
+		if v >= limit[i]*d.ratio {
+			q.seeds++
+			q.seedHigh = i
+			if q.seedLow < 0 {
+				q.seedLow = i
+			}
+		}
+	}
+	return total
+}
+
+// raiseForSplatter raises limit around strong cells that are switched on or off within the row: a hard edge in a Hann
+// window spreads as 1/(pi d) in amplitude over d bins, which is no emission there.
+func (d *Detector) raiseForSplatter(r int64) bool {
+	now := d.row(r)
+	var strong [strongCells]int
+	n := 0
+	for _, q := range d.runs {
+		for i := q.low; i <= q.high; i++ {
+			v := now.cells[i]
+			if v < strongRatio*d.floor.noise[i] || i > 0 && now.cells[i-1] > v || i+1 < len(now.cells) && now.cells[i+1] > v {
+				continue
+			}
+			n = insertStrong(&strong, n, i, now.cells)
+		}
+	}
+	raised := false
+	for _, k := range strong[:n] {
+		top, keyed := d.keyed(r, k)
+		if !keyed {
+			continue
+		}
+		raised = true
+		level := top * splatterGain / (math.Pi * math.Pi)
+		for i := range d.limit {
+			if dist := i - k; dist >= splatterBins || dist <= -splatterBins {
+				d.limit[i] = max(d.limit[i], level/float32(dist*dist))
+			}
+		}
+	}
+	return raised
+}
+
+// insertStrong keeps the strongest cells, strongest first.
+func insertStrong(strong *[strongCells]int, n, cell int, cells []float32) int {
+	at := n
+	for at > 0 && cells[strong[at-1]] < cells[cell] {
+		at--
+	}
+	if at == strongCells {
+		return n
+	}
+	n = min(n+1, strongCells)
+	copy(strong[at+1:n], strong[at:n-1])
+	strong[at] = cell
+	return n
+}
+
+// keyed tells whether a cell's level changes within the row and the frames around it, and its highest level there.
+func (d *Detector) keyed(r int64, cell int) (top float32, keyed bool) {
+	bottom := float32(math.Inf(1))
+	look := func(v float32) { top, bottom = max(top, v), min(bottom, v) }
+	for _, f := range d.row(r).frames {
+		look(f[cell])
+	}
+	if r > 0 && r > d.stored-ringRows {
+		look(d.row(r - 1).frames[rowFrames-1][cell])
+	}
+	if r+1 < d.stored {
+		look(d.row(r + 1).frames[0][cell])
+	}
+	return top, top > keyedRatio*bottom
+}
+
+// impulse tells whether a broad row stands alone: switching noise, not an emission.
+func (d *Detector) impulse(r int64) bool {
+	broad := func(o int64) bool {
+		if o < 0 || o <= d.stored-ringRows || o >= d.stored {
+			return false
+		}
+		n := 0
+		for i, v := range d.row(o).cells {
+			if v >= d.low[i] {
+				n++
+			}
+		}
+		return float64(n) > broadShare*float64(d.cfg.Bins)
+	}
+	return !broad(r-1) && !broad(r+1)
+}
+
+// join gives a run to the event it continues, makes one event of those it connects, or starts one.
+func (d *Detector) join(q *run, r int64) {
+	for i := 0; i < len(d.open); i++ {
+		t := d.open[i]
+		if t == q.track || !t.continues(q, r) {
+			continue
+		}
+		faded := q.power < fadedRatio*t.level()
+		if t.broad {
+			faded = !d.loud(r)
+		}
+		if !faded && d.quiet(t, r) {
+			d.again(t, r)
+			i--
+			continue
+		}
+		if q.track == nil {
+			q.track, q.faded = t, faded
+			continue
+		}
+		if faded || q.faded {
+			continue // a tail connects nothing
+		}
+		q.track = d.unite(q.track, t)
+		i = -1
+	}
+	if q.track == nil {
+		q.track = d.begin(q, r)
+	}
+}
+
+// again ends an event whose tail still lasts when it comes back, and in a broad one's place starts the next.
+func (d *Detector) again(t *track, r int64) {
+	d.close(t)
+	if !t.broad {
+		return
+	}
+	n := d.fresh()
+	n.first, n.last, n.active, n.turn = r, r-1, r-1, r
+	n.lastSpan, n.box, n.plateau = t.lastSpan, t.box, t.plateau
+	n.firstSeed, n.lastSeed = -1, -1
+	first, end := d.energy.loud(d.row(r).start, d.row(r).start+int64(2*d.cfg.Bins))
+	n.broad, n.start, n.startKnown, n.loudEnd = true, float64(first), true, end
+	d.open = append(d.open, n)
+}
+
+// continues tells whether a run carries on an event: next to its cells of the row before, or over the threshold
+// within its recent bandwidth after a pause.
+func (t *track) continues(q *run, r int64) bool {
+	if t.last >= r-1 && t.lastSpan.touches(q.low, q.high) {
+		return true
+	}
+	return q.seeds > 0 && t.firstSeed >= 0 && t.recent().touches(q.seedLow, q.seedHigh)
+}
+
+// quiet tells whether an event has paused for longer than its pauses may be.
+func (d *Detector) quiet(t *track, r int64) bool {
+	oldest := max(0, d.stored-ringRows+1)
+	if t.active < oldest {
+		return true
+	}
+	if t.broad {
+		from := d.row(r).start
+		if first, to := d.energy.loud(from, from+int64(2*d.cfg.Bins)); to > 0 {
+			from = first
+		}
+		return from-t.loudEnd > int64(d.cfg.GapSamples)
+	}
+	return d.row(r).start-d.row(t.active).start > int64(d.cfg.GapSamples)+int64(2*d.cfg.Bins)
+}
+
+func (t *track) recent() span { return t.box[0].union(t.box[1]) }
+
+func (t *track) level() float64 { return math.Max(t.plateau[0], t.plateau[1]) }
+
+// begin starts an event. When too many are open the weakest makes room, if it is weaker.
+func (d *Detector) begin(q *run, r int64) *track {
+	if len(d.open) >= d.cfg.MaxOpen {
+		weakest := 0
+		for i, t := range d.open {
+			if t.top < d.open[weakest].top {
+				weakest = i
+			}
+		}
+		if d.open[weakest].top >= q.power {
+			return nil
+		}
+		d.drop(weakest)
+	}
+	t := d.fresh()
+	t.first, t.last, t.active, t.turn = r, r, r, r
+	t.lastSpan = span{q.low, q.high}
+	t.box = [2]span{t.lastSpan, t.lastSpan}
+	t.firstSeed, t.lastSeed = -1, -1
+	d.open = append(d.open, t)
+	return t
+}
+
+func (d *Detector) fresh() *track {
+	n := len(d.idle)
+	if n == 0 {
+		return &track{sum: make([]float64, d.cfg.Bins), count: make([]int32, d.cfg.Bins)}
+	}
+	t := d.idle[n-1]
+	d.idle = d.idle[:n-1]
+	clear(t.sum)
+	clear(t.count)
+	*t = track{sum: t.sum, count: t.count}
+	return t
+}
+
+func (d *Detector) drop(i int) {
+	d.idle = append(d.idle, d.open[i])
+	d.open[i] = d.open[len(d.open)-1]
+	d.open = d.open[:len(d.open)-1]
+}
+
+// unite makes one event of two; the one reported already, else the older, keeps its name.
+func (d *Detector) unite(a, b *track) *track {
+	if named, other := a.reportedAt > 0, b.reportedAt > 0; other && !named || other == named && b.first < a.first {
+		a, b = b, a
+	}
+	a.absorb(b)
+	for i, t := range d.open {
+		if t == b {
+			d.drop(i)
+			break
+		}
+	}
+	for i := range d.runs {
+		if d.runs[i].track == b {
+			d.runs[i].track = a
+		}
+	}
+	return a
+}
+
+// absorb adds another event's cells.
+func (a *track) absorb(b *track) {
+	a.first = min(a.first, b.first)
+	if b.firstSeed >= 0 && (a.firstSeed < 0 || b.firstSeed < a.firstSeed) {
+		a.firstSeed, a.firstSpan, a.start, a.startKnown, a.startCut = b.firstSeed, b.firstSpan, b.start, b.startKnown, b.startCut
+	}
+	if b.lastSeed > a.lastSeed {
+		a.lastSeed, a.seedSpan, a.end, a.endKnown, a.endCut = b.lastSeed, b.seedSpan, b.end, b.endKnown, b.endCut
+	}
+	switch {
+	case b.last > a.last:
+		a.last, a.lastSpan = b.last, b.lastSpan
+	case b.last == a.last:
+		a.lastSpan = a.lastSpan.union(b.lastSpan)
+	}
+	a.active = max(a.active, b.active)
+	for i := range a.box {
+		a.box[i] = a.box[i].union(b.box[i])
+		a.plateau[i] = math.Max(a.plateau[i], b.plateau[i])
+	}
+	a.top = math.Max(a.top, b.top)
+	a.seeds += b.seeds
+	if b.broad && !a.broad {
+		a.broad, a.loudEnd, a.start, a.startKnown = true, b.loudEnd, b.start, b.startKnown
+	}
+	a.loudEnd = max(a.loudEnd, b.loudEnd)
+	a.confirmed = a.confirmed || b.confirmed || a.seeds >= minSeeds
+	a.clipped = a.clipped || b.clipped
+	for i, n := range b.count {
+		a.sum[i] += b.sum[i]
+		a.count[i] += n
+	}
+	a.rows = max(a.rows, b.rows)
+	if b.hasHeld && (!a.hasHeld || b.held > a.held) {
+		a.held, a.hasHeld = b.held, true
+	}
+}
+
+// spread tells the events of a row what they got.
+func (d *Detector) spread(r int64, now *row) {
+	for _, t := range d.open {
+		t.rowPower, t.rowSeeds = 0, 0
+	}
+	for i := range d.runs {
+		q := &d.runs[i]
+		if q.track == nil {
+			continue
+		}
+		q.track.take(q, r)
+		if t := q.track; !q.faded && !t.broad && d.broad(q, now) {
+			d.broaden(t, r)
+		}
+	}
+	for _, t := range d.open {
+		if t.last != r {
+			continue
+		}
+		t.plateau[0] = math.Max(t.plateau[0], t.rowPower)
+		t.top = math.Max(t.top, t.rowPower)
+		if _, to := d.energy.loud(now.start, now.start+int64(2*d.cfg.Bins)); t.broad && to > 0 {
+			t.loudEnd = to
+		}
+		if t.rowSeeds > 0 {
+			t.clipped = t.clipped || now.clipped
+		}
+		if t.seeds >= minSeeds {
+			t.confirmed = true
+		}
+	}
+}
+
+// take adds a run of row r to its event.
+func (t *track) take(q *run, r int64) {
+	here := span{q.low, q.high}
+	if t.last == r && t.took == r {
+		t.lastSpan = t.lastSpan.union(here)
+	} else {
+		t.lastSpan = here
+	}
+	t.last, t.took = r, r
+	if q.faded {
+		return
+	}
+	t.active = r
+	t.endKnown = false
+	t.box[0] = t.box[0].union(here)
+	t.rowPower += q.power
+	if q.seeds == 0 {
+		return
+	}
+	seeds := span{q.seedLow, q.seedHigh}
+	if t.firstSeed < 0 {
+		t.firstSeed, t.firstSpan = r, seeds
+	}
+	switch {
+	case t.lastSeed == r:
+		seeds = seeds.union(t.seedSpan)
+	case t.lastSeed < r-2:
+		t.seeds = 0 // what is scattered in time does not add up
+	}
+	t.lastSeed, t.seedSpan = r, seeds
+	t.seeds += q.seeds
+	t.rowSeeds += q.seeds
+}
+
+// broaden makes an event one that is timed by its whole power: what came before was its faint beginning.
+func (d *Detector) broaden(t *track, r int64) {
+	t.broad = true
+	t.loudEnd = d.row(r).start + int64(2*d.cfg.Bins)
+	if t.reportedAt > 0 {
+		return
+	}
+	t.start = float64(d.energy.since(d.row(r).start, int64(d.cfg.GapSamples)))
+	t.startKnown, t.startCut = true, t.start == 0
+	t.hasHeld, t.rows = false, 0
+	clear(t.sum)
+	clear(t.count)
+}
+
+// loud tells whether the whole power is over its floor in a row.
+func (d *Detector) loud(r int64) bool {
+	_, to := d.energy.loud(d.row(r).start, d.row(r).start+int64(2*d.cfg.Bins))
+	return to > 0
+}
+
+// age adds the row to an event's mean, finds its edges when their surroundings are known, and tells whether it is over.
+func (d *Detector) age(t *track, r int64) (over bool) {
+	if t.active == r {
+		d.hold(t, r)
+	}
+	if r-t.turn >= slabRows {
+		t.box[1], t.box[0] = t.box[0], t.lastSpan
+		t.plateau[1], t.plateau[0] = t.plateau[0], 0
+		t.turn = r
+	}
+	if t.firstSeed < 0 {
+		return t.last < r
+	}
+	if !t.startKnown && r-t.firstSeed >= 3 {
+		d.findStart(t)
+	}
+	if !t.endKnown && r-t.active == 3 {
+		d.findEnd(t)
+	}
+	return r-t.last >= 4 && d.quiet(t, r)
+}
+
+// hold keeps the row until the next one shows that it was no edge, then adds it.
+func (d *Detector) hold(t *track, r int64) {
+	if t.hasHeld && t.held == r-1 && t.held != t.first {
+		d.add(t, t.held)
+	}
+	t.held, t.hasHeld = r, true
+}
+
+func (d *Detector) add(t *track, r int64) {
+	if r <= d.stored-ringRows {
+		return
+	}
+	box := d.around(t.recent())
+	cells := d.row(r).cells
+	for i := box.low; i <= box.high; i++ {
+		t.sum[i] += float64(cells[i])
+		t.count[i]++
+	}
+	t.rows++
+}
+
+// around is the range that an event's bandwidth is looked for in.
+func (d *Detector) around(s span) span {
+	wide := max((s.high-s.low+1)/4, 8)
+	return span{max(0, s.low-wide), min(d.cfg.Bins-1, s.high+wide)}
+}

@@ -1,0 +1,52 @@
+package dsp
+
+import "math"
+
+// How a floor follows frequency.
+const (
+	floorWindows = 16  // windows across the band, half overlapped
+	leastWindow  = 8   // bins of a window at least
+	slopeDB      = 1.0 // most the floor rises from one half window to the next: the flank of an emission is steeper
+	skirtWindows = 3   // half windows at each end that may lie lower without pulling the others down
+)
+
+// FloorShape is a noise floor over frequency: its level in overlapped windows, kept from climbing emissions by a limit
+// on its slope. Filter skirts at the ends of the band may lie lower.
+type FloorShape struct {
+	bins           int
+	local, limited []float64 // dB
+}
+
+// NewFloorShape makes a shape for n bins.
+func NewFloorShape(n int) FloorShape {
+	windows := 2*floorWindows - 1
+	for n/(windows+1)*2 < leastWindow && windows > 3 {
+		windows = (windows+1)/2 - 1
+	}
+	return FloorShape{bins: n, local: make([]float64, windows), limited: make([]float64, windows)}
+}
+
+// Fit reads the level of each window: level gives it for the bins from low to high-1.
+func (s *FloorShape) Fit(level func(low, high int) float64) {
+	half := s.half()
+	for w := range s.local {
+		s.local[w] = DB(level(w*half, (w+2)*half))
+	}
+	skirt := min(skirtWindows, len(s.local)/4)
+	for w := range s.local {
+		s.limited[w] = s.local[w]
+		for v := skirt; v < len(s.local)-skirt; v++ {
+			s.limited[w] = math.Min(s.limited[w], s.local[v]+slopeDB*math.Abs(float64(v-w)))
+		}
+	}
+}
+
+func (s *FloorShape) half() int { return s.bins / (len(s.local) + 1) }
+
+// DB is the floor at a bin in decibels, interpolated between the windows.
+func (s *FloorShape) DB(bin int) float64 {
+	x := (float64(bin)+0.5)/float64(s.half()) - 1 // the centre of window w is at half windows w+1
+	w := int(math.Max(0, math.Min(x, float64(len(s.limited)-2))))
+	t := math.Max(0, math.Min(x-float64(w), 1))
+	return s.limited[w] + t*(s.limited[w+1]-s.limited[w])
+}
