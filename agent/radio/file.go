@@ -75,7 +75,10 @@ func openFile(source, rest string, opts Options) (Receiver, error) {
 	if f.every > 0 && !(f.anchor && f.real) {
 		p.fault("every", p.values["every"], "needs anchor=RECORDED@LIVE and pace=real: without them there is no clock to repeat by")
 	}
-	return f, p.finish()
+	if err := p.finish(); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // Open reads the recording's description.
@@ -171,6 +174,10 @@ func (f *fileReceiver) seek(now time.Time) {
 		return
 	}
 	f.span, f.sample = len(f.rec.spans), f.rec.stored
+	last := &f.rec.spans[f.span-1]
+	if over := f.live(last, f.sample); f.every == 0 {
+		f.rec.note("the recording was over at %s on the anchored timeline: choose a later anchor, or repeat it with every=30s", over.Format(time.RFC3339))
+	}
 }
 
 // next goes on to the next span, and round to the beginning when the recording repeats. It returns io.EOF at the end.

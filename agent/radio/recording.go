@@ -43,7 +43,7 @@ type recording struct {
 	notes    []string
 
 	firstStamp time.Time // of the first sample whose own stamp was accepted
-	lastGlobal *int64    // core:global_index of the last SigMF capture
+	lastGlobal *uint64   // core:global_index of the last SigMF capture
 }
 
 // extent is a run of equal pieces of samples at equal distances: a whole raw file is one piece, a KiwiSDR recording
@@ -122,7 +122,7 @@ func (r *recording) parse(over Options) error {
 	case strings.HasSuffix(name, ".sigmf-meta"), strings.HasSuffix(name, ".sigmf-data"):
 		err = r.parseSigMFPair(over)
 	case strings.HasSuffix(name, ".sigmf"):
-		err = r.parseSigMFArchive(over)
+		err = r.parseSigMFArchive(info, over)
 	default:
 		if err := r.refuseOther(name, head); err != nil {
 			return err

@@ -280,6 +280,7 @@ func (e *SceneEmitter) check(field string, report func(field, message string), b
 	}
 	if c := e.Schedule; c != nil {
 		at := field + ".schedule"
+		bound(at+".start", c.Start.Seconds(), -3e9, 3e9, " s")
 		if c.Every < 0 {
 			report(at+".every", "want 0 or more")
 		}

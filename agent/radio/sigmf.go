@@ -1,61 +1,35 @@
 package radio
 
 import (
-	"archive/tar"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/fulgidus/heimdall/dsp"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
-// maxSigMFMeta bounds a SigMF metadata file; a hundred thousand annotations fit.
-const maxSigMFMeta = 64 << 20
-
-// sigmfMeta is what playing a SigMF recording needs of its metadata.
-type sigmfMeta struct {
-	Global struct {
-		Datatype      string   `json:"core:datatype"`
-		SampleRate    *float64 `json:"core:sample_rate"`
-		Channels      *int     `json:"core:num_channels"`
-		Dataset       string   `json:"core:dataset"`
-		MetadataOnly  bool     `json:"core:metadata_only"`
-		TrailingBytes int64    `json:"core:trailing_bytes"`
-	} `json:"global"`
-	Captures []sigmfCapture `json:"captures"`
-}
-
-type sigmfCapture struct {
-	SampleStart int64    `json:"core:sample_start"`
-	GlobalIndex *int64   `json:"core:global_index"`
-	HeaderBytes int64    `json:"core:header_bytes"`
-	Frequency   *float64 `json:"core:frequency"`
-	Datetime    string   `json:"core:datetime"`
-}
-
 // parseSigMFPair reads X.sigmf-meta and X.sigmf-data, whichever was named.
 func (r *recording) parseSigMFPair(over Options) error {
-	base := r.path[:len(r.path)-len(".sigmf-meta")]
-	metaPath := base + ".sigmf-meta"
-	text, err := readAllOf(metaPath)
+	base := r.path[:len(r.path)-len(protocol.SigMFMetaExt)]
+	metaPath := base + protocol.SigMFMetaExt
+	text, err := readMeta(metaPath)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return r.fault("metadata", metaPath, "missing: a SigMF recording is a .sigmf-meta and a .sigmf-data of one name")
 	case err != nil:
 		return fmt.Errorf("read recording %s: %w", r.path, err)
 	}
-	meta, err := r.parseMeta(text)
+	meta, err := protocol.DecodeSigMF(text)
 	if err != nil {
-		return err
+		return r.sigmfFault(err)
 	}
-	dataPath := base + ".sigmf-data"
+	dataPath := base + protocol.SigMFDataExt
 	if name := meta.Global.Dataset; name != "" {
 		if name != filepath.Base(name) || name == ".." {
 			return r.fault("core:dataset", name, "want the plain name of a file beside the metadata")
@@ -66,7 +40,7 @@ func (r *recording) parseSigMFPair(over Options) error {
 	if err != nil {
 		return r.fault("data", dataPath, "missing: a SigMF recording is a .sigmf-meta and a .sigmf-data of one name")
 	}
-	if err := errors.Join(r.data.Close()); err != nil {
+	if err := r.data.Close(); err != nil {
 		return errors.Join(fmt.Errorf("read recording %s: %w", r.path, err), data.Close())
 	}
 	r.data = data
@@ -77,86 +51,69 @@ func (r *recording) parseSigMFPair(over Options) error {
 	return r.describe(meta, 0, info.Size(), over)
 }
 
-func readAllOf(path string) ([]byte, error) {
+func readMeta(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxSigMFMeta))
+	text, err := io.ReadAll(io.LimitReader(f, protocol.MaxSigMFBytes))
 	return text, errors.Join(err, f.Close())
 }
 
-// parseSigMFArchive reads a .sigmf file: a POSIX tar of one pair.
-func (r *recording) parseSigMFArchive(over Options) error {
-	var meta sigmfMeta
-	var found bool
-	dataAt, dataSize := int64(-1), int64(0)
-	archive := tar.NewReader(r.data)
-	for {
-		h, err := archive.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return r.fault("archive", err.Error(), "not a readable tar: a .sigmf file is a tar of a .sigmf-meta and a .sigmf-data")
-		}
-		switch {
-		case h.Typeflag != tar.TypeReg:
-		case strings.HasSuffix(h.Name, ".sigmf-meta") && !found:
-			text, err := io.ReadAll(io.LimitReader(archive, maxSigMFMeta))
-			if err != nil {
-				return r.fault("archive", err.Error(), "cut off inside "+h.Name)
-			}
-			if meta, err = r.parseMeta(text); err != nil {
-				return err
-			}
-			found = true
-		case strings.HasSuffix(h.Name, ".sigmf-data") && dataAt < 0:
-			if dataAt, err = r.data.Seek(0, io.SeekCurrent); err != nil {
-				return fmt.Errorf("read recording %s: %w", r.path, err)
-			}
-			dataSize = h.Size
-		}
-		if found && dataAt >= 0 {
-			break
-		}
-	}
-	if !found || dataAt < 0 {
-		return r.fault("archive", "", "holds no pair of .sigmf-meta and .sigmf-data")
-	}
-	info, err := r.data.Stat()
+// parseSigMFArchive plays the first recording of a .sigmf archive.
+func (r *recording) parseSigMFArchive(info os.FileInfo, over Options) error {
+	all, err := protocol.ReadSigMFArchive(r.data, info.Size())
 	if err != nil {
-		return fmt.Errorf("read recording %s: %w", r.path, err)
+		return r.sigmfFault(err)
 	}
-	if left := info.Size() - dataAt; dataSize > left {
-		r.note("the archive promises %d bytes of samples and holds %d: it was cut short", dataSize, left)
-		dataSize = left
+	first := all[0]
+	if first.Data == nil {
+		return r.fault("archive", first.Name, "holds no samples for this metadata")
 	}
-	return r.describe(meta, dataAt, dataSize, over)
+	if len(all) > 1 {
+		r.note("the archive holds %d recordings; %s is played: unpack it for the others", len(all), first.Name)
+	}
+	_, offset, size := first.Data.Outer()
+	return r.describe(first.Meta, offset, size, over)
 }
 
-func (r *recording) parseMeta(text []byte) (sigmfMeta, error) {
-	var meta sigmfMeta
-	if err := json.Unmarshal(text, &meta); err != nil {
-		return meta, r.fault("metadata", err.Error(), "not SigMF metadata: want a JSON object with global and captures")
+// sigmfFault says the same with the recording's name.
+func (r *recording) sigmfFault(err error) error {
+	if many, ok := errors.AsType[protocol.FieldErrors](err); ok {
+		var all []error
+		for _, e := range many {
+			all = append(all, r.fault(e.Field, unquoted(e.Value), e.Message))
+		}
+		return errors.Join(all...)
 	}
-	g := &meta.Global
-	switch {
-	case g.MetadataOnly:
-		return meta, r.fault("core:metadata_only", "true", "there are no samples: get the data file")
-	case g.Datatype == "":
-		return meta, r.fault("core:datatype", "", "missing: want cu8, ci8, ci16_le or cf32_le")
-	case g.Channels != nil && *g.Channels != 1:
-		return meta, r.fault("core:num_channels", fmt.Sprint(*g.Channels), "want 1: split the recording into one file a channel")
-	case g.TrailingBytes < 0:
-		return meta, r.fault("core:trailing_bytes", fmt.Sprint(g.TrailingBytes), "want 0 or more")
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		field := e.Field
+		if field == "" {
+			field = "metadata"
+		}
+		return r.fault(field, unquoted(e.Value), e.Message)
 	}
-	return meta, nil
+	return fmt.Errorf("read recording %s: %w", r.path, err)
+}
+
+func unquoted(s string) string {
+	if plain, err := strconv.Unquote(s); err == nil {
+		return plain
+	}
+	return s
 }
 
 // describe turns metadata into spans over the data that lies at an offset of the file.
-func (r *recording) describe(meta sigmfMeta, offset, size int64, over Options) error {
-	g := meta.Global
+func (r *recording) describe(meta *protocol.SigMF, offset, size int64, over Options) error {
+	g := &meta.Global
+	switch {
+	case g.MetadataOnly != nil && *g.MetadataOnly:
+		return r.fault("core:metadata_only", "true", "there are no samples: get the data file")
+	case g.Datatype == "" && over.Format == dsp.FormatUnknown:
+		return r.fault("core:datatype", "", "missing: want cu8, ci8, ci16_le or cf32_le")
+	case g.NumChannels != nil && *g.NumChannels != 1:
+		return r.fault("core:num_channels", fmt.Sprint(*g.NumChannels), "want 1: split the recording into one file a channel")
+	}
 	r.format = over.Format
 	if r.format == dsp.FormatUnknown {
 		f, err := dsp.ParseFormat(g.Datatype)
@@ -166,57 +123,65 @@ func (r *recording) describe(meta sigmfMeta, offset, size int64, over Options) e
 		r.format = f
 	}
 	rate := over.RateHz
-	if rate == 0 && g.SampleRate != nil {
-		if rate = *g.SampleRate; rate == 0 {
+	if rate == 0 && g.SampleRateHz != nil {
+		if rate = *g.SampleRateHz; rate == 0 {
 			return r.fault("core:sample_rate", "0", "absurd: give the true one with rate=250k (measure: --rate 250k)")
 		}
 	}
 	if err := r.setRate(rate, "of core:sample_rate"); err != nil {
 		return err
 	}
-	if len(meta.Captures) == 0 {
-		meta.Captures = []sigmfCapture{{}}
+	if g.Scale != nil && *g.Scale > 0 && *g.Scale != 1 {
+		r.note("levels read %.1f dB above those of the receiver it was cut from", -20*math.Log10(*g.Scale))
 	}
-	return r.layCaptures(meta.Captures, offset, max(0, size-g.TrailingBytes))
+	if g.TrailingBytes != nil {
+		size -= int64(min(*g.TrailingBytes, uint64(size)))
+	}
+	captures := meta.Captures
+	if len(captures) == 0 {
+		captures = make([]protocol.SigMFCapture, 1)
+	}
+	return r.layCaptures(captures, g.SigMFStation, offset, size)
 }
 
 // layCaptures finds each capture's bytes and makes its span.
-func (r *recording) layCaptures(captures []sigmfCapture, offset, size int64) error {
+func (r *recording) layCaptures(captures []protocol.SigMFCapture, from protocol.SigMFStation, offset, size int64) error {
 	per := int64(r.format.BytesPerSample())
-	at := offset // of the file, behind what was taken
-	left := size
+	at, left := offset, size // what was not yet taken of the file
 	for i, c := range captures {
-		where := fmt.Sprintf("captures[%d] core:", i)
-		switch {
-		case c.HeaderBytes < 0 || c.HeaderBytes > left:
-			return r.fault(where+"header_bytes", fmt.Sprint(c.HeaderBytes), fmt.Sprintf("the file holds %d bytes there", left))
-		case i > 0 && c.SampleStart < captures[i-1].SampleStart, c.SampleStart < 0:
-			return r.fault(where+"sample_start", fmt.Sprint(c.SampleStart), "captures must be sorted, from 0 on")
-		case c.Frequency != nil && math.Abs(*c.Frequency) > maxHz:
-			return r.fault(where+"frequency", fmt.Sprint(*c.Frequency), "absurd, want Hz")
+		header := uint64(0)
+		if c.HeaderBytes != nil {
+			header = *c.HeaderBytes
 		}
-		if i == 0 && c.SampleStart > 0 { // samples before the first capture are described by nothing
-			skip := c.SampleStart * per
-			if skip > left {
+		where := fmt.Sprintf("captures[%d].core:", i)
+		switch {
+		case header > uint64(left):
+			return r.fault(where+"header_bytes", fmt.Sprint(header), fmt.Sprintf("the file holds %d bytes there", left))
+		case i > 0 && c.SampleStart < captures[i-1].SampleStart:
+			return r.fault(where+"sample_start", fmt.Sprint(c.SampleStart), "below that of the capture before: sort the captures")
+		case c.FrequencyHz != nil && !(math.Abs(*c.FrequencyHz) <= maxHz):
+			return r.fault(where+"frequency", fmt.Sprint(*c.FrequencyHz), "absurd, want Hz")
+		}
+		if i == 0 { // samples before the first capture are described by nothing
+			if c.SampleStart > uint64(left/per) {
 				return r.fault(where+"sample_start", fmt.Sprint(c.SampleStart), fmt.Sprintf("the data file holds %d samples", left/per))
 			}
+			skip := int64(c.SampleStart) * per
 			at, left = at+skip, left-skip
 		}
-		at, left = at+c.HeaderBytes, left-c.HeaderBytes
+		at, left = at+int64(header), left-int64(header)
 		samples := left / per
 		if i+1 < len(captures) {
-			next := captures[i+1].SampleStart - c.SampleStart
-			if next > samples {
-				return r.fault(fmt.Sprintf("captures[%d] core:sample_start", i+1), fmt.Sprint(captures[i+1].SampleStart),
-					fmt.Sprintf("the data file ends at sample %d: it was cut short", c.SampleStart+samples))
+			next := captures[i+1].SampleStart
+			if wanted := next - c.SampleStart; next > c.SampleStart && wanted > uint64(samples) {
+				return r.fault(fmt.Sprintf("captures[%d].core:sample_start", i+1), fmt.Sprint(next),
+					fmt.Sprintf("the data file ends at sample %d: it was cut short", c.SampleStart+uint64(samples)))
 			}
-			samples = next
+			samples = int64(max(next, c.SampleStart) - c.SampleStart)
 		} else {
 			r.oddTail = left%per != 0
 		}
-		if err := r.addCapture(c, where, samples); err != nil {
-			return err
-		}
+		r.addCapture(c, from, samples)
 		r.addPiece(at, samples*per)
 		at, left = at+samples*per, left-samples*per
 		r.stored += samples
@@ -230,43 +195,50 @@ func (r *recording) layCaptures(captures []sigmfCapture, offset, size int64) err
 
 // addCapture makes the span of one capture. What lies between it and the one before is known exactly from the
 // global indexes, or estimated from the times.
-func (r *recording) addCapture(c sigmfCapture, where string, samples int64) error {
+func (r *recording) addCapture(c protocol.SigMFCapture, from protocol.SigMFStation, samples int64) {
 	if samples == 0 {
-		return nil
+		return
 	}
 	s := span{
 		first: r.stored, samples: samples, segment: true, rateHz: r.rateHz, centerHz: math.NaN(),
 		quality: protocol.TimeQuality_TIME_QUALITY_UNSET, uncertainty: recordedUncertainty,
 	}
-	if c.Frequency != nil {
-		s.centerHz = *c.Frequency
+	if c.FrequencyHz != nil {
+		s.centerHz = *c.FrequencyHz
 	}
 	s.line = timeline{sample: r.stored, periodNs: 1e9 / r.rateHz}
-	if c.Datetime != "" {
-		t, err := time.Parse(time.RFC3339Nano, c.Datetime)
-		if err != nil {
-			return r.fault(where+"datetime", c.Datetime, "want UTC such as 2026-11-24T02:00:00.000000000Z")
+	if c.Datetime != nil && !c.Datetime.IsZero() {
+		s.line.time, s.quality = c.Datetime.UTC(), protocol.TimeQuality_TIME_QUALITY_RECORDED
+		if q, err := protocol.ParseTimeQuality(from.TimeQuality); err == nil && from.TimeUncertaintyS != nil {
+			s.quality = q // our own recordings say how well their times are known
+			s.uncertainty = time.Duration(math.Min(math.Max(*from.TimeUncertaintyS, 0), 1e9) * 1e9)
 		}
-		s.line.time, s.quality = t.UTC(), protocol.TimeQuality_TIME_QUALITY_RECORDED
 	}
 	if n := len(r.spans); n > 0 {
-		before := &r.spans[n-1]
-		switch {
-		case c.GlobalIndex != nil && r.lastGlobal != nil:
-			s.lost = max(0, *c.GlobalIndex-*r.lastGlobal-before.samples)
-			s.exact = true
-			s.segment = c.Datetime != "" || !sameHz(s.centerHz, before.centerHz)
-			if !s.segment {
-				s.line, s.shift, s.quality = before.line, before.shift+s.lost, before.quality
-			}
-		case s.line.known() && before.line.known():
-			gap := s.line.time.Sub(before.at(before.first + before.samples))
-			s.lost = max(0, int64(math.Round(gap.Seconds()*r.rateHz)))
-		}
+		r.follow(&s, &r.spans[n-1], c)
 	}
 	r.lastGlobal = c.GlobalIndex
 	r.spans = append(r.spans, s)
-	return nil
 }
+
+// follow says how a capture goes on from the one before it.
+func (r *recording) follow(s, before *span, c protocol.SigMFCapture) {
+	switch {
+	case c.GlobalIndex != nil && r.lastGlobal != nil:
+		expected := *r.lastGlobal + uint64(before.samples)
+		s.lost = int64(min(max(*c.GlobalIndex, expected)-expected, maxLost))
+		s.exact = c.LostExact == nil || *c.LostExact
+		s.segment = !s.exact || c.Datetime != nil || !sameHz(s.centerHz, before.centerHz)
+		if !s.segment {
+			s.line, s.shift, s.quality, s.uncertainty = before.line, before.shift+s.lost, before.quality, before.uncertainty
+		}
+	case s.line.known() && before.line.known():
+		gap := s.line.time.Sub(before.at(before.first + before.samples))
+		s.lost = int64(min(max(0, math.Round(gap.Seconds()*r.rateHz)), maxLost))
+	}
+}
+
+// maxLost bounds what a file may claim to have lost, so that sums stay in range.
+const maxLost = 1 << 50
 
 func sameHz(a, b float64) bool { return a == b || math.IsNaN(a) && math.IsNaN(b) }

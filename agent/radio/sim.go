@@ -68,8 +68,14 @@ func openSim(source, rest string, opts Options) (Receiver, error) {
 	if d := p.duration("settle"); d > 0 {
 		s.settle = d
 	}
-	return s, p.finish()
+	if err := p.finish(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
+
+// maxSinceEpoch keeps nanoseconds since the epoch well within 64 bits.
+const maxSinceEpoch = 100 * 365 * 24 * time.Hour
 
 // epochOf is a scene's epoch.
 func epochOf(s *Scene) time.Time { return time.Time(s.Epoch) }
@@ -108,8 +114,11 @@ func (s *simReceiver) Open(ctx context.Context) (Info, error) {
 	if from.IsZero() {
 		from = time.Now()
 	}
-	if from.Before(epochOf(scene)) {
-		return Info{}, &Fault{"scene " + s.path, "epoch", epochOf(scene).Format(time.RFC3339), "lies after the start, " + from.UTC().Format(time.RFC3339) + ": choose an earlier one"}
+	if since := from.Sub(epochOf(scene)); since < 0 || since > maxSinceEpoch {
+		return Info{}, &Fault{
+			"scene " + s.path, "epoch", epochOf(scene).Format(time.RFC3339),
+			"must lie before the start, " + from.UTC().Format(time.RFC3339) + ", by a century at most: choose an earlier or later one",
+		}
 	}
 	s.next = s.sky.grid.firstAt(from)
 	s.mu.Lock()

@@ -301,6 +301,10 @@ func (s *shaped) fillComplex(re, im []float32, local instant, burst int64, step 
 	load()
 	im = im[:len(re)]
 	for i := range re {
+		if x >= shapedTaps { // symbols much shorter than samples
+			n, x = n+int64(x), x-math.Floor(x)
+			load()
+		}
 		for x >= 1 {
 			x--
 			n++
