@@ -3,8 +3,10 @@ package protocol
 import (
 	"bytes"
 	"compress/flate"
+	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sync"
 )
 
@@ -40,7 +42,11 @@ func NewSpectrum(dbfsHz []float64, startHz, stepHz float64) (*Spectrum, error) {
 	for high-offset > 255*resolution {
 		resolution *= 2
 	}
-	return codeLevels(dbfsHz, offset, resolution, startHz, stepHz), nil
+	s := codeLevels(dbfsHz, offset, resolution, startHz, stepHz)
+	if err := s.checkLevels(); err != nil { // rounded up to more than a reader accepts
+		return nil, err
+	}
+	return s, nil
 }
 
 // levelRange finds the lowest and highest level that is none of silence.
@@ -105,10 +111,19 @@ func (x *Spectrum) LevelsDBFSHz() ([]float64, error) {
 	return levels, nil
 }
 
-// checkLevels tells whether LevelsDBFSHz would fail.
+// checkLevels refuses levels that LevelsDBFSHz would not decode, or that no receiver can mean.
 func (x *Spectrum) checkLevels() error {
-	_, err := x.codes()
-	return err
+	codes, err := x.codes()
+	if err != nil {
+		return err
+	}
+	low := float64(x.GetOffsetDbfsHz())
+	high := low + float64(x.GetResolutionDb())*float64(slices.Max(codes))
+	// Tenths are what JSON keeps; NaN fails both comparisons.
+	if !(math.Round(low*10) >= silenceDBFSHz*10 && math.Round(high*10) <= maxDB*10) {
+		return refuse(CodeOutOfRange, "dbfs_hz", fmt.Sprintf("%v to %v", low, high), "want levels from %d to %d", silenceDBFSHz, maxDB)
+	}
+	return nil
 }
 
 // codes is the level code of each bin.

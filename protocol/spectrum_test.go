@@ -127,6 +127,7 @@ func TestNewSpectrum_Refuses(t *testing.T) {
 		"NaN":           {[]float64{0, nan}, protocol.CodeNotFinite},
 		"infinite":      {[]float64{0, inf}, protocol.CodeNotFinite},
 		"absurd":        {[]float64{0, 1001}, protocol.CodeOutOfRange},
+		"rounded up":    {[]float64{754.2, 999.9}, protocol.CodeOutOfRange}, // to 1000.2, in steps of 1 dB
 	} {
 		if s, err := protocol.NewSpectrum(c.levels, 0, 1); code(err) != c.want {
 			t.Errorf("%s: got %v, %v; want code %q", name, s, err, c.want)
@@ -193,5 +194,13 @@ func TestLevelsDBFSHz_Refuses(t *testing.T) {
 		if code(err) != c.want {
 			t.Errorf("%s: Validate: got %v, want code %q", name, err, c.want)
 		}
+	}
+}
+
+func TestValidate_RefusesAbsurdLevels(t *testing.T) {
+	for offset, resolution := range map[float32]float32{-401: 0.5, 0: 1e3, 999: 0.5} {
+		s := spectrum(t)
+		s.OffsetDbfsHz, s.ResolutionDb = &offset, &resolution
+		checkError(t, "levels", protocol.Validate(record(s), now), protocol.Error{Code: protocol.CodeOutOfRange, Field: "spectrum.dbfs_hz"})
 	}
 }
