@@ -91,6 +91,12 @@ func postgresServer(t testing.TB) *server {
 	return newServer(t, "pgx", url, url)
 }
 
+func timescaleServer(t testing.TB) *server {
+	t.Helper()
+	url := servers.TimescaleDB(t)
+	return newServer(t, "pgx", url, url)
+}
+
 // suite is what every database must do.
 func suite() map[string]func(t *testing.T, s *server) {
 	return map[string]func(t *testing.T, s *server){
@@ -112,6 +118,17 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"LateData":          testLateData,
 		"Acks":              testAcks,
 		"Hostile":           testHostile,
+		"Filters":           testFilters,
+		"BadFilters":        testBadFilters,
+		"Pages":             testPages,
+		"Stations":          testStations,
+		"Acquisitions":      testAcquisitions,
+		"ConcurrentUpdates": testConcurrentUpdates,
+		"Captures":          testCaptures,
+		"Views":             testViews,
+		"Deflated":          testDeflated,
+		"Away":              testAway,
+		"Broken":            testBroken,
 	}
 }
 
@@ -128,8 +145,7 @@ func TestPostgreSQL(t *testing.T) {
 }
 
 func TestTimescaleDB(t *testing.T) {
-	url := servers.TimescaleDB(t)
-	s := newServer(t, "pgx", url, url)
+	s := timescaleServer(t)
 	for name, test := range suite() {
 		t.Run(name, func(t *testing.T) {
 			s.empty(t)
