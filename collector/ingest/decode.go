@@ -127,22 +127,16 @@ func (g *Ingest) refuseBytes(m item, kind protocol.Kind, payload []byte, err err
 	b.reject(protocol.Rejection{Station: m.topic.Station, Kind: kind, Reason: reason(err), Payload: cut(payload)})
 }
 
-// openCondition reads what a station says of itself, and has it saved.
+// openCondition reads what a station says of itself, and has it saved. An empty payload takes back what was retained, as
+// a station does that leaves.
 func (g *Ingest) openCondition(m item) error {
 	station := m.topic.Station
+	gone := len(m.Payload) == 0
 	switch {
-	case len(m.Payload) == 0:
-		return nil // a station that leaves clears what it retained
 	case m.topic.Class == protocol.TopicStatus:
-		switch string(m.Payload) {
-		case protocol.Online, protocol.Offline:
-			g.saves.put(saveStatus(station, string(m.Payload) == protocol.Online, m.at))
-			return nil
-		}
-		return &protocol.Error{
-			Code: protocol.CodeMalformed, Field: "status", Value: fmt.Sprintf("%.64q", m.Payload),
-			Message: "send " + protocol.Online + " or " + protocol.Offline,
-		}
+		return g.openStatus(m, gone)
+	case m.topic.Class == protocol.TopicInfo && gone:
+		g.saves.put(saveInfo(station, nil, m.at))
 	case m.topic.Class == protocol.TopicInfo:
 		info := new(protocol.Info)
 		if err := readJSON(m.Payload, maxInfoBytes, info); err != nil {
@@ -155,6 +149,8 @@ func (g *Ingest) openCondition(m item) error {
 			}
 		}
 		g.saves.put(saveInfo(station, info, m.at))
+	case gone:
+		g.saves.put(saveState(station, nil, m.at))
 	default:
 		state := new(protocol.State)
 		if err := readJSON(m.Payload, maxStateBytes, state); err != nil {
@@ -162,6 +158,18 @@ func (g *Ingest) openCondition(m item) error {
 		}
 		g.saves.put(saveState(station, state, m.at))
 	}
+	return nil
+}
+
+func (g *Ingest) openStatus(m item, gone bool) error {
+	status := string(m.Payload)
+	if status != protocol.Online && status != protocol.Offline && !gone {
+		return &protocol.Error{
+			Code: protocol.CodeMalformed, Field: "status", Value: fmt.Sprintf("%.64q", status),
+			Message: "send " + protocol.Online + " or " + protocol.Offline,
+		}
+	}
+	g.saves.put(saveStatus(m.topic.Station, status == protocol.Online, m.at))
 	return nil
 }
 

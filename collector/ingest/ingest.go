@@ -32,7 +32,8 @@ type Known interface {
 	Acks(ctx context.Context) (map[protocol.Stream]*protocol.Ack, error)
 }
 
-// Stations keeps what stations say of themselves.
+// Stations keeps what stations say of themselves; nil when they took it back. What is older than what is kept must
+// change nothing.
 type Stations interface {
 	SaveStatus(ctx context.Context, station string, online bool, at time.Time) error
 	SaveInfo(ctx context.Context, station string, info *protocol.Info, at time.Time) error

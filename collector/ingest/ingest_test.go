@@ -396,11 +396,11 @@ func TestIngest_RejectsOnlyWhatTheDatabaseRefuses(t *testing.T) {
 		r.db.refuses = func(rec *protocol.Record, rej *protocol.Rejection) error {
 			switch {
 			case rec != nil && rec.GetSeq()%10 == 3:
-				return oneRecord{errors.New("value out of range")}
+				return refusedError{errors.New("value out of range")}
 			case rej != nil && rej.Seq == 13 && len(rej.Payload) > 0:
-				return oneRecord{errors.New("row is too big")}
+				return refusedError{errors.New("row is too big")}
 			case rej != nil && rej.Seq == 23:
-				return oneRecord{errors.New("never")}
+				return refusedError{errors.New("never")}
 			}
 			return nil
 		}
@@ -442,7 +442,7 @@ func TestIngest_EndsWhileTheDatabaseIsDown(t *testing.T) {
 	simulate(t, nil, func(t *testing.T, r *rig) {
 		r.db.refuses = func(rec *protocol.Record, _ *protocol.Rejection) error {
 			if rec != nil && rec.GetSeq() == 2 {
-				return oneRecord{errors.New("bad")}
+				return refusedError{errors.New("bad")}
 			}
 			return errDown
 		}
@@ -467,15 +467,21 @@ func TestIngest_SavesWhatStationsSayOfThemselves(t *testing.T) {
 		r.send("north/info", []byte(`{"station":"north","name":"North","receivers":[],"capabilities":["capture"],"version":"1","later":{}}`))
 		r.send("north/state", []byte(`{"state":"running","time_quality":"ntp"}`))
 		r.send("south/info", []byte(`{"station":"south","name":"refuse me"}`))
-		r.send("south/info", nil) // it has left
+		r.send("west/info", []byte(`{"station":"west"}`)) // and it leaves
+		r.send("west/info", nil)
+		r.send("west/state", nil)
+		r.send("west/status", nil)
 		rest(100 * time.Millisecond)
 		r.db.set(func(m *memory) { m.down = nil })
 		rest(10 * time.Second)
 		if !r.db.status["north"] || r.db.info["north"].Name != "North" || r.db.state["north"].State != "running" {
 			t.Errorf("saved %v, %+v, %+v, want the newest", r.db.status, r.db.info["north"], r.db.state["north"])
 		}
-		if n := r.acked.Load(); n != 7 {
-			t.Errorf("%d messages acknowledged to the broker, want 7", n)
+		if r.db.status["west"] || r.db.info["west"] != nil || r.db.state["west"] != nil {
+			t.Errorf("of a station that left remains %v, %+v, %+v", r.db.status["west"], r.db.info["west"], r.db.state["west"])
+		}
+		if n := r.acked.Load(); n != 10 {
+			t.Errorf("%d messages acknowledged to the broker, want 10", n)
 		}
 	})
 }

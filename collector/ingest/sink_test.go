@@ -39,10 +39,10 @@ func newMemory() *memory {
 	}
 }
 
-// oneRecord is the error of a record that a database will never take.
-type oneRecord struct{ error }
+// refusedError is the error of a record that a database will never take.
+type refusedError struct{ error }
 
-func (oneRecord) OneRecord() bool { return true }
+func (refusedError) OneRecord() bool { return true }
 
 var errDown = errors.New("connection refused")
 
@@ -132,8 +132,8 @@ func (m *memory) SaveStatus(_ context.Context, station string, online bool, _ ti
 }
 
 func (m *memory) SaveInfo(_ context.Context, station string, info *protocol.Info, _ time.Time) error {
-	if info.Name == "refuse me" {
-		return oneRecord{errors.New("value too long")}
+	if info != nil && info.Name == "refuse me" {
+		return refusedError{errors.New("value too long")}
 	}
 	return m.save(func() { m.info[station] = info })
 }
