@@ -61,7 +61,7 @@ func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refu
 	if err != nil {
 		return nil, nil, err
 	}
-	out, err := newOutput(r, f.format.BytesPerSample())
+	out, err := newOutput(r, f)
 	if err != nil {
 		return nil, nil, err
 	}

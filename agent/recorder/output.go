@@ -44,16 +44,23 @@ type output struct {
 	clipped     int
 }
 
-func newOutput(r *run, width int) (*output, error) {
+func newOutput(r *run, f *frame) (*output, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, fmt.Errorf("capture id: %w", err)
 	}
-	o := &output{run: r, id: id.String(), width: width, sum: sha512.New()}
-	if r.set.NewMeter != nil {
-		if o.meter, err = r.set.NewMeter(r.job.receiver.ID, r.job.info); err != nil {
-			return nil, fmt.Errorf("measure: %w", err)
-		}
+	o := &output{run: r, id: id.String(), width: f.format.BytesPerSample(), sum: sha512.New()}
+	if r.set.NewMeter == nil {
+		return o, nil
+	}
+	info := r.job.info
+	// A channel beside the receiver's centre has no spike at its own.
+	info.MaskDC = info.MaskDC && f.centerHz == f.tuning.CenterHz
+	if o.meter, err = r.set.NewMeter(r.job.receiver.ID, info); err != nil {
+		return nil, fmt.Errorf("measure: %w", err)
+	}
+	if err := o.meter.Expect(radio.SamplesDuration(float64(f.count), f.rateHz)); err != nil {
+		return nil, fmt.Errorf("measure: %w", err)
 	}
 	return o, nil
 }

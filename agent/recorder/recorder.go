@@ -63,6 +63,8 @@ type Sink interface {
 
 // Meter measures one stretch of samples. Blocks are not kept.
 type Meter interface {
+	// Expect says, before the first Write, how long the stretch will be.
+	Expect(length time.Duration) error
 	Write(b *radio.Block)
 	Measurement() *protocol.Measurement
 }

@@ -147,6 +147,13 @@ type meter struct {
 	samples, lost uint64
 	power         float64
 	rate, center  float64
+	expected      time.Duration
+	refuses       error
+}
+
+func (m *meter) Expect(length time.Duration) error {
+	m.expected = length
+	return m.refuses
 }
 
 func (m *meter) Write(b *radio.Block) {

@@ -261,6 +261,10 @@ func TestCapture_FailsWithAReason(t *testing.T) {
 			fill(s.ring, tones, 0, 110000)
 			s.set.NewMeter = func(string, radio.Info) (recorder.Meter, error) { return nil, errDisk }
 		}, protocol.Reply_STATE_FAILED, recorder.ReasonInternal},
+		{"meter refuses", func(s *station) {
+			fill(s.ring, tones, 0, 110000)
+			s.set.NewMeter = func(string, radio.Info) (recorder.Meter, error) { return &meter{refuses: errDisk}, nil }
+		}, protocol.Reply_STATE_FAILED, recorder.ReasonInternal},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStation(t, tc.station)
@@ -465,4 +469,31 @@ func FuzzCapture(f *testing.F) {
 			t.Errorf("ended as %v", last)
 		}
 	})
+}
+
+// The meter is told how long the stretch is, and masks the receiver's spike only where it is.
+func TestCapture_MeterKnowsWhatComes(t *testing.T) {
+	for _, tc := range []struct {
+		order  *protocol.Capture
+		masked bool
+		length time.Duration
+	}{
+		{order(timeOf(100), 0.1), true, radio.SamplesDuration(24000, rate)},
+		{channelOrder(timeOf(100), 0.1), false, radio.SamplesDuration(1600, rate/15)},
+	} {
+		var got meter
+		masked := false
+		s := newStation(t, func(s *station) {
+			s.info.MaskDC = true
+			s.set.NewMeter = func(_ string, info radio.Info) (recorder.Meter, error) {
+				masked = info.MaskDC
+				return &got, nil
+			}
+		})
+		fill(s.ring, tones, 0, 60000)
+		s.capture(t, tc.order)
+		if masked != tc.masked || got.expected != tc.length {
+			t.Errorf("bandwidth %v: masked %v, length %v, want %v, %v", tc.order.GetBandwidthHz(), masked, got.expected, tc.masked, tc.length)
+		}
+	}
 }

@@ -1,6 +1,8 @@
 package survey
 
 import (
+	"time"
+
 	"github.com/fulgidus/heimdall/agent/radio"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -8,17 +10,32 @@ import (
 // Meter measures one stretch of samples as a whole, with an Analyzer and without detections: what a capture's manifest
 // carries.
 type Meter struct {
+	cfg      Config
 	analyzer *Analyzer
 	longest  *protocol.Measurement
 }
 
 // NewMeter makes a Meter. Of the configuration, only FFT, MaskDC and Calibration count.
 func NewMeter(cfg Config) (*Meter, error) {
-	a, err := NewAnalyzer(Config{FFT: cfg.FFT, MaskDC: cfg.MaskDC, Calibration: cfg.Calibration, Detect: Detect{Off: true}})
+	cfg = Config{FFT: cfg.FFT, MaskDC: cfg.MaskDC, Calibration: cfg.Calibration, Detect: Detect{Off: true}}
+	a, err := NewAnalyzer(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &Meter{analyzer: a}, nil
+	return &Meter{cfg: cfg, analyzer: a}, nil
+}
+
+// Expect says how long the stretch will be, before the first Write: the spectrum of a short one gets fewer bins, so that enough
+// of them are averaged.
+func (m *Meter) Expect(length time.Duration) error {
+	cfg := m.cfg
+	cfg.MeasurementEvery = length + length/100 + time.Second/100 // never reached
+	a, err := NewAnalyzer(cfg)
+	if err != nil {
+		return err
+	}
+	m.analyzer = a
+	return nil
 }
 
 // Write adds a block, which the Meter does not keep.
