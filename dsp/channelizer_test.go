@@ -268,6 +268,11 @@ func TestOscillator_DoesNotDrift(t *testing.T) {
 			t.Errorf("index %d: %v, want 1 (off by %.1e)", index, dst[0], d)
 		}
 	}
+	still := []complex64{0}
+	dsp.NewOscillator(0, 300).Mix(still, one, 12345)
+	if still[0] != 1 {
+		t.Errorf("no shift: got %v, want 1", still[0])
+	}
 	// In place, across several exact phases, against float64.
 	x := channelTone(5000, -100, 300, 777)
 	o.Mix(x, x, 777)
@@ -280,9 +285,9 @@ func TestOscillator_DoesNotDrift(t *testing.T) {
 
 func TestAppendCS16(t *testing.T) {
 	nan := float32(math.NaN())
-	src := []complex64{complex(0, 0.5), complex(1, -1), complex(2, -2), complex(nan, 2.5/16384)}
+	src := []complex64{complex(0, 0.5), complex(1, -1), complex(2, -2), complex(nan, 2.5/16384), complex(-3, 0)}
 	got, clipped := dsp.AppendCS16([]byte{9}, src, 2)
-	want := []int16{0, 8192, 16384, -16384, 32767, -32768, 0, 2} // 2 is at the rail: 32768 does not fit
+	want := []int16{0, 8192, 16384, -16384, 32767, -32768, 0, 2, -32768, 0} // 2 is at the rail: 32768 does not fit
 	codes := make([]int16, 0, len(want))
 	for i := 1; i < len(got); i += 2 {
 		codes = append(codes, int16(binary.LittleEndian.Uint16(got[i:])))
@@ -290,8 +295,8 @@ func TestAppendCS16(t *testing.T) {
 	if diff := cmp.Diff(want, codes); diff != "" || got[0] != 9 {
 		t.Errorf("codes (-want +got):\n%s", diff)
 	}
-	if clipped != 2 {
-		t.Errorf("clipped: got %d, want 2 (one above the rail, one not a number)", clipped)
+	if clipped != 3 {
+		t.Errorf("clipped: got %d, want 3 (one above the rail, one below, one not a number)", clipped)
 	}
 }
 

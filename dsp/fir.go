@@ -86,8 +86,7 @@ type decimator struct {
 	taps   []float32 // middle first
 	stride int       // 2 when every second tap beside the middle is zero (half band), else 1
 
-	buf  []complex64 // unused input, oldest first; never grows beyond its capacity
-	skip int         // inputs to drop before the next output's first one
+	buf []complex64 // unused input, oldest first; never grows beyond its capacity
 }
 
 // newDecimator keeps the band up to passEnd clean, in cycles a sample of the output: what would fold into it is
@@ -107,19 +106,13 @@ func newDecimator(factor int, passEnd, stopDB float64) *decimator {
 // reach is how many inputs before and after its centre an output depends on.
 func (d *decimator) reach() int { return len(d.taps) - 1 }
 
-func (d *decimator) reset() { d.buf, d.skip = d.buf[:0], 0 }
+func (d *decimator) reset() { d.buf = d.buf[:0] }
 
 // process consumes src and returns how many outputs it wrote to dst.
 func (d *decimator) process(dst, src []complex64) int {
 	window := 2*d.reach() + 1
 	n := 0
 	for len(src) > 0 {
-		if d.skip > 0 {
-			k := min(d.skip, len(src))
-			d.skip -= k
-			src = src[k:]
-			continue
-		}
 		k := min(cap(d.buf)-len(d.buf), len(src))
 		d.buf = append(d.buf, src[:k]...)
 		src = src[k:]
@@ -129,8 +122,7 @@ func (d *decimator) process(dst, src []complex64) int {
 			dst[n] = d.dot(d.buf[at : at+window])
 			n++
 		}
-		d.skip = max(0, at-len(d.buf))
-		d.buf = d.buf[:copy(d.buf, d.buf[min(at, len(d.buf)):])]
+		d.buf = d.buf[:copy(d.buf, d.buf[at:])] // a window is longer than factor, so at lies within
 	}
 	return n
 }

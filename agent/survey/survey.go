@@ -222,7 +222,7 @@ func (s *Survey) read(ctx context.Context, rx radio.Receiver, info radio.Info) (
 	}
 }
 
-// session's steps: the stepper and an Analyzer for each step.
+// steps is a session's stepper with an Analyzer for each step.
 type steps struct {
 	stepper
 	analyzers []*Analyzer
