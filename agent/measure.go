@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 
@@ -193,11 +194,17 @@ func (w *measureWriter) begin() error {
 	if w.json {
 		return nil
 	}
-	t := w.info.Tuning
-	_, err := fmt.Fprintf(w.out, "%s: %s, centre %s, rate %s, %s\n", w.path, w.info.Format, configs.Hertz(t.CenterHz),
-		configs.Hertz(t.SampleRateHz), seconds(float64(w.info.Samples)/t.SampleRateHz))
+	t, center := w.info.Tuning, "unknown"
+	if w.absolute() {
+		center = configs.Hertz(t.CenterHz).String()
+	}
+	_, err := fmt.Fprintf(w.out, "%s: %s, centre %s, rate %s, %s\n", w.path, w.info.Format, center,
+		configs.Hertz(math.Round(t.SampleRateHz*1000)/1000), seconds(float64(w.info.Samples)/t.SampleRateHz))
 	return err
 }
+
+// absolute tells whether the centre is known, so that frequencies are no offsets.
+func (w *measureWriter) absolute() bool { return w.info.Tuning.CenterHz > 0 }
 
 func (w *measureWriter) write(emissions []survey.Emission) error {
 	for _, e := range emissions {
@@ -217,6 +224,9 @@ func (w *measureWriter) write(emissions []survey.Emission) error {
 // line prints one flat JSON object.
 func (w *measureWriter) line(e survey.Emission) error {
 	extra := []protocol.Member{{Name: "file", Value: w.path}}
+	if e.Record.GetTimeQuality() == protocol.TimeQuality_TIME_QUALITY_UNSET {
+		e.Record.Time, e.Record.TimeUncertaintyS = nil, nil // the recording carries none
+	}
 	switch {
 	case e.Record.GetDetection() != nil:
 		extra = append(extra, protocol.Member{Name: "start_s", Value: e.StartS})
@@ -252,17 +262,17 @@ func (w *measureWriter) detectionRow(startS float64, d *protocol.Detection) erro
 	}
 	w.detections++
 	_, err := fmt.Fprintf(w.out, "  %12s %12s %16s %12s %10s %8s%s\n", fmt.Sprintf("%.4f s", startS), seconds(d.GetDurationS()),
-		hertz(d.GetCenterHz(), w.info.Tuning.CenterHz != 0), bandwidth(d.GetBandwidthHz()), fmt.Sprintf("%.1f dBFS", d.GetPowerDbfs()),
+		hertz(d.GetCenterHz(), w.absolute()), bandwidth(d.GetBandwidthHz()), fmt.Sprintf("%.1f dBFS", d.GetPowerDbfs()),
 		optional(d.SnrDb, "%.1f dB"), flagNames(d.Flags))
 	return err
 }
 
 func (w *measureWriter) measurementRows(r *protocol.Record, m *protocol.Measurement) error {
-	known := w.info.Tuning.CenterHz != 0
+	known := w.absolute()
 	var b strings.Builder
 	if first := w.info.FirstStamp; !first.IsZero() {
 		fmt.Fprintf(&b, "  first good time stamp %s (%s)\n", first.UTC().Format(time.RFC3339Nano), r.GetTimeQuality().Short())
-	} else if r.Time != nil {
+	} else if r.Time != nil && r.GetTimeQuality() != protocol.TimeQuality_TIME_QUALITY_UNSET {
 		fmt.Fprintf(&b, "  recorded %s (%s)\n", time.Unix(0, r.GetTime()).UTC().Format(time.RFC3339Nano), r.GetTimeQuality().Short())
 	}
 	fmt.Fprintf(&b, "  %d samples in %s at %.5f Hz, %d lost\n", m.GetSamples(), seconds(m.GetDurationS()), m.GetSampleRateHz(), m.GetLostSamples())

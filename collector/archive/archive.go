@@ -37,7 +37,7 @@ type Source interface {
 	// FinishRecording records the recording as complete and releases the capture's chunks.
 	FinishRecording(ctx context.Context, recording *protocol.Recording) error
 	// FailRecording records that the capture can never become a recording, so that it is not offered again.
-	FailRecording(ctx context.Context, station, captureID, reason string) error
+	FailRecording(ctx context.Context, c Capture, reason string) error
 }
 
 // Capture is a capture whose chunks are all in.
@@ -100,6 +100,8 @@ const (
 	longestPause = time.Minute
 	// orphanAge is how long an upload may lie unfinished before it counts as left over by a crash.
 	orphanAge = 24 * time.Hour
+	// shortestPause is between two rounds that both had something to do.
+	shortestPause = 50 * time.Millisecond
 )
 
 // Open makes an archive at a location. It fails on a location that can never work and on a folder that cannot be used;
@@ -158,8 +160,9 @@ func (a *Archive) Run(ctx context.Context) error {
 	}
 	faults := 0
 	for {
+		done := a.settled()
 		faults = a.report(ctx, faults, a.Assemble(ctx))
-		if !a.pause(ctx, faults) {
+		if !a.pause(ctx, faults, a.settled() > done) {
 			return nil
 		}
 	}
@@ -189,11 +192,21 @@ func (a *Archive) report(ctx context.Context, faults int, err error) int {
 	return faults + 1
 }
 
+// settled is the number of captures that ended in a recording or a failure.
+func (a *Archive) settled() uint64 {
+	s := a.Stats()
+	return s.RecordingsTotal + s.FailedTotal
+}
+
 // pause waits for the next round, and tells whether there is one. A wake-up cuts the wait short, but not after a
-// fault: each new chunk would otherwise turn into another attempt on a store that is down.
-func (a *Archive) pause(ctx context.Context, faults int) bool {
+// fault: each new chunk would otherwise turn into another attempt on a store that is down. Where something was settled
+// there may be more, since the source lists a part at a time.
+func (a *Archive) pause(ctx context.Context, faults int, progress bool) bool {
 	wait, wake := a.interval, a.wake
-	if faults > 0 {
+	switch {
+	case progress:
+		wait = min(a.interval, shortestPause)
+	case faults > 0:
 		wait = min(a.interval<<min(faults-1, 10), max(longestPause, a.interval))
 		wake = nil
 	}

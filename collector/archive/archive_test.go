@@ -101,13 +101,13 @@ func (s *station) FinishRecording(_ context.Context, r *protocol.Recording) erro
 	return nil
 }
 
-func (s *station) FailRecording(_ context.Context, name, capture, reason string) error {
+func (s *station) FailRecording(_ context.Context, c archive.Capture, reason string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.broken("fail"); err != nil {
 		return err
 	}
-	s.failed[key(name, capture)] = reason
+	s.failed[key(c.Station, c.Reply.GetCapture().GetId())] = reason
 	s.changed <- struct{}{}
 	return nil
 }

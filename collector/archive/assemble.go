@@ -34,7 +34,7 @@ func (a *Archive) assemble(ctx context.Context, c *Capture) error {
 	switch {
 	case errors.As(err, &rejected):
 		a.log.WarnContext(ctx, "capture cannot become a recording", "station", c.Station, "capture", id, "reason", rejected.reason)
-		if err := a.source.FailRecording(ctx, c.Station, id, rejected.reason); err != nil {
+		if err := a.source.FailRecording(ctx, *c, rejected.reason); err != nil {
 			return fmt.Errorf("record that capture %.40q of %s is bad: %w", id, c.Station, err)
 		}
 		a.count(func(s *Stats) { s.FailedTotal++ })

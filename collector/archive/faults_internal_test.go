@@ -56,7 +56,7 @@ func (c *oneCapture) FinishRecording(context.Context, *protocol.Recording) error
 	return nil
 }
 
-func (c *oneCapture) FailRecording(_ context.Context, _, _, reason string) error {
+func (c *oneCapture) FailRecording(_ context.Context, _ Capture, reason string) error {
 	if c.failing != nil {
 		return c.failing
 	}

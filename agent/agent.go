@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/agent/recorder"
+	"github.com/fulgidus/heimdall/agent/spool"
+	"github.com/fulgidus/heimdall/agent/survey"
+)
+
+// Agent is a station: its receivers, the spool that keeps what they heard, and the link that delivers it.
+type Agent struct {
+	cfg     Config
+	version string
+	log     *slog.Logger
+	now     func() time.Time
+	began   time.Time
+
+	spool     *spool.Spool
+	publisher publisher
+	replies   replySink
+	receivers []*receiver
+	recorder  *recorder.Recorder
+	orders    *orders
+	network   *network
+	control   *controlServer
+}
+
+// OpenAgent makes the parts and takes the state directory. It opens no receiver and no connection.
+func OpenAgent(ctx context.Context, cfg Config, version string, log *slog.Logger) (*Agent, error) {
+	a := &Agent{cfg: cfg, version: version, log: log, now: time.Now, began: time.Now()}
+	limit, err := spoolLimit(cfg.Spool)
+	if err != nil {
+		return nil, err
+	}
+	a.spool, err = spool.Open(cfg.Spool.Path, spool.Options{Station: cfg.Station.ID, LimitBytes: limit, Log: log.With("component", "spool")})
+	if err != nil {
+		return nil, fmt.Errorf("open the spool in %s: %w", cfg.Spool.Path, err)
+	}
+	if err := a.assemble(ctx); err != nil {
+		return nil, errors.Join(err, a.spool.Close())
+	}
+	return a, nil
+}
+
+// assemble makes everything that stands on the spool.
+func (a *Agent) assemble(ctx context.Context) error {
+	a.publisher = publisher{station: a.cfg.Station.ID, spool: a.spool}
+	a.replies = replySink{a.publisher}
+	sources := make([]recorder.Receiver, 0, len(a.cfg.Receivers))
+	for _, cfg := range a.cfg.Receivers {
+		r, err := newReceiver(cfg, a.publisher, a.log.With("component", "survey", "receiver", cfg.ID))
+		if err != nil {
+			return err
+		}
+		a.receivers = append(a.receivers, r)
+		sources = append(sources, recorder.Receiver{ID: cfg.ID, History: r.history, Info: r.survey.Info})
+	}
+	var err error
+	a.recorder, err = recorder.New(recorder.Settings{
+		Receivers: sources, Sink: a.replies, NewMeter: a.newCaptureMeter, Recorder: "heimdall-agent " + a.version,
+		Now: a.now, Log: a.log.With("component", "recorder"),
+	})
+	if err != nil {
+		return err
+	}
+	a.orders = newOrders(a, a.log.With("component", "orders"))
+	if a.network, err = newNetwork(a); err != nil {
+		return err
+	}
+	a.control, err = listenControl(ctx, a)
+	if err != nil {
+		a.log.WarnContext(ctx, "status and tap will not reach this agent", "error", err)
+	}
+	return nil
+}
+
+// newCaptureMeter measures a capture as one stretch, with the survey's own code.
+func (a *Agent) newCaptureMeter(id string, info radio.Info) (recorder.Meter, error) {
+	cfg := survey.Config{MaskDC: info.MaskDC}
+	for _, r := range a.receivers {
+		if r.cfg.ID == id {
+			cfg.FFT, cfg.Calibration = r.cfg.FFT, r.cfg.analyzer().Calibration
+		}
+	}
+	return survey.NewMeter(cfg)
+}
+
+// Run works until the context ends. Then it stops in the order in which data flows: receivers, orders, the last word to
+// the network, the spool.
+func (a *Agent) Run(ctx context.Context) error {
+	lasting := context.WithoutCancel(ctx)
+	spoolCtx, stopSpool := context.WithCancel(lasting)
+	linkCtx, stopLink := context.WithCancel(lasting)
+	defer stopSpool()
+	defer stopLink()
+
+	var keeping, delivering, working sync.WaitGroup
+	var spoolErr, linkErr error
+	keeping.Go(func() { spoolErr = a.spool.Run(spoolCtx) })
+	delivering.Go(func() { linkErr = a.network.run(linkCtx) })
+	surveyErrs := make([]error, len(a.receivers))
+	for i, r := range a.receivers {
+		working.Go(func() { surveyErrs[i] = r.survey.Run(ctx) })
+	}
+	working.Go(func() {
+		r := &reporter{agent: a, log: a.log, connected: map[string]bool{}, levelled: map[string]bool{}}
+		r.run(ctx)
+	})
+	working.Go(func() { a.orders.run(ctx) })
+	if a.control != nil {
+		working.Go(func() { a.control.run(ctx, a.log) })
+	}
+	a.log.InfoContext(ctx, "station is running", "station", a.cfg.Station.ID, "version", a.version, "spool", a.cfg.Spool.Path)
+
+	<-ctx.Done()
+	working.Wait()
+	a.drain(lasting)
+	stopLink()
+	delivering.Wait()
+	stopSpool()
+	keeping.Wait()
+	return errors.Join(append(surveyErrs, linkErr, spoolErr, a.Close())...)
+}
+
+// drainTime is how long a stopping agent goes on delivering what it has.
+const drainTime = 5 * time.Second
+
+// drain waits until everything is acknowledged, as long as somebody is there to do so. What is left is sent after the
+// next start.
+func (a *Agent) drain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for a.network.status().CollectorOnline && !a.spool.Unacked().Empty() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Close gives the state directory back. Run does it itself.
+func (a *Agent) Close() error {
+	if a.control != nil {
+		a.control.listener.Close()
+		os.Remove(controlPath(a.cfg.Spool.Path))
+	}
+	if err := a.spool.Close(); err != nil {
+		return fmt.Errorf("close the spool: %w", err)
+	}
+	return nil
+}
+
+func (a *Agent) brokerStatus() linkStatus {
+	s := a.network.status()
+	s.Acknowledged = a.acknowledged()
+	return s
+}
+
+// acknowledged counts the records of the present spool that need no further care.
+func (a *Agent) acknowledged() uint64 {
+	unacked := a.spool.Unacked().Count() // first: numbers may be given in between
+	return a.spool.Stats().LastSeq - unacked
+}
+
+// status gathers what the control socket answers.
+func (a *Agent) status() status {
+	state, reason := a.condition()
+	stats := a.spool.Stats()
+	return status{
+		Station: a.cfg.Station.ID, Version: a.version, UptimeS: round(a.now().Sub(a.began).Seconds(), 1e3), StateDir: a.cfg.Spool.Path,
+		State: a.state(state, reason, a.began), Info: a.info(),
+		Spool: spoolStatus{
+			Identity: fmt.Sprintf("%x", stats.Identity), Records: stats.Records, Bytes: stats.Bytes, LimitBytes: stats.Limit,
+			LastSeq: stats.LastSeq, Shed: stats.Shed,
+		},
+		Broker: a.brokerStatus(),
+	}
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/fulgidus/heimdall/agent/link"
+	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/agent/spool"
+	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// CheckCmd tries everything that the station needs.
+type CheckCmd struct {
+	configFlag `embed:""`
+	Strict     bool `help:"A warning ends with 1 too."`
+	JSON       bool `name:"json" help:"JSON lines."`
+}
+
+// finding is one line of a check.
+type finding struct {
+	Verdict string `json:"verdict"` // ok, warn, fail
+	What    string `json:"what"`
+	Detail  string `json:"detail"`
+}
+
+// listenFor is how long each receiver is tried.
+const listenFor = 3 * time.Second
+
+// Run is called by the command line.
+func (c CheckCmd) Run(ctx context.Context, s streams) error {
+	cfg, err := c.load(s.err)
+	if err != nil {
+		return err
+	}
+	findings := []finding{{"ok", "config", fmt.Sprintf("station %s, %d receivers", cfg.Station.ID, len(cfg.Receivers))}}
+	st, err := askStatus(ctx, cfg.Spool.Path)
+	if err == nil {
+		findings = append(findings, checkRunning(st)...)
+	} else {
+		for _, r := range cfg.Receivers {
+			findings = append(findings, checkReceiver(ctx, r))
+		}
+		findings = append(findings, checkSpool(cfg))
+		findings = append(findings, checkLink(ctx, cfg)...)
+	}
+	findings = append(findings, checkClock(time.Now(), time.Duration(cfg.Clock.Uncertainty)))
+	if len(cfg.Control.Allow) == 0 {
+		findings = append(findings, finding{"ok", "control", "takes no orders from the network (control.allow is empty)"})
+	}
+	if err := c.print(s.out, findings); err != nil {
+		return err
+	}
+	for _, f := range findings {
+		if f.Verdict == "fail" || c.Strict && f.Verdict == "warn" {
+			return errReported
+		}
+	}
+	return nil
+}
+
+func (c CheckCmd) print(w io.Writer, findings []finding) error {
+	for _, f := range findings {
+		var err error
+		if c.JSON {
+			err = json.NewEncoder(w).Encode(f)
+		} else {
+			_, err = fmt.Fprintf(w, "%-5s %-10s %s\n", f.Verdict, f.What, f.Detail)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkRunning takes a running agent's word: receivers and spool serve one process each.
+func checkRunning(st status) []finding {
+	var findings []finding
+	for _, info := range st.Info.Receivers {
+		r := st.State.Receivers[info.ID]
+		f := finding{"ok", "receiver", fmt.Sprintf("%s %s, %s, %s a second, %d samples lost", info.ID, info.Hardware, configs.Hertz(info.CenterHz), configs.Hertz(info.SampleRateHz), r.LostSamplesTotal)}
+		if !r.Connected {
+			f = finding{"fail", "receiver", info.ID + " is not connected: " + st.State.Reason}
+		}
+		findings = append(findings, f)
+	}
+	findings = append(findings, finding{"ok", "spool", fmt.Sprintf("%s of %s, %d records wait", configs.Bytes(st.Spool.Bytes), configs.Bytes(st.Spool.LimitBytes), st.Spool.Records)})
+	verdict := "ok"
+	if st.Broker.URL == "" || !st.Broker.CollectorOnline {
+		verdict = "warn"
+	}
+	return append(findings, finding{verdict, "broker", st.Broker.String()})
+}
+
+// checkReceiver opens the receiver and listens for a while.
+func checkReceiver(ctx context.Context, cfg ReceiverConfig) finding {
+	failed := func(err error) finding { return finding{"fail", "receiver", cfg.ID + " " + err.Error()} }
+	rx, err := radio.Open(cfg.Source, radio.Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return failed(err)
+	}
+	defer rx.Close()
+	ctx, cancel := context.WithTimeout(ctx, listenFor)
+	defer cancel()
+	info, err := rx.Open(ctx)
+	if err != nil {
+		return failed(err)
+	}
+	var samples, lost uint64
+	var b radio.Block
+	for {
+		err := rx.Read(ctx, &b)
+		if err != nil && (ctx.Err() != nil || errors.Is(err, io.EOF)) {
+			break
+		}
+		if err != nil {
+			return failed(err)
+		}
+		samples += uint64(b.Samples())
+		lost += b.LostBefore
+	}
+	detail := fmt.Sprintf("%s %s, %s, %s a second, %d samples, %d lost, time %s ±%s", cfg.ID, info.Hardware, configs.Hertz(info.Tuning.CenterHz), configs.Hertz(info.Tuning.SampleRateHz), samples, lost, b.TimeQuality.Short(), b.TimeUncertainty)
+	switch {
+	case samples == 0:
+		return finding{"fail", "receiver", detail + ": nothing came in " + listenFor.String()}
+	case lost > 0:
+		return finding{"warn", "receiver", detail + ": look at power, cable and CPU"}
+	case cfg.Gain == "auto":
+		return finding{"warn", "receiver", detail + ": with gain auto a series of powers means nothing"}
+	}
+	return finding{"ok", "receiver", detail}
+}
+
+func checkSpool(cfg Config) finding {
+	limit, err := spoolLimit(cfg.Spool)
+	if err != nil {
+		return finding{"fail", "spool", err.Error()}
+	}
+	stats, err := spool.Stat(cfg.Spool.Path)
+	if err != nil {
+		return finding{"ok", "spool", fmt.Sprintf("%s will be made, up to %s", cfg.Spool.Path, configs.Bytes(limit))}
+	}
+	return finding{"ok", "spool", fmt.Sprintf("%s of %s, %d records wait", configs.Bytes(stats.Bytes), configs.Bytes(limit), stats.Records)}
+}
+
+// earliestYear is a year that every clock in use has reached.
+const earliestYear = 2026
+
+func checkClock(now time.Time, uncertainty time.Duration) finding {
+	quality, u := systemClock(uncertainty)
+	text := fmt.Sprintf("%s ±%s", quality.Short(), u)
+	switch {
+	case now.Year() < earliestYear:
+		return finding{"fail", "clock", "says " + timeText(now) + "; set it"}
+	case quality == protocol.TimeQuality_TIME_QUALITY_SYSTEM:
+		return finding{"warn", "clock", text + ": the kernel does not call itself synchronised; run an NTP client (clock.uncertainty says how far off it may be)"}
+	}
+	return finding{"ok", "clock", text + ": good for levels and detections, not for TDoA unless the receiver has its own time"}
+}
+
+// checkLink connects to the broker as the station would, without taking its place there.
+func checkLink(ctx context.Context, cfg Config) []finding {
+	if cfg.MQTT.URL == "" {
+		return []finding{{"warn", "broker", "none configured (mqtt.url): records are kept here"}}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	online, err := link.Probe(ctx, linkConfig(cfg))
+	switch {
+	case err != nil:
+		return []finding{{"fail", "broker", cfg.MQTT.URL + ": " + err.Error()}}
+	case !online:
+		return []finding{{"ok", "broker", cfg.MQTT.URL}, {"warn", "collector", "none is online: records are kept here until one is"}}
+	}
+	return []finding{{"ok", "broker", cfg.MQTT.URL}, {"ok", "collector", "online"}}
+}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/fulgidus/heimdall/configs"
+)
+
+// configFlag is the --config of every command that reads one.
+type configFlag struct {
+	Config string `help:"Configuration file. Otherwise HEIMDALL_AGENT_CONFIG, then the system's own." placeholder:"F"`
+}
+
+// load reads the configuration and says which one, and which state directory, the command uses.
+func (f configFlag) load(w io.Writer) (Config, error) {
+	path, err := findConfig(f.Config)
+	if err != nil {
+		return Config{}, usageError{err}
+	}
+	cfg, err := LoadConfig(path)
+	if err != nil {
+		return Config{}, usageError{err}
+	}
+	fmt.Fprintf(w, "config %s, state %s\n", path, cfg.Spool.Path)
+	return cfg, nil
+}
+
+func newLog(cfg LogConfig, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if level.UnmarshalText([]byte(cfg.Level)) != nil {
+		level = slog.LevelInfo
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// RunCmd is the service.
+type RunCmd struct {
+	configFlag `embed:""`
+}
+
+// Help is shown below the usage.
+func (RunCmd) Help() string {
+	return "Example:  heimdall-agent run --config /etc/heimdall/agent.yaml"
+}
+
+// Run is called by the command line.
+func (c RunCmd) Run(ctx context.Context, s streams) error {
+	cfg, err := c.load(s.err)
+	if err != nil {
+		return err
+	}
+	limitMemory(cfg)
+	agent, err := OpenAgent(ctx, cfg, version, newLog(cfg.Log, s.err))
+	if err != nil {
+		return err
+	}
+	return agent.Run(ctx)
+}
+
+// besideHistory is how much memory the agent aims to stay within, beside its histories of IQ.
+const besideHistory = 28 << 20
+
+// limitMemory tells the garbage collector so. Without it, garbage could grow to the size of the histories before it is
+// collected. GOMEMLIMIT in the environment goes before.
+func limitMemory(cfg Config) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	limit := int64(besideHistory)
+	for _, r := range cfg.Receivers {
+		limit += int64(*r.History)
+	}
+	debug.SetMemoryLimit(limit)
+}
+
+// StatusCmd asks the running agent.
+type StatusCmd struct {
+	configFlag `embed:""`
+	JSON       bool `name:"json" help:"Print JSON."`
+}
+
+// Run is called by the command line.
+func (c StatusCmd) Run(ctx context.Context, s streams) error {
+	cfg, err := c.load(s.err)
+	if err != nil {
+		return err
+	}
+	st, err := askStatus(ctx, cfg.Spool.Path)
+	if err != nil {
+		return fmt.Errorf("%w; `heimdall-agent run` or the service starts it", err)
+	}
+	if c.JSON {
+		return json.NewEncoder(s.out).Encode(st)
+	}
+	return st.print(s.out)
+}
+
+func askStatus(ctx context.Context, stateDir string) (status, error) {
+	var st status
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	body, err := askAgent(ctx, stateDir, "/status")
+	if err != nil {
+		return st, err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(&st); err != nil {
+		return st, fmt.Errorf("read the agent's answer: %w", err)
+	}
+	return st, nil
+}
+
+func (st status) print(w io.Writer) error {
+	reason := ""
+	if st.State.Reason != "" {
+		reason = ": " + st.State.Reason
+	}
+	fmt.Fprintf(w, "%s %s for %s%s (version %s)\n", st.Station, st.State.State, time.Duration(st.UptimeS*1e9).Round(time.Second), reason, st.Version)
+	for _, info := range st.Info.Receivers {
+		r := st.State.Receivers[info.ID]
+		connected := "not connected"
+		if r.Connected {
+			connected = fmt.Sprintf("%s at %s, %s a second, history reaches back %.0f s, %d samples lost", info.Hardware, configs.Hertz(info.CenterHz), configs.Hertz(info.SampleRateHz), r.HistoryS, r.LostSamplesTotal)
+		}
+		fmt.Fprintf(w, "  receiver %s: %s\n", info.ID, connected)
+		for name, step := range r.Steps {
+			fmt.Fprintf(w, "    %s: level %s dBFS, floor %s dBFS/Hz, SNR %s dB, %d detections\n", name, number(step.PowerDBFS), number(step.NoiseFloorDBFSHz), number(step.SNRDB), step.DetectionsTotal)
+		}
+	}
+	fmt.Fprintf(w, "  spool %s: %d records wait, the oldest for %.0f s; %s of %s used\n", st.Spool.Identity, st.Spool.Records, st.State.BacklogAgeS, configs.Bytes(st.Spool.Bytes), configs.Bytes(st.Spool.LimitBytes))
+	_, err := fmt.Fprintf(w, "  broker %s\n", st.Broker)
+	return err
+}
+
+func (l linkStatus) String() string {
+	switch {
+	case l.URL == "":
+		return "none configured (mqtt.url): records are kept here"
+	case !l.Connected:
+		return l.URL + " not connected: " + l.Error
+	case !l.CollectorOnline:
+		return l.URL + " connected, but no collector is online: records are kept here"
+	}
+	return fmt.Sprintf("%s connected, a collector is online, %d records acknowledged", l.URL, l.Acknowledged)
+}
+
+func number(v *float64) string {
+	if v == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f", *v)
+}
+
+// TapCmd shows what is heard, live.
+type TapCmd struct {
+	configFlag `embed:""`
+	JSON       bool `name:"json" help:"JSON lines."`
+}
+
+// Help is shown below the usage.
+func (TapCmd) Help() string {
+	return "Asks the running agent, or opens the receivers itself where none runs. Needs no broker."
+}
+
+// Run is called by the command line.
+func (c TapCmd) Run(ctx context.Context, s streams) error {
+	cfg, err := c.load(s.err)
+	if err != nil {
+		return err
+	}
+	show := func(line tapLine) error {
+		if c.JSON {
+			return json.NewEncoder(s.out).Encode(line)
+		}
+		_, err := fmt.Fprintln(s.out, line)
+		return err
+	}
+	body, err := askAgent(ctx, cfg.Spool.Path, "/tap")
+	if errors.Is(err, errNotRunning) {
+		fmt.Fprintln(s.err, "no agent is running here: opening the receivers for this view")
+		return tapAlone(ctx, cfg, show)
+	}
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	return readTap(ctx, body, show)
+}
+
+func readTap(ctx context.Context, body io.Reader, show func(tapLine) error) error {
+	decoder := json.NewDecoder(body)
+	for {
+		var line tapLine
+		if err := decoder.Decode(&line); err != nil {
+			if ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				return nil // Ctrl-C, or the agent stopped
+			}
+			return fmt.Errorf("read from the agent: %w", err)
+		}
+		if err := show(line); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,422 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// Config is the agent's configuration file. Every key is shown, with its default, in configs/agent.yaml.
+type Config struct {
+	Station   StationConfig    `yaml:"station"`
+	MQTT      MQTTConfig       `yaml:"mqtt"`
+	Receivers []ReceiverConfig `yaml:"receivers"`
+	Spool     SpoolConfig      `yaml:"spool"`
+	Delivery  DeliveryConfig   `yaml:"delivery"`
+	Control   ControlConfig    `yaml:"control"`
+	Clock     ClockConfig      `yaml:"clock"`
+	Log       LogConfig        `yaml:"log"`
+}
+
+// StationConfig says who and where the station is.
+type StationConfig struct {
+	ID       string          `yaml:"id"`
+	Name     string          `yaml:"name"`
+	Position *PositionConfig `yaml:"position"`
+}
+
+// PositionConfig is the place of the antenna, WGS 84.
+type PositionConfig struct {
+	Lat          float64  `yaml:"lat"`
+	Lon          float64  `yaml:"lon"`
+	HeightM      *float64 `yaml:"height_m"`
+	UncertaintyM *float64 `yaml:"uncertainty_m"`
+	Publish      string   `yaml:"publish"`
+}
+
+// MQTTConfig is the broker and how to speak to it. Without a URL the agent keeps what it measures.
+type MQTTConfig struct {
+	URL      string         `yaml:"url"`
+	Username string         `yaml:"username"`
+	Password configs.Secret `yaml:"password"`
+	CA       string         `yaml:"ca"`
+	Cert     string         `yaml:"cert"`
+	Key      string         `yaml:"key"`
+	Format   string         `yaml:"format"`
+	Prefix   string         `yaml:"prefix"`
+}
+
+// ReceiverConfig is one radio and what it surveys.
+type ReceiverConfig struct {
+	ID          string             `yaml:"id"`
+	Name        string             `yaml:"name"`
+	Source      string             `yaml:"source"`
+	Antenna     string             `yaml:"antenna"`
+	Plan        []StepConfig       `yaml:"plan"`
+	Gain        string             `yaml:"gain"`
+	FFT         int                `yaml:"fft"`
+	Spectrum    SpectrumConfig     `yaml:"spectrum"`
+	Measurement MeasurementConfig  `yaml:"measurement"`
+	Detect      DetectConfig       `yaml:"detect"`
+	History     *configs.Bytes     `yaml:"history"`
+	Calibration *CalibrationConfig `yaml:"calibration"`
+}
+
+// StepConfig is one step of a receiver's plan.
+type StepConfig struct {
+	Name      string           `yaml:"name"`
+	Center    configs.Hertz    `yaml:"center"`
+	Rate      configs.Hertz    `yaml:"rate"`
+	Bandwidth configs.Hertz    `yaml:"bandwidth"`
+	Dwell     configs.Duration `yaml:"dwell"`
+}
+
+// SpectrumConfig is how many bins are stored, and how often.
+type SpectrumConfig struct {
+	Bins  int               `yaml:"bins"`
+	Every *configs.Duration `yaml:"every"`
+}
+
+// MeasurementConfig is how often levels are measured.
+type MeasurementConfig struct {
+	Every configs.Duration `yaml:"every"`
+}
+
+// DetectConfig says what makes an emission.
+type DetectConfig struct {
+	Threshold   float64           `yaml:"threshold"`
+	MinDuration configs.Duration  `yaml:"min_duration"`
+	MergeGap    *configs.Duration `yaml:"merge_gap"`
+}
+
+// CalibrationConfig turns dBFS into dBm.
+type CalibrationConfig struct {
+	OffsetDB      float64                  `yaml:"offset_db"`
+	UncertaintyDB float64                  `yaml:"uncertainty_db"`
+	Table         []CalibrationPointConfig `yaml:"table"`
+}
+
+// CalibrationPointConfig is the offset at one frequency.
+type CalibrationPointConfig struct {
+	Frequency configs.Hertz `yaml:"frequency"`
+	OffsetDB  float64       `yaml:"offset_db"`
+}
+
+// SpoolConfig is where unsent records wait.
+type SpoolConfig struct {
+	Path  string        `yaml:"path"`
+	Limit configs.Bytes `yaml:"limit"` // 0: the smaller of 2 GiB and 20 % of the disk
+}
+
+// DeliveryConfig says when a record may leave the spool.
+type DeliveryConfig struct {
+	Ack     string           `yaml:"ack"`
+	Window  int              `yaml:"window"`
+	Timeout configs.Duration `yaml:"timeout"`
+}
+
+// ControlConfig says which orders the station takes from the network.
+type ControlConfig struct {
+	Allow       []string         `yaml:"allow"`
+	Frequencies []Band           `yaml:"frequencies"`
+	Deny        []Band           `yaml:"deny"`
+	Hours       string           `yaml:"hours"`
+	MaxDuration configs.Duration `yaml:"max_duration"`
+}
+
+// ClockConfig is how far the system clock may be off when nothing better is known.
+type ClockConfig struct {
+	Uncertainty configs.Duration `yaml:"uncertainty"`
+}
+
+// LogConfig is what is logged, and how.
+type LogConfig struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+const (
+	defaultFFT          = 4096
+	defaultSpectrumBins = 1024
+	defaultHistory      = configs.Bytes(64 << 20)
+	day                 = 24 * time.Hour
+)
+
+// DefaultConfig is what an empty file would mean.
+func DefaultConfig() Config {
+	return Config{
+		MQTT:     MQTTConfig{Format: "protobuf", Prefix: "heimdall"},
+		Spool:    SpoolConfig{Path: stateDir()},
+		Delivery: DeliveryConfig{Ack: "collector", Window: 64, Timeout: configs.Duration(30 * time.Second)},
+		Clock:    ClockConfig{Uncertainty: configs.Duration(time.Second)},
+		Log:      LogConfig{Level: "info", Format: "text"},
+	}
+}
+
+// stateDir is the service's own directory for root, else the user's.
+func stateDir() string {
+	if runtime.GOOS != "windows" && os.Getuid() == 0 {
+		return "/var/lib/heimdall-agent"
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "heimdall-agent")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "state", "heimdall-agent")
+	}
+	return filepath.Join(os.TempDir(), "heimdall-agent")
+}
+
+var errNoConfig = errors.New("no configuration: give --config FILE, set HEIMDALL_AGENT_CONFIG, or write /etc/heimdall/agent.yaml (configs/agent.yaml is a commented example)")
+
+// findConfig applies the documented order.
+func findConfig(flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	if path := os.Getenv("HEIMDALL_AGENT_CONFIG"); path != "" {
+		return path, nil
+	}
+	path := systemConfig()
+	if _, err := os.Stat(path); err != nil {
+		return "", errNoConfig
+	}
+	return path, nil
+}
+
+func systemConfig() string {
+	switch runtime.GOOS {
+	case "windows":
+		return filepath.Join(os.Getenv("ProgramData"), "Heimdall", "agent.yaml")
+	case "darwin":
+		return "/Library/Application Support/Heimdall/agent.yaml"
+	}
+	return "/etc/heimdall/agent.yaml"
+}
+
+// LoadConfig reads a file over the defaults, then takes the secrets that the environment sets.
+func LoadConfig(path string) (Config, error) {
+	cfg := DefaultConfig()
+	if err := configs.Read(path, &cfg); err != nil {
+		return Config{}, err
+	}
+	for name, into := range map[string]*configs.Secret{"HEIMDALL_AGENT_MQTT_PASSWORD": &cfg.MQTT.Password} {
+		if v := os.Getenv(name); v != "" {
+			if err := into.UnmarshalText([]byte(v)); err != nil {
+				return Config{}, fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	if cfg.MQTT.Username == "" {
+		cfg.MQTT.Username = os.Getenv("HEIMDALL_AGENT_MQTT_USERNAME")
+	}
+	for i := range cfg.Receivers {
+		cfg.Receivers[i].setDefaults()
+	}
+	return cfg, nil
+}
+
+func (r *ReceiverConfig) setDefaults() {
+	if r.FFT == 0 {
+		r.FFT = defaultFFT
+	}
+	if r.Spectrum.Bins == 0 {
+		r.Spectrum.Bins = min(defaultSpectrumBins, r.FFT)
+	}
+	setDefault(&r.Spectrum.Every, configs.Duration(10*time.Second))
+	if r.Measurement.Every == 0 {
+		r.Measurement.Every = configs.Duration(time.Second)
+	}
+	if r.Detect.Threshold == 0 {
+		r.Detect.Threshold = 8
+	}
+	setDefault(&r.Detect.MergeGap, configs.Duration(10*time.Millisecond))
+	setDefault(&r.History, defaultHistory)
+	for i := range r.Plan {
+		if r.Plan[i].Dwell == 0 {
+			r.Plan[i].Dwell = configs.Duration(10 * time.Second)
+		}
+	}
+}
+
+func setDefault[T any](p **T, v T) {
+	if *p == nil {
+		*p = &v
+	}
+}
+
+var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+
+// Check reports what the types cannot tell.
+func (c *Config) Check(report func(field, message string)) {
+	if err := protocol.ValidStation(c.Station.ID); err != nil {
+		report("station.id", err.Error())
+	}
+	c.checkPosition(report)
+	c.checkMQTT(report)
+	if len(c.Receivers) == 0 {
+		report("receivers", "list at least one receiver, for instance {id: r0, source: rtlsdr://0}")
+	}
+	seen := map[string]bool{}
+	for i := range c.Receivers {
+		field := fmt.Sprintf("receivers[%d]", i)
+		c.Receivers[i].check(field, report)
+		if id := c.Receivers[i].ID; seen[id] {
+			report(field+".id", "two receivers have this id; give each its own")
+		}
+		seen[c.Receivers[i].ID] = true
+	}
+	c.checkDelivery(report)
+	c.checkControl(report)
+	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
+	oneOf(report, "log.format", c.Log.Format, "text", "json")
+}
+
+func oneOf(report func(field, message string), field, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		report(field, "want "+strings.Join(allowed[:len(allowed)-1], ", ")+" or "+allowed[len(allowed)-1])
+	}
+}
+
+func (c *Config) checkPosition(report func(field, message string)) {
+	p := c.Station.Position
+	if p == nil {
+		return
+	}
+	if p.Publish == "" {
+		p.Publish = "10km"
+	}
+	oneOf(report, "station.position.publish", p.Publish, "exact", "10km", "hidden")
+	if p.Lat < -90 || p.Lat > 90 {
+		report("station.position.lat", "want degrees from -90 to 90")
+	}
+	if p.Lon < -180 || p.Lon > 180 {
+		report("station.position.lon", "want degrees from -180 to 180")
+	}
+	if p.Lat == 0 && p.Lon == 0 {
+		report("station.position", "0, 0 lies in the Gulf of Guinea; give the antenna's place or leave position out")
+	}
+	if p.UncertaintyM != nil && *p.UncertaintyM <= 0 {
+		report("station.position.uncertainty_m", "want metres above 0, or leave it out")
+	}
+}
+
+func (c *Config) checkMQTT(report func(field, message string)) {
+	oneOf(report, "mqtt.format", c.MQTT.Format, "protobuf", "json")
+	if c.MQTT.Prefix == "" || strings.ContainsAny(c.MQTT.Prefix, "+#") || strings.HasPrefix(c.MQTT.Prefix, "/") || strings.HasSuffix(c.MQTT.Prefix, "/") {
+		report("mqtt.prefix", "want a topic without wildcards and without a slash at its ends, for instance heimdall")
+	}
+	if c.MQTT.URL == "" {
+		return
+	}
+	u, err := url.Parse(c.MQTT.URL)
+	switch {
+	case err != nil || u.Host == "" || (u.Scheme != "mqtt" && u.Scheme != "mqtts"):
+		report("mqtt.url", "want mqtt://host:1883 or mqtts://host:8883")
+	case u.User != nil:
+		report("mqtt.url", "leave user and password out of the URL; use mqtt.username and mqtt.password")
+	}
+	if (c.MQTT.Cert == "") != (c.MQTT.Key == "") {
+		report("mqtt.cert", "a client certificate needs both mqtt.cert and mqtt.key")
+	}
+}
+
+func (r *ReceiverConfig) check(field string, report func(field, message string)) {
+	if !idPattern.MatchString(r.ID) {
+		report(field+".id", "want 1 to 32 of a-z, 0-9 and -, for instance r0")
+	}
+	if _, err := radio.Open(r.Source, radio.Options{}); err != nil {
+		report(field+".source", err.Error())
+	}
+	powerOfTwo := func(key string, v, low, high int) {
+		if v != 0 && (v < low || v > high || v&(v-1) != 0) {
+			report(field+"."+key, fmt.Sprintf("want a power of two from %d to %d", low, high))
+		}
+	}
+	powerOfTwo("fft", r.FFT, 64, 65536)
+	powerOfTwo("spectrum.bins", r.Spectrum.Bins, 16, 4096)
+	if r.History != nil && (*r.History < 1<<20 || *r.History > 64<<30) {
+		report(field+".history", "want 1MiB to 64GiB")
+	}
+	if r.Detect.Threshold < 0 || r.Detect.Threshold > 60 {
+		report(field+".detect.threshold", "want dB over the noise floor, 1 to 60; 8 is the default")
+	}
+	if r.Measurement.Every < 0 || (r.Measurement.Every > 0 && time.Duration(r.Measurement.Every) < 10*time.Millisecond) {
+		report(field+".measurement.every", "want at least 10ms")
+	}
+	if r.Gain != "" && r.Gain != "auto" {
+		if _, err := parseGain(r.Gain); err != nil {
+			report(field+".gain", "want dB, for instance 28.0, or auto")
+		}
+	}
+	for i, s := range r.Plan {
+		r.checkStep(fmt.Sprintf("%s.plan[%d]", field, i), s, report)
+	}
+}
+
+func (r *ReceiverConfig) checkStep(field string, s StepConfig, report func(field, message string)) {
+	if s.Name != "" && !idPattern.MatchString(s.Name) {
+		report(field+".name", "want 1 to 32 of a-z, 0-9 and -, for instance 2m")
+	}
+	if s.Center < 0 || s.Center > 300e9 {
+		report(field+".center", "want a frequency from 0 to 300G")
+	}
+	if s.Rate < 0 || s.Rate > 1e9 {
+		report(field+".rate", "want samples per second from 1 to 1G")
+	}
+	if s.Rate != 0 && s.Bandwidth != 0 {
+		report(field+".bandwidth", "give rate or bandwidth, not both")
+	}
+	if len(r.Plan) > 1 && s.Name == "" {
+		report(field+".name", "a plan of several steps needs a name for each")
+	}
+	if s.Dwell < 0 {
+		report(field+".dwell", "want a duration above 0")
+	}
+}
+
+func (c *Config) checkDelivery(report func(field, message string)) {
+	oneOf(report, "delivery.ack", c.Delivery.Ack, "collector", "broker")
+	if c.Delivery.Window < 1 || c.Delivery.Window > 10000 {
+		report("delivery.window", "want 1 to 10000 messages")
+	}
+	if time.Duration(c.Delivery.Timeout) < time.Second {
+		report("delivery.timeout", "want at least 1s")
+	}
+	if c.Spool.Limit != 0 && c.Spool.Limit < 1<<20 {
+		report("spool.limit", "want at least 1MiB")
+	}
+	if c.Spool.Path == "" {
+		report("spool.path", "name a directory that outlives a restart")
+	}
+	if u := time.Duration(c.Clock.Uncertainty); u <= 0 || u > day {
+		report("clock.uncertainty", "want a duration above 0, for instance 1s")
+	}
+}
+
+func (c *Config) checkControl(report func(field, message string)) {
+	for i, a := range c.Control.Allow {
+		if a != "capture" && a != "tune" {
+			report(fmt.Sprintf("control.allow[%d]", i), "want capture or tune")
+		}
+	}
+	if c.Control.Hours != "" {
+		if _, err := parseHours(c.Control.Hours); err != nil {
+			report("control.hours", err.Error())
+		}
+	}
+	if c.Control.MaxDuration < 0 {
+		report("control.max_duration", "want a duration above 0")
+	}
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+func TestLoadConfig_ShippedExampleNamesEveryKey(t *testing.T) {
+	path := filepath.Join("..", "configs", "agent.yaml")
+	cfg, err := LoadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keysOf(reflect.TypeFor[Config]()) {
+		if !strings.Contains(string(text), key+":") {
+			t.Errorf("the example does not show the key %s", key)
+		}
+	}
+	// What the example calls a default is one.
+	want := DefaultConfig()
+	if diff := cmp.Diff(want.Delivery, cfg.Delivery); diff != "" {
+		t.Errorf("delivery (-default +example):\n%s", diff)
+	}
+	var bare ReceiverConfig
+	bare.setDefaults()
+	got := cfg.Receivers[0]
+	got.ID, got.Name, got.Source, got.Antenna, got.Plan = "", "", "", "", nil
+	if diff := cmp.Diff(bare, got); diff != "" {
+		t.Errorf("receiver (-default +example):\n%s", diff)
+	}
+}
+
+// keysOf lists the keys of a configuration and of all that it holds.
+func keysOf(typ reflect.Type) []string {
+	for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
+		typ = typ.Elem()
+	}
+	if typ.Kind() != reflect.Struct {
+		return nil
+	}
+	var keys []string
+	for i := range typ.NumField() {
+		if key := typ.Field(i).Tag.Get("yaml"); key != "" {
+			keys = append(append(keys, key), keysOf(typ.Field(i).Type)...)
+		}
+	}
+	return keys
+}
+
+const goodConfig = `station: {id: torino}
+receivers:
+  - {id: r0, source: "sim:scene.yaml?station=torino"}
+spool: {path: /tmp/x}
+`
+
+// TestLoadConfig_Broken is thirty ways to write a configuration wrongly: each is told with its place, the key and the mend.
+func TestLoadConfig_Broken(t *testing.T) {
+	receiver := func(more string) string {
+		return "station: {id: torino}\nreceivers: [{id: r0, source: \"sim:s.yaml?station=a\", " + more + "}]\n"
+	}
+	with := func(more string) string { return goodConfig + more }
+	for name, c := range map[string]struct{ text, want string }{
+		"empty":                {"", "station.id: "},
+		"no station":           {"receivers: [{id: r0, source: \"sim:s?station=a\"}]", "station.id: "},
+		"capital station":      {"station: {id: Torino}\nreceivers: [{id: r0, source: \"sim:s?station=a\"}]", `:1:15: station.id: "Torino"`},
+		"reserved station":     {"station: {id: collector}\nreceivers: [{id: r0, source: \"sim:s?station=a\"}]", `:1:15: station.id: "collector"`},
+		"no receivers":         {"station: {id: torino}", "receivers: list at least one"},
+		"unknown key":          {with("colour: red"), ":5:1: colour: unknown key"},
+		"misspelt key":         {with("delivry: {ack: broker}"), "did you mean delivery?"},
+		"two of a key":         {with("station: {id: x2}"), "already set in line 1"},
+		"tabs":                 {"station:\n\tid: x", ":2:"},
+		"unclosed":             {"station: {id: x", ":1:"},
+		"latitude":             {"station: {id: torino, position: {lat: 95, lon: 7}}\nreceivers: [{id: r0, source: \"sim:s?station=a\"}]", `station.position.lat: "95": want degrees`},
+		"zero position":        {"station: {id: torino, position: {lat: 0, lon: 0}}\nreceivers: [{id: r0, source: \"sim:s?station=a\"}]", "Gulf of Guinea"},
+		"publish":              {"station: {id: torino, position: {lat: 45, lon: 7, publish: city}}\nreceivers: [{id: r0, source: \"sim:s?station=a\"}]", `station.position.publish: "city": want exact, 10km or hidden`},
+		"broker without port":  {with("mqtt: {url: broker}"), `mqtt.url: "broker": want mqtt://host:1883`},
+		"password in the URL":  {with("mqtt: {url: \"mqtt://u:p@h\"}"), "use mqtt.username and mqtt.password"},
+		"wildcard prefix":      {with("mqtt: {prefix: \"a/#\"}"), "mqtt.prefix"},
+		"wire format":          {with("mqtt: {format: xml}"), `mqtt.format: "xml": want protobuf or json`},
+		"half a certificate":   {with("mqtt: {url: \"mqtts://h\", cert: a.pem}"), "needs both"},
+		"missing secret":       {with("mqtt: {password: \"file:/nowhere/pw\"}"), "mqtt.password"},
+		"receiver id":          {"station: {id: torino}\nreceivers: [{id: R 0, source: \"sim:s?station=a\"}]", `receivers[0].id: "R 0"`},
+		"same receiver id":     {"station: {id: torino}\nreceivers:\n  - {id: a, source: \"sim:s?station=a\"}\n  - {id: a, source: \"sim:s?station=a\"}", ":4:10: receivers[1].id"},
+		"unknown source":       {"station: {id: torino}\nreceivers: [{id: r0, source: \"gopher://x\"}]", "receivers[0].source"},
+		"no source":            {"station: {id: torino}\nreceivers: [{id: r0}]", "receivers[0].source"},
+		"fft":                  {receiver("fft: 1000"), `receivers[0].fft: "1000": want a power of two`},
+		"bins":                 {receiver("spectrum: {bins: 3}"), "receivers[0].spectrum.bins"},
+		"history":              {receiver("history: 1KiB"), "want 1MiB to 64GiB"},
+		"history unit":         {receiver("history: lots"), "no amount of bytes"},
+		"threshold":            {receiver("detect: {threshold: 99}"), "receivers[0].detect.threshold"},
+		"gain":                 {receiver("gain: loud"), "receivers[0].gain"},
+		"frequency":            {receiver("plan: [{name: a, center: 145.5X}]"), "write it like 145.5M"},
+		"rate and bandwidth":   {receiver("plan: [{name: a, rate: 1M, bandwidth: 1M}]"), "give rate or bandwidth"},
+		"nameless steps":       {receiver("plan: [{center: 1M}, {center: 2M}]"), "needs a name for each"},
+		"dwell":                {receiver("plan: [{name: a, dwell: soon}]"), "no duration"},
+		"measurement too fast": {receiver("measurement: {every: 1ms}"), "want at least 10ms"},
+		"ack":                  {with("delivery: {ack: never}"), "want collector or broker"},
+		"window":               {with("delivery: {window: 0}"), "want 1 to 10000"},
+		"time-out":             {with("delivery: {timeout: 10ms}"), "want at least 1s"},
+		"spool limit":          {"station: {id: torino}\nreceivers: [{id: r0, source: \"sim:s?station=a\"}]\nspool: {limit: 1kB}", "want at least 1MiB"},
+		"allow":                {with("control: {allow: [transmit]}"), "want capture or tune"},
+		"band":                 {with("control: {frequencies: [145M]}"), "want a band like 144M-146M"},
+		"hours":                {with("control: {hours: always}"), "want local times"},
+		"clock":                {with("clock: {uncertainty: 0s}"), "clock.uncertainty"},
+		"log level":            {with("log: {level: loud}"), "want debug, info, warn or error"},
+		"a list for a mapping": {"- 1", "want a mapping"},
+		"binary":               {"\x00\x01\x02", "x.yaml:"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "x.yaml")
+			if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := LoadConfig(path)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v\nwant an error with %q", err, c.want)
+			}
+			if err != nil && !errors.As(err, new(configs.Faults)) {
+				t.Errorf("got %T, want configs.Faults", err)
+			}
+		})
+	}
+}
+
+func TestLoadConfig_Environment(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.yaml")
+	if err := os.WriteFile(path, []byte(goodConfig), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HEIMDALL_AGENT_MQTT_PASSWORD", "hush")
+	t.Setenv("HEIMDALL_AGENT_MQTT_USERNAME", "torino")
+	cfg, err := LoadConfig(path)
+	if err != nil || cfg.MQTT.Password != "hush" || cfg.MQTT.Username != "torino" {
+		t.Errorf("got %q, %q, %v", cfg.MQTT.Username, string(cfg.MQTT.Password), err)
+	}
+	t.Setenv("HEIMDALL_AGENT_MQTT_PASSWORD", "file:/nowhere")
+	if _, err := LoadConfig(path); err == nil || !strings.Contains(err.Error(), "HEIMDALL_AGENT_MQTT_PASSWORD") {
+		t.Errorf("got %v, want an error naming the variable", err)
+	}
+	t.Setenv("HEIMDALL_AGENT_CONFIG", "/from/env.yaml")
+	if got, err := findConfig(""); got != "/from/env.yaml" || err != nil {
+		t.Errorf("findConfig: %q, %v", got, err)
+	}
+	if got, _ := findConfig("flag.yaml"); got != "flag.yaml" {
+		t.Errorf("findConfig: %q", got)
+	}
+}
+
+func TestControlConfig_Judge(t *testing.T) {
+	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.Local)
+	capture := func(center, bandwidth, seconds float64) *protocol.Capture {
+		return &protocol.Capture{CenterHz: &center, BandwidthHz: &bandwidth, DurationS: &seconds}
+	}
+	open := ControlConfig{Allow: []string{"capture"}}
+	bounded := ControlConfig{
+		Allow: []string{"capture"}, Frequencies: []Band{{144e6, 146e6}}, Deny: []Band{{145.8e6, 145.9e6}},
+		Hours: "08:00-22:30", MaxDuration: configs.Duration(10 * time.Second),
+	}
+	for name, c := range map[string]struct {
+		rules ControlConfig
+		order *protocol.Capture
+		at    time.Time
+		want  string
+	}{
+		"nothing allowed":   {ControlConfig{}, capture(145e6, 1e4, 1), noon, "not_allowed"},
+		"all allowed":       {open, capture(1e9, 1e6, 1e5), noon, ""},
+		"inside":            {bounded, capture(145e6, 12.5e3, 10), noon, ""},
+		"over the edge":     {bounded, capture(145.999e6, 12.5e3, 1), noon, "frequency_not_allowed"},
+		"denied":            {bounded, capture(145.795e6, 12.5e3, 1), noon, "frequency_denied"},
+		"too long":          {bounded, capture(145e6, 12.5e3, 10.1), noon, "too_long"},
+		"at night":          {bounded, capture(145e6, 12.5e3, 1), noon.Add(11 * time.Hour), "outside_hours"},
+		"over midnight":     {ControlConfig{Allow: []string{"capture"}, Hours: "22:00-06:00"}, capture(145e6, 1, 1), noon.Add(11 * time.Hour), ""},
+		"not over midnight": {ControlConfig{Allow: []string{"capture"}, Hours: "22:00-06:00"}, capture(145e6, 1, 1), noon, "outside_hours"},
+	} {
+		got := ""
+		if no := c.rules.judge(c.order, c.at); no != nil {
+			got = no.code
+		}
+		if got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestPublishedPosition_HidesInsideACell(t *testing.T) {
+	height := 600.0
+	exact := &PositionConfig{Lat: 45.03, Lon: 7.27, HeightM: &height, Publish: "exact"}
+	if p := publishedPosition(exact); p.LatitudeDeg != 45.03 || p.LongitudeDeg != 7.27 || p.HeightM != 600 {
+		t.Errorf("exact: %+v", p)
+	}
+	if publishedPosition(&PositionConfig{Publish: "hidden"}) != nil || publishedPosition(nil) != nil {
+		t.Error("a hidden position is published")
+	}
+	a := publishedPosition(&PositionConfig{Lat: 45.03, Lon: 7.27, Publish: "10km"})
+	b := publishedPosition(&PositionConfig{Lat: 45.031, Lon: 7.271, Publish: "10km"})
+	if diff := cmp.Diff(a, b); diff != "" {
+		t.Errorf("neighbours in one cell differ:\n%s", diff)
+	}
+	// The centre of a cell of 10 km is at most its half diagonal away: 7.1 km, 0.064 degrees of latitude.
+	if a.LatitudeDeg == 45.03 || a.LatitudeDeg < 45.03-0.046 || a.LatitudeDeg > 45.03+0.046 {
+		t.Errorf("latitude %g is exact or too far", a.LatitudeDeg)
+	}
+}

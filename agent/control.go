@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/fulgidus/heimdall/agent/survey"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// controlServer answers other heimdall-agent commands over a socket that only the agent's own account can open. It
+// speaks HTTP: GET /status, and GET /tap, which streams one JSON line for each measurement.
+type controlServer struct {
+	agent    *Agent
+	listener net.Listener
+}
+
+func controlPath(stateDir string) string { return filepath.Join(stateDir, "control.sock") }
+
+// listenControl takes the socket. One left behind by a killed agent is replaced: the spool's lock has already told that no
+// other agent runs here.
+func listenControl(ctx context.Context, a *Agent) (*controlServer, error) {
+	path := controlPath(a.cfg.Spool.Path)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("replace the control socket: %w", err)
+	}
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("open the control socket %s: %w", path, err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("protect the control socket: %w", err)
+	}
+	return &controlServer{agent: a, listener: l}, nil
+}
+
+// run serves until the context ends.
+func (c *controlServer) run(ctx context.Context, log *slog.Logger) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", c.status)
+	mux.HandleFunc("GET /tap", c.tap)
+	server := &http.Server{
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		<-ctx.Done()
+		server.Close()
+	}()
+	if err := server.Serve(c.listener); !errors.Is(err, http.ErrServerClosed) {
+		log.WarnContext(ctx, "control socket ended", "error", err)
+	}
+	<-done
+}
+
+// status is what the running agent says of itself.
+type status struct {
+	Station  string         `json:"station"`
+	Version  string         `json:"version"`
+	UptimeS  float64        `json:"uptime_s"`
+	State    protocol.State `json:"state"`
+	Info     protocol.Info  `json:"info"`
+	Spool    spoolStatus    `json:"spool"`
+	Broker   linkStatus     `json:"broker"`
+	StateDir string         `json:"state_dir"`
+}
+
+type spoolStatus struct {
+	Identity   string `json:"spool"`
+	Records    int64  `json:"records"`
+	Bytes      int64  `json:"bytes"`
+	LimitBytes int64  `json:"limit_bytes"`
+	LastSeq    uint64 `json:"last_seq"`
+	Shed       uint64 `json:"shed"`
+}
+
+type linkStatus struct {
+	URL             string `json:"url,omitempty"`
+	Connected       bool   `json:"connected"`
+	CollectorOnline bool   `json:"collector_online"`
+	Acknowledged    uint64 `json:"acknowledged"`
+	Error           string `json:"error,omitempty"`
+}
+
+func (c *controlServer) status(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(c.agent.status()) // the reader went away: nobody is left to tell
+}
+
+func (c *controlServer) tap(w http.ResponseWriter, r *http.Request) {
+	flush := http.NewResponseController(w)
+	encode := json.NewEncoder(w)
+	_ = c.agent.tap(r.Context(), func(line tapLine) error {
+		if err := encode.Encode(line); err != nil {
+			return err
+		}
+		return flush.Flush()
+	}) // ends with the reader
+}
+
+// tap hands over a line for each measurement of each receiver until the context ends or handle fails.
+func (a *Agent) tap(ctx context.Context, handle func(tapLine) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	snapshots := make(chan survey.Snapshot) // capacity 0: each subscription has its own bounded queue
+	var forwarding sync.WaitGroup
+	defer forwarding.Wait()
+	for _, r := range a.receivers {
+		from, cancel := r.survey.Subscribe()
+		defer cancel()
+		forwarding.Go(func() { forward(ctx, from, snapshots) })
+	}
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case s := <-snapshots:
+			if err := handle(a.tapLine(s)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// forward passes snapshots on until their subscription or the context ends.
+func forward(ctx context.Context, from <-chan survey.Snapshot, to chan<- survey.Snapshot) {
+	for s := range from {
+		select {
+		case to <- s:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// askAgent asks the running agent of a state directory. ErrNotRunning tells that there is none.
+func askAgent(ctx context.Context, stateDir, path string) (io.ReadCloser, error) {
+	client := http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", controlPath(stateDir))
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask the agent: %w", err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("%w (%s): %w", errNotRunning, controlPath(stateDir), err)
+	}
+	return resp.Body, nil
+}
+
+var errNotRunning = errors.New("no agent is running here")

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// Band is a closed range of frequencies, written 144M-146M.
+type Band struct{ LowHz, HighHz float64 }
+
+// UnmarshalText reads 144M-146M.
+func (b *Band) UnmarshalText(text []byte) error {
+	low, high, ok := strings.Cut(string(text), "-")
+	var l, h configs.Hertz
+	if !ok || l.UnmarshalText([]byte(low)) != nil || h.UnmarshalText([]byte(high)) != nil || l > h {
+		return errors.New("want a band like 144M-146M")
+	}
+	*b = Band{float64(l), float64(h)}
+	return nil
+}
+
+func (b Band) overlaps(low, high float64) bool { return low <= b.HighHz && high >= b.LowHz }
+
+func (b Band) contains(low, high float64) bool { return low >= b.LowHz && high <= b.HighHz }
+
+// hours is a daily span of local time in minutes; to may be before from, over midnight.
+type hours struct{ from, to int }
+
+func parseHours(s string) (hours, error) {
+	var h hours
+	var fromH, fromM, toH, toM int
+	n, err := fmt.Sscanf(s, "%d:%d-%d:%d", &fromH, &fromM, &toH, &toM)
+	h.from, h.to = fromH*60+fromM, toH*60+toM
+	if err != nil || n != 4 || min(fromH, fromM, toH, toM) < 0 || max(fromM, toM) > 59 || max(h.from, h.to) > 24*60 {
+		return h, errors.New("want local times like 08:00-22:30")
+	}
+	return h, nil
+}
+
+func (h hours) contain(t time.Time) bool {
+	m := t.Hour()*60 + t.Minute()
+	if h.from <= h.to {
+		return m >= h.from && m < h.to
+	}
+	return m >= h.from || m < h.to
+}
+
+func parseGain(s string) (float64, error) {
+	return strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(s, "dB")), 64)
+}
+
+// refusal is why the station does not do what it was asked: a code for machines and a sentence for people.
+type refusal struct{ code, message string }
+
+// judge applies the station owner's rules to a capture; nil means that it is allowed.
+func (c ControlConfig) judge(order *protocol.Capture, now time.Time) *refusal {
+	if !slices.Contains(c.Allow, "capture") {
+		return &refusal{"not_allowed", "this station takes no orders to record; its owner would set control.allow: [capture]"}
+	}
+	half := order.GetBandwidthHz() / 2
+	low, high := order.GetCenterHz()-half, order.GetCenterHz()+half
+	if len(c.Frequencies) > 0 && !slices.ContainsFunc(c.Frequencies, func(b Band) bool { return b.contains(low, high) }) {
+		return &refusal{"frequency_not_allowed", "the owner of this station allows other frequencies only (control.frequencies)"}
+	}
+	if slices.ContainsFunc(c.Deny, func(b Band) bool { return b.overlaps(low, high) }) {
+		return &refusal{"frequency_denied", "the owner of this station denies this frequency (control.deny)"}
+	}
+	if limit := time.Duration(c.MaxDuration); limit > 0 && order.GetDurationS() > limit.Seconds() {
+		return &refusal{"too_long", fmt.Sprintf("the owner of this station allows at most %s (control.max_duration)", limit)}
+	}
+	if c.Hours != "" {
+		if h, err := parseHours(c.Hours); err == nil && !h.contain(now.Local()) {
+			return &refusal{"outside_hours", fmt.Sprintf("the owner of this station takes orders at %s local time only (control.hours)", c.Hours)}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+// Command heimdall-agent stands beside a receiver: it measures what is on air, keeps it on disk until the network has it,
+// and records a stretch of IQ when it is asked to.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set when a release is built.
+var version = "dev"
+
+// commandLine is the whole command line; kong makes help, parsing and errors from it.
+type commandLine struct {
+	Run     RunCmd     `cmd:"" help:"The service itself: survey, store, deliver."`
+	Check   CheckCmd   `cmd:"" help:"Try everything: config, each receiver, clock, disk, broker, collector."`
+	Tap     TapCmd     `cmd:"" help:"A live line a second of what is heard."`
+	Status  StatusCmd  `cmd:"" help:"What the running agent says of itself."`
+	Measure MeasureCmd `cmd:"" help:"Analyse recordings with the same code that run uses."`
+	Version VersionCmd `cmd:"" help:"Print the version."`
+}
+
+// Exit codes of the contract.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// usageError is a fault in what the user wrote: arguments or configuration. Services do not restart on it.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// errReported ends a command that has already said what failed.
+var errReported = errors.New("failed")
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var line commandLine
+	exit := -1
+	parser := kong.Must(&line,
+		kong.Name("heimdall-agent"),
+		kong.Description("Example:  heimdall-agent measure g001_433.92M_250k.cu8\n\nHears what is on air beside a receiver and delivers it to the network."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Exit(func(code int) { exit = code }),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(streams{out: os.Stdout, err: os.Stderr}),
+	)
+	command, err := parser.Parse(args)
+	if exit >= 0 { // --help was printed
+		return exit
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "heimdall-agent: %v (--help explains)\n", err)
+		return exitUsage
+	}
+	return exitCode(command.Run())
+}
+
+func exitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	if !errors.Is(err, errReported) {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	if errors.As(err, new(usageError)) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// VersionCmd prints the version.
+type VersionCmd struct{}
+
+// Run is called by the command line.
+func (VersionCmd) Run(s streams) error {
+	_, err := fmt.Fprintf(s.out, "heimdall-agent %s\n", version)
+	return err
+}

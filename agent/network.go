@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/fulgidus/heimdall/agent/link"
+	"github.com/fulgidus/heimdall/agent/spool"
+)
+
+// network is the way to the broker; a station without one keeps what it measures.
+type network struct {
+	url  string
+	link *link.Link // nil without a broker
+}
+
+// outbox shows the spool to the link.
+type outbox struct{ *spool.Spool }
+
+// Next waits for the next record to send.
+func (o outbox) Next(ctx context.Context) (link.Item, error) {
+	item, err := o.Spool.Next(ctx)
+	return link.Item(item), err
+}
+
+func newNetwork(a *Agent) (*network, error) {
+	n := &network{url: a.cfg.MQTT.URL}
+	if n.url == "" {
+		return n, nil
+	}
+	cfg := linkConfig(a.cfg)
+	cfg.Queue, cfg.Settler = outbox{a.spool}, a.spool
+	cfg.Handler, cfg.Answer = a.orders.take, a.orders.reply
+	cfg.Log, cfg.Now = a.log.With("component", "link"), a.now
+	var err error
+	n.link, err = link.New(cfg)
+	return n, err
+}
+
+// linkConfig is the part of the link's configuration that the file decides.
+func linkConfig(c Config) link.Config {
+	m := c.MQTT
+	return link.Config{
+		Station: c.Station.ID, Prefix: m.Prefix, URL: m.URL, Username: m.Username, Password: string(m.Password),
+		CA: m.CA, Cert: m.Cert, Key: m.Key, JSON: m.Format == "json", BrokerAck: c.Delivery.Ack == "broker",
+		WindowMessages: c.Delivery.Window, Timeout: time.Duration(c.Delivery.Timeout),
+	}
+}
+
+func (n *network) run(ctx context.Context) error {
+	if n.link == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return n.link.Run(ctx)
+}
+
+func (n *network) setInfo(text []byte) {
+	if n.link != nil {
+		n.link.SetInfo(text)
+	}
+}
+
+func (n *network) setState(text []byte) {
+	if n.link != nil {
+		n.link.SetState(text)
+	}
+}
+
+func (n *network) status() linkStatus {
+	s := linkStatus{URL: n.url}
+	if n.link != nil {
+		s.Connected, s.CollectorOnline = n.link.Connected(), n.link.CollectorOnline()
+	}
+	return s
+}

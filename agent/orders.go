@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/fulgidus/heimdall/agent/recorder"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// orders carries out what the network asks of the station, within its owner's rules. A command is carried out once: when
+// its id comes again, the last reply is given again.
+type orders struct {
+	agent    *Agent
+	log      *slog.Logger
+	commands chan *protocol.Command // capacity waitingOrders; when full a command is dropped, and comes again
+
+	mu      sync.Mutex // guards running
+	running map[string]context.CancelCauseFunc
+	jobs    sync.WaitGroup
+}
+
+// waitingOrders is how many commands may wait while an earlier one is looked at, which takes one write to the disk.
+const waitingOrders = 64
+
+func newOrders(a *Agent, log *slog.Logger) *orders {
+	return &orders{agent: a, log: log, commands: make(chan *protocol.Command, waitingOrders), running: map[string]context.CancelCauseFunc{}}
+}
+
+// take accepts a command that arrived. It never waits.
+func (o *orders) take(ctx context.Context, cmd *protocol.Command) {
+	select {
+	case o.commands <- cmd:
+	default:
+		o.log.WarnContext(ctx, "too many commands at once, one is left for its repetition", "command", cmd.GetId())
+	}
+}
+
+// run carries out commands until the context ends, which also ends what is under way.
+func (o *orders) run(ctx context.Context) {
+	defer o.jobs.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case cmd := <-o.commands:
+			o.execute(ctx, cmd)
+		}
+	}
+}
+
+func (o *orders) execute(ctx context.Context, cmd *protocol.Command) {
+	id := cmd.GetId()
+	if o.isRunning(id) {
+		return
+	}
+	if last, known := o.agent.spool.Recall(id); known {
+		o.repeat(ctx, id, last)
+		return
+	}
+	switch order := cmd.GetOrder().(type) {
+	case *protocol.Command_Capture:
+		o.capture(ctx, cmd)
+	case *protocol.Command_Cancel:
+		o.cancel(ctx, cmd, order.Cancel.GetId())
+	case *protocol.Command_Resend:
+		o.agent.spool.Rewind()
+		o.reply(ctx, &protocol.Reply{CommandId: &id, State: protocol.Reply_STATE_DONE.Enum()})
+	default:
+		o.refuse(ctx, cmd, "unknown_order", "this version of the agent does not know the order; update it, or ask for something else")
+	}
+}
+
+func (o *orders) isRunning(id string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, running := o.running[id]
+	return running
+}
+
+func (o *orders) capture(ctx context.Context, cmd *protocol.Command) {
+	if no := o.agent.cfg.Control.judge(cmd.GetCapture(), o.agent.now()); no != nil {
+		o.refuse(ctx, cmd, no.code, no.message)
+		return
+	}
+	id := cmd.GetId()
+	ctx, cancel := context.WithCancelCause(ctx)
+	o.mu.Lock()
+	o.running[id] = cancel
+	o.mu.Unlock()
+	o.jobs.Go(func() {
+		defer func() {
+			o.mu.Lock()
+			delete(o.running, id)
+			o.mu.Unlock()
+			cancel(nil)
+		}()
+		if err := o.agent.recorder.Capture(ctx, cmd); err != nil {
+			o.log.ErrorContext(ctx, "a capture's last reply could not be stored", "command", id, "error", err)
+		}
+	})
+}
+
+func (o *orders) cancel(ctx context.Context, cmd *protocol.Command, target string) {
+	o.mu.Lock()
+	stop, running := o.running[target]
+	o.mu.Unlock()
+	if !running {
+		o.refuse(ctx, cmd, "not_running", fmt.Sprintf("no order %s is being carried out here; it has ended or never came", target))
+		return
+	}
+	stop(recorder.ErrCancelled)
+	o.reply(ctx, &protocol.Reply{CommandId: proto.String(cmd.GetId()), State: protocol.Reply_STATE_DONE.Enum()})
+}
+
+// repeat gives the last reply again. An order that was under way when the agent stopped can no longer be finished: its samples
+// were in memory.
+func (o *orders) repeat(ctx context.Context, id string, last []byte) {
+	reply := new(protocol.Reply)
+	if err := proto.Unmarshal(last, reply); err != nil {
+		o.log.ErrorContext(ctx, "cannot read the remembered reply", "command", id, "error", err)
+		return
+	}
+	if !reply.GetState().Final() {
+		reply.State = protocol.Reply_STATE_FAILED.Enum()
+		reply.ReasonCode = proto.String(recorder.ReasonInterrupted)
+		reply.Message = proto.String("the agent stopped before the capture was complete: order it again")
+	}
+	o.reply(ctx, reply)
+}
+
+func (o *orders) refuse(ctx context.Context, cmd *protocol.Command, code, message string) {
+	o.log.InfoContext(ctx, "order refused", "command", cmd.GetId(), "reason", code)
+	o.reply(ctx, &protocol.Reply{
+		CommandId: proto.String(cmd.GetId()), Acquisition: acquisitionOf(cmd),
+		State: protocol.Reply_STATE_REFUSED.Enum(), ReasonCode: &code, Message: &message,
+	})
+}
+
+func (o *orders) reply(ctx context.Context, reply *protocol.Reply) {
+	record := &protocol.Record{Time: proto.Int64(o.agent.now().UnixNano()), Body: &protocol.Record_Reply{Reply: reply}}
+	if err := o.agent.replies.Put(ctx, record); err != nil {
+		o.log.ErrorContext(ctx, "cannot store a reply", "command", reply.GetCommandId(), "error", err)
+	}
+}
+
+// replySink remembers the last reply to each command beside storing it, so that the command is not carried out twice.
+type replySink struct{ publisher }
+
+// Put stores the record durably.
+func (s replySink) Put(ctx context.Context, r *protocol.Record) error {
+	if reply := r.GetReply(); reply != nil {
+		text, err := proto.Marshal(reply)
+		if err != nil {
+			return fmt.Errorf("encode a reply: %w", err)
+		}
+		if err := s.spool.Remember(ctx, reply.GetCommandId(), text); err != nil {
+			return fmt.Errorf("remember the reply to %s: %w", reply.GetCommandId(), err)
+		}
+	}
+	return s.publisher.Put(ctx, r)
+}
+
+// chunksInFlight is how many chunks of IQ may wait for the disk before the recorder waits for it: 512 KiB.
+const chunksInFlight = 16
+
+// Queue stores the record no later than one that is Put after it. Every sixteenth chunk waits for the disk, so that a
+// capture read from memory does not outrun it.
+func (s replySink) Queue(ctx context.Context, r *protocol.Record) error {
+	if r.GetIq().GetIndex()%chunksInFlight == chunksInFlight-1 {
+		return s.publisher.Put(ctx, r)
+	}
+	return s.publisher.Queue(ctx, r)
+}
+
+func acquisitionOf(cmd *protocol.Command) *string {
+	if c := cmd.GetCapture(); c != nil {
+		return c.Acquisition
+	}
+	return nil
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/fulgidus/heimdall/agent/spool"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// publisher puts records into the spool under the station's name. It is what surveys and the recorder write to.
+type publisher struct {
+	station string
+	spool   *spool.Spool
+}
+
+// Publish queues a record and returns its id; it does not wait for the disk.
+func (p publisher) Publish(ctx context.Context, r *protocol.Record) (string, error) {
+	kind, payload, err := p.encode(r)
+	if err != nil {
+		return "", err
+	}
+	seq, err := p.spool.Queue(ctx, spool.LaneOf(kind), kind, payload)
+	if err != nil {
+		return "", fmt.Errorf("spool a %s: %w", kind, err)
+	}
+	return fmt.Sprintf("%s-%x-%d", p.station, p.spool.Identity(), seq), nil
+}
+
+// Put queues a record and returns once it, and all before it, is on disk.
+func (p publisher) Put(ctx context.Context, r *protocol.Record) error {
+	kind, payload, err := p.encode(r)
+	if err != nil {
+		return err
+	}
+	if _, err := p.spool.Put(ctx, spool.LaneOf(kind), kind, payload); err != nil {
+		return fmt.Errorf("spool a %s: %w", kind, err)
+	}
+	return nil
+}
+
+// Queue is Publish for those who need no id.
+func (p publisher) Queue(ctx context.Context, r *protocol.Record) error {
+	_, err := p.Publish(ctx, r)
+	return err
+}
+
+func (p publisher) encode(r *protocol.Record) (protocol.Kind, []byte, error) {
+	r.Station = proto.String(p.station)
+	payload, err := protocol.Encode(r)
+	if err != nil {
+		return "", nil, fmt.Errorf("encode a %s: %w", r.Kind(), err)
+	}
+	return r.Kind(), payload, nil
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/fulgidus/heimdall/agent/history"
+	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/agent/survey"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// receiver is one radio of the station with what belongs to it.
+type receiver struct {
+	cfg     ReceiverConfig
+	history *history.Ring
+	survey  *survey.Survey
+}
+
+func newReceiver(cfg ReceiverConfig, to survey.Publisher, log *slog.Logger) (*receiver, error) {
+	r := &receiver{cfg: cfg, history: history.New(int(*cfg.History))}
+	settings := survey.Settings{
+		Receiver:  cfg.ID,
+		Open:      func() (radio.Receiver, error) { return radio.Open(cfg.Source, radio.Options{Log: log}) },
+		Plan:      cfg.plan(),
+		Analyzer:  cfg.analyzer(),
+		History:   r.history,
+		Publisher: to,
+		Log:       log,
+	}
+	if cfg.Gain != "" && cfg.Gain != "auto" {
+		gain, err := parseGain(cfg.Gain)
+		if err != nil {
+			return nil, fmt.Errorf("receivers %s gain %q: %w", cfg.ID, cfg.Gain, err)
+		}
+		settings.GainDB = &gain
+	}
+	var err error
+	r.survey, err = survey.New(settings)
+	return r, err
+}
+
+// plan is the configured plan; a bandwidth asks for a rate a quarter above it.
+func (r ReceiverConfig) plan() survey.Plan {
+	var plan survey.Plan
+	for _, s := range r.Plan {
+		rate := float64(s.Rate)
+		if s.Bandwidth != 0 {
+			rate = 1.25 * float64(s.Bandwidth)
+		}
+		name := s.Name
+		if name == "" {
+			name = survey.WholePassband
+		}
+		plan = append(plan, survey.Step{Name: name, CenterHz: float64(s.Center), RateHz: rate, Dwell: time.Duration(s.Dwell)})
+	}
+	return plan
+}
+
+func (r ReceiverConfig) analyzer() survey.Config {
+	cfg := survey.Config{
+		FFT:              r.FFT,
+		MeasurementEvery: time.Duration(r.Measurement.Every),
+		SpectrumEvery:    time.Duration(*r.Spectrum.Every),
+		SpectrumBins:     min(r.Spectrum.Bins, r.FFT),
+		Detect: survey.Detect{
+			ThresholdDB: r.Detect.Threshold,
+			MinDuration: time.Duration(r.Detect.MinDuration),
+			MergeGap:    time.Duration(*r.Detect.MergeGap),
+		},
+	}
+	if c := r.Calibration; c != nil {
+		cfg.Calibration = &survey.Calibration{OffsetDB: c.OffsetDB, UncertaintyDB: c.UncertaintyDB}
+		for _, p := range c.Table {
+			cfg.Calibration.Table = append(cfg.Calibration.Table, survey.CalibrationPoint{FrequencyHz: float64(p.Frequency), OffsetDB: p.OffsetDB})
+		}
+	}
+	return cfg
+}
+
+// info is how the station describes the receiver to others. The source's address stays at home: only its kind is told.
+func (r *receiver) info() protocol.ReceiverInfo {
+	kind, _, _ := strings.Cut(r.cfg.Source, ":")
+	info := protocol.ReceiverInfo{ID: r.cfg.ID, Name: r.cfg.Name, Source: kind}
+	if found, _ := r.survey.Info(); found.Source != "" {
+		info.Hardware, info.CenterHz, info.SampleRateHz, info.Live = found.Hardware, found.Tuning.CenterHz, found.Tuning.SampleRateHz, found.Timeline
+	}
+	for _, s := range r.cfg.plan() {
+		info.Plan = append(info.Plan, protocol.PlanStep{Name: s.Name, CenterHz: s.CenterHz, RateHz: s.RateHz, DwellS: s.Dwell.Seconds()})
+	}
+	return info
+}

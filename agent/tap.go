@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fulgidus/heimdall/agent/survey"
+	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// tapLine is what one receiver hears now.
+type tapLine struct {
+	Time             string        `json:"time"`
+	Receiver         string        `json:"receiver"`
+	Step             string        `json:"step"`
+	PowerDBFS        *float64      `json:"power_dbfs,omitempty"`
+	NoiseFloorDBFSHz *float64      `json:"noise_floor_dbfs_hz,omitempty"`
+	SNRDB            *float64      `json:"snr_db,omitempty"`
+	PeakHz           *float64      `json:"peak_hz,omitempty"`
+	Detections       uint64        `json:"detections"`
+	LastDetection    *tapDetection `json:"last_detection,omitempty"`
+	TimeQuality      string        `json:"time_quality"`
+	UncertaintyS     float64       `json:"time_uncertainty_s"`
+	Backlog          *int64        `json:"backlog,omitempty"`      // absent where no agent runs
+	Acknowledged     *uint64       `json:"acknowledged,omitempty"` // likewise
+}
+
+type tapDetection struct {
+	Time      string  `json:"time"`
+	CenterHz  float64 `json:"center_hz"`
+	DurationS float64 `json:"duration_s"`
+	SNRDB     float64 `json:"snr_db"`
+}
+
+func lineOf(s survey.Snapshot) tapLine {
+	rec := s.Measurement
+	m := rec.GetMeasurement()
+	line := tapLine{
+		Time: timeText(time.Unix(0, rec.GetTime())), Receiver: s.Receiver, Step: s.Step, Detections: s.Detections,
+		PowerDBFS: decimal(m.PowerDbfs), NoiseFloorDBFSHz: decimal(m.NoiseFloorDbfsHz), SNRDB: decimal(m.SnrDb), PeakHz: m.PeakHz,
+		TimeQuality: rec.GetTimeQuality().Short(), UncertaintyS: rec.GetTimeUncertaintyS(),
+	}
+	if d := s.Detection.GetDetection(); d != nil {
+		line.LastDetection = &tapDetection{
+			Time: timeText(time.Unix(0, s.Detection.GetTime())), CenterHz: d.GetCenterHz(), DurationS: d.GetDurationS(), SNRDB: round(float64(d.GetSnrDb()), 100),
+		}
+	}
+	return line
+}
+
+// decimal is the float64 that prints as the float32 does.
+func decimal(v *float32) *float64 {
+	if v == nil {
+		return nil
+	}
+	d, err := strconv.ParseFloat(strconv.FormatFloat(float64(*v), 'g', -1, 32), 64)
+	if err != nil {
+		return nil
+	}
+	return &d
+}
+
+// tapLine adds what only a running agent knows.
+func (a *Agent) tapLine(s survey.Snapshot) tapLine {
+	line := lineOf(s)
+	backlog, acknowledged := a.spool.Stats().Records, a.acknowledged()
+	line.Backlog, line.Acknowledged = &backlog, &acknowledged
+	return line
+}
+
+func (l tapLine) String() string {
+	var b strings.Builder
+	clock := strings.TrimSuffix(l.Time[11:min(23, len(l.Time))], "Z")
+	fmt.Fprintf(&b, "%s  %s %s  level %s dBFS  floor %s dBFS/Hz  SNR %s dB", clock, l.Receiver, l.Step, number(l.PowerDBFS), number(l.NoiseFloorDBFSHz), number(l.SNRDB))
+	if l.PeakHz != nil {
+		fmt.Fprintf(&b, " at %s", configs.Hertz(*l.PeakHz))
+	}
+	fmt.Fprintf(&b, "  detections %d", l.Detections)
+	if d := l.LastDetection; d != nil {
+		fmt.Fprintf(&b, " (last %s, %.3f s, SNR %.1f dB)", configs.Hertz(d.CenterHz), d.DurationS, d.SNRDB)
+	}
+	fmt.Fprintf(&b, "  clock %s ±%s", l.TimeQuality, time.Duration(l.UncertaintyS*1e9))
+	if l.Backlog != nil {
+		fmt.Fprintf(&b, "  backlog %d, acknowledged %d", *l.Backlog, *l.Acknowledged)
+	}
+	return b.String()
+}
+
+// forget is a Publisher for a view: records are counted, not kept.
+type forget struct{ count *atomic.Uint64 }
+
+func (f forget) Publish(context.Context, *protocol.Record) (string, error) {
+	return "tap-" + strconv.FormatUint(f.count.Add(1), 10), nil
+}
+
+// tapAlone surveys the receivers only to show what they hear.
+func tapAlone(ctx context.Context, cfg Config, show func(tapLine) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	snapshots := make(chan survey.Snapshot) // capacity 0: each subscription has its own bounded queue
+	var working sync.WaitGroup
+	defer working.Wait()
+	defer stop()
+	for _, rc := range cfg.Receivers {
+		r, err := newReceiver(rc, forget{new(atomic.Uint64)}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		from, cancel := r.survey.Subscribe()
+		working.Go(func() {
+			defer cancel()
+			_ = r.survey.Run(ctx) // it tries again by itself, and nothing it hears is kept
+		})
+		working.Go(func() { forward(ctx, from, snapshots) })
+	}
+	ended := make(chan struct{})
+	go func() { working.Wait(); close(ended) }()
+	for {
+		select {
+		case <-ended:
+			return nil
+		case <-ctx.Done():
+			return nil
+		case s := <-snapshots:
+			if err := show(lineOf(s)); err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// AcquireCmd asks several stations for the same stretch of time.
+type AcquireCmd struct {
+	remote    `embed:""`
+	Frequency configs.Hertz    `arg:"" name:"freq" help:"Centre frequency, like 145.5M or 77.5k."`
+	Duration  configs.Duration `arg:"" help:"Length, like 10s."`
+	Stations  []string         `help:"Only these stations, separated by commas; all that take orders otherwise." placeholder:"A,B"`
+	Start     string           `help:"Start at this time (RFC 3339, UTC); as soon as all can start together otherwise." placeholder:"T"`
+	Bandwidth configs.Hertz    `help:"Cut out this bandwidth; the receivers' whole passband otherwise." placeholder:"HZ"`
+	IQ        bool             `name:"iq" help:"Record the IQ too."`
+	Wait      bool             `help:"Wait for the result. Ends with 0 if at least one station is done."`
+	JSON      bool             `name:"json" help:"Print the acquisition as JSON."`
+	Priority  int              `help:"Higher goes first." hidden:""`
+	Label     string           `help:"A few words to find it by."`
+}
+
+// Help is shown below the usage.
+func (AcquireCmd) Help() string {
+	return "Example:  heimdall-collector acquire 145.5M 10s --bandwidth 12.5k --iq --wait"
+}
+
+// Run is called by the command line.
+func (c AcquireCmd) Run(ctx context.Context, s streams) error {
+	req := protocol.AcquisitionRequest{
+		FrequencyHz: float64(c.Frequency), DurationS: c.Duration.Seconds(), StartTime: c.Start,
+		Stations: c.Stations, IQ: c.IQ, Priority: c.Priority, Label: c.Label,
+	}
+	if c.Bandwidth != 0 {
+		hz := float64(c.Bandwidth)
+		req.BandwidthHz = &hz
+	}
+	a, err := c.acquire(ctx, req)
+	if err != nil {
+		return err
+	}
+	if !c.Wait {
+		return c.print(ctx, s.out, a)
+	}
+	progress := progressLine{w: s.err}
+	a, err = c.watch(ctx, a.ID, func(a *protocol.Acquisition) { progress.show(acquisitionProgress(a)) })
+	progress.end()
+	if err != nil {
+		return err
+	}
+	if err := c.print(ctx, s.out, a); err != nil {
+		return err
+	}
+	if a.State != protocol.AcquisitionDone {
+		return errReported
+	}
+	return nil
+}
+
+func acquisitionProgress(a *protocol.Acquisition) string {
+	done := 0
+	for _, s := range a.Stations {
+		if s.State.Settled() {
+			done++
+		}
+	}
+	return fmt.Sprintf("%s %s: %.0f %%, %d of %d stations settled", a.ID, a.State, a.Progress, done, len(a.Stations))
+}
+
+func (c AcquireCmd) print(ctx context.Context, w io.Writer, a *protocol.Acquisition) error {
+	if c.JSON {
+		return json.NewEncoder(w).Encode(a)
+	}
+	fmt.Fprintf(w, "acquisition %s %s\n", a.ID, a.State)
+	return printAcquisition(ctx, w, c.remote, a)
+}
+
+// heard is the part of a measurement that a table shows.
+type heard struct {
+	PowerDBFS        *float64 `json:"power_dbfs"`
+	NoiseFloorDBFSHz *float64 `json:"noise_floor_dbfs_hz"`
+	SNRDB            *float64 `json:"snr_db"`
+	BandwidthHz      *float64 `json:"occupied_bandwidth_hz"`
+}
+
+// printAcquisition is the table of what each station heard.
+func printAcquisition(ctx context.Context, w io.Writer, r remote, a *protocol.Acquisition) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "  station\tlevel dBFS\tfloor dBFS/Hz\tSNR dB\tbandwidth\tstart (uncertainty)\trecording")
+	for _, s := range a.Stations {
+		if s.State != protocol.StationDone {
+			fmt.Fprintf(t, "  %s\t%s\t%s\n", s.Station, s.State, s.Message)
+			continue
+		}
+		h, err := measurementOf(s)
+		if err != nil {
+			return err
+		}
+		start, size := "", "none"
+		if s.Recording != "" {
+			rec := new(protocol.Recording)
+			if err := r.call(ctx, "GET", "/api/v1/recordings/"+s.Recording, nil, rec); err != nil {
+				return err
+			}
+			size = configs.Bytes(rec.Bytes).String()
+			start = startOf(rec)
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Station, number(h.PowerDBFS), number(h.NoiseFloorDBFSHz), number(h.SNRDB), hertz(h.BandwidthHz), start, size)
+	}
+	return t.Flush()
+}
+
+// measurementOf finds the measurement in a station's result.
+func measurementOf(s protocol.AcquisitionStation) (heard, error) {
+	var h heard
+	if len(s.Measurement) == 0 {
+		return h, nil
+	}
+	if err := json.Unmarshal(s.Measurement, &h); err != nil {
+		return h, fmt.Errorf("read the measurement of %s: %w", s.Station, err)
+	}
+	return h, nil
+}
+
+// startOf is the time of day of a recording's first sample and how far it may be off.
+func startOf(rec *protocol.Recording) string {
+	at, err := time.Parse(time.RFC3339Nano, rec.Start)
+	if err != nil {
+		return rec.Start
+	}
+	uncertainty := time.Duration(rec.TimeUncertaintyS * float64(time.Second))
+	return fmt.Sprintf("%s (%s)", at.UTC().Format("15:04:05.000000000"), uncertainty)
+}
+
+func number(v *float64) string {
+	if v == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f", *v)
+}
+
+func hertz(v *float64) string {
+	if v == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f kHz", *v/1e3)
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// remote is how commands that speak to a running collector find it.
+type remote struct {
+	URL   string `help:"Address of the running collector. Otherwise that of the one in ./heimdall-data, then http://127.0.0.1:8090." env:"HEIMDALL_URL" placeholder:"URL"`
+	Token string `help:"Bearer token." env:"HEIMDALL_TOKEN" hidden:""`
+}
+
+// defaultURL is where a collector listens unless it is told otherwise.
+const defaultURL = "http://127.0.0.1:8090"
+
+func (r remote) base() string {
+	if r.URL != "" {
+		return strings.TrimRight(r.URL, "/")
+	}
+	if found, err := findRunning(DefaultConfig().Data); err == nil {
+		return found.HTTP
+	}
+	return defaultURL
+}
+
+// problem is an RFC 9457 answer.
+type problem struct {
+	Title  string                `json:"title"`
+	Detail string                `json:"detail"`
+	Errors []protocol.FieldError `json:"errors"`
+}
+
+func (p problem) String() string {
+	parts := []string{p.Title}
+	if p.Detail != "" && p.Detail != p.Title {
+		parts = append(parts, p.Detail)
+	}
+	for _, e := range p.Errors {
+		parts = append(parts, e.Error())
+	}
+	return strings.Join(parts, "; ")
+}
+
+// call sends one request and decodes the JSON answer into answer, unless that is nil.
+func (r remote) call(ctx context.Context, method, path string, body, answer any) error {
+	resp, err := r.send(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if answer == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+		return fmt.Errorf("read the collector's answer to %s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+func (r remote) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	var content io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("encode the request: %w", err)
+		}
+		content = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, r.base()+path, content)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--url %q: want http://host:port: %w", r.URL, err)}
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if r.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+r.Token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		if u := new(url.Error); errors.As(err, &u) {
+			err = u.Err
+		}
+		return nil, fmt.Errorf("no collector answers at %s (--url or HEIMDALL_URL names another): %w", r.base(), err)
+	}
+	if resp.StatusCode < http.StatusBadRequest {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what did arrive is still worth showing
+	var p problem
+	if json.Unmarshal(text, &p) != nil || p.Title == "" {
+		p.Title = strings.TrimSpace(string(text))
+	}
+	return nil, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, p)
+}
+
+// acquire asks for an acquisition.
+func (r remote) acquire(ctx context.Context, req protocol.AcquisitionRequest) (*protocol.Acquisition, error) {
+	a := new(protocol.Acquisition)
+	return a, r.call(ctx, http.MethodPost, "/api/v1/acquisitions", req, a)
+}
+
+// watch follows an acquisition until nothing more will come of it and hands each change to seen.
+func (r remote) watch(ctx context.Context, id string, seen func(*protocol.Acquisition)) (*protocol.Acquisition, error) {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		a := new(protocol.Acquisition)
+		if err := r.call(ctx, http.MethodGet, "/api/v1/acquisitions/"+url.PathEscape(id), nil, a); err != nil {
+			return nil, err
+		}
+		seen(a)
+		switch a.State {
+		case protocol.AcquisitionDone, protocol.AcquisitionFailed, protocol.AcquisitionCancelled:
+			return a, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for acquisition %s: %w", id, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// events hands over the data of each server-sent event of a name until the stream ends.
+func (r remote) events(ctx context.Context, query url.Values, name string, handle func(data []byte) error) error {
+	path := "/api/v1/events"
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	resp, err := r.send(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 8<<20)
+	event := ""
+	for lines.Scan() {
+		if v, ok := strings.CutPrefix(lines.Text(), "event:"); ok {
+			event = strings.TrimSpace(v)
+		}
+		if v, ok := bytes.CutPrefix(lines.Bytes(), []byte("data:")); ok && event == name {
+			if err := handle(bytes.TrimSpace(v)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := lines.Err(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("read events: %w", err)
+	}
+	return nil
+}

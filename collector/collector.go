@@ -1,0 +1,361 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/fulgidus/heimdall/collector/acquisition"
+	"github.com/fulgidus/heimdall/collector/api"
+	"github.com/fulgidus/heimdall/collector/archive"
+	"github.com/fulgidus/heimdall/collector/command"
+	"github.com/fulgidus/heimdall/collector/ingest"
+	"github.com/fulgidus/heimdall/collector/link"
+	"github.com/fulgidus/heimdall/collector/store"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// Collector gathers what stations send: from the broker through ingest into the store, captures from there into the archive,
+// all of it readable through the API.
+type Collector struct {
+	cfg     Config
+	version string
+	log     *slog.Logger
+
+	data         *dataDir
+	store        *store.DB
+	archive      *archive.Archive
+	broker       *link.Broker // nil with an outside broker
+	client       *link.Client
+	ingest       *ingest.Ingest
+	mirror       *ingest.Mirror // nil when it is off
+	commands     *command.Dispatcher
+	acquisitions *acquisition.Conductor
+	events       *api.Hub
+	http         net.Listener
+	server       *http.Server
+}
+
+// Open takes the data directory and the ports, and brings the database up to date. It fails on what can never work; a
+// broker, database or object store that does not answer yet is waited for in Run.
+func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (*Collector, error) {
+	c := &Collector{cfg: cfg, version: version, log: log, events: api.NewHub()}
+	for _, open := range []func(context.Context) error{c.openData, c.openStore, c.openArchive, c.openLink, c.openAPI} {
+		if err := open(ctx); err != nil {
+			return nil, errors.Join(err, c.close())
+		}
+	}
+	return c, nil
+}
+
+func (c *Collector) component(name string) *slog.Logger { return c.log.With("component", name) }
+
+func (c *Collector) openData(context.Context) (err error) {
+	c.data, err = openDataDir(c.cfg.Data)
+	return err
+}
+
+func (c *Collector) openStore(ctx context.Context) (err error) {
+	c.store, err = store.Open(ctx, string(c.cfg.Store.URL), c.component("store"))
+	return err
+}
+
+func (c *Collector) openArchive(ctx context.Context) (err error) {
+	c.archive, err = archive.Open(ctx, archive.Config{
+		Location: c.cfg.Archive.URL, Credentials: c.cfg.Archive.credentials(), Source: captureSource{c.store, c},
+		Log: c.component("archive"),
+	})
+	return err
+}
+
+func (c *Collector) openLink(ctx context.Context) (err error) {
+	m := c.cfg.MQTT
+	url := m.URL
+	if url == "" {
+		if c.broker, err = link.OpenBroker(ctx, m.Embedded.Listen, c.component("broker")); err != nil {
+			return err
+		}
+		url = c.broker.URL()
+	}
+	cfg, err := brokerConfig(c.cfg, url)
+	if err != nil {
+		return err
+	}
+	cfg.SharedGroup, cfg.Log = m.SharedGroup, c.component("link")
+	cfg.Handle = func(msg link.Message) { c.ingest.Receive(ingest.Message(msg)) }
+	cfg.Connected = func(context.Context) error {
+		c.ingest.Republish()
+		return nil
+	}
+	if c.client, err = link.NewClient(cfg); err != nil {
+		return err
+	}
+	c.openIngest(cfg.Topics)
+	return nil
+}
+
+// openIngest makes everything between the broker and the database.
+func (c *Collector) openIngest(topics protocol.Topics) {
+	c.commands = command.New(topics, c.client, c.component("command"))
+	c.acquisitions = acquisition.New(acquisition.Config{
+		Store: c.store, Commander: c.commands, Stations: c.store, IQBytes: int64(c.cfg.Limits.CaptureBytes),
+		Changed: c.tellAcquisition, Log: c.component("acquisition"),
+	})
+	observers := []ingest.Observer{c.commands.Observe, c.acquisitions.Observe, c.wakeArchive, c.tellRecords}
+	if *c.cfg.MQTT.JSONMirror {
+		c.mirror = ingest.NewMirror(topics, c.client, c.component("mirror"))
+		observers = append(observers, c.mirror.Observe)
+	}
+	c.ingest = ingest.New(ingest.Config{
+		Topics: topics, Collector: c.cfg.ID, Sink: c.store, Known: c.store, Stations: stationSaver{c}, Publisher: c.client,
+		Observers: observers, Log: c.component("ingest"),
+		Limits: ingest.Limits{
+			StationRecords: c.cfg.Limits.StationRate, StationBytes: float64(c.cfg.Limits.StationBytes), MessageBytes: int(c.cfg.Limits.Message),
+		},
+	})
+}
+
+// wakeArchive has complete captures assembled at once: a capture's last reply comes after its samples.
+func (c *Collector) wakeArchive(_ context.Context, fresh []protocol.StoredRecord) {
+	for _, r := range fresh {
+		if kind := r.Record.Kind(); kind == protocol.KindReply || kind == protocol.KindIQ {
+			c.archive.Wake()
+			return
+		}
+	}
+}
+
+// tellRecords, tellAcquisition and tellStation feed the API's events.
+func (c *Collector) tellRecords(ctx context.Context, fresh []protocol.StoredRecord) {
+	for _, r := range fresh {
+		if err := c.events.Record(r); err != nil {
+			c.log.ErrorContext(ctx, "cannot tell of a record", "error", err)
+		}
+	}
+}
+
+func (c *Collector) tellAcquisition(a *protocol.Acquisition) {
+	if err := c.events.Acquisition(a); err != nil {
+		c.log.Error("cannot tell of an acquisition", "id", a.ID, "error", err)
+	}
+}
+
+func (c *Collector) tellStation(ctx context.Context, id string) {
+	station, err := c.store.Station(ctx, id)
+	if err == nil {
+		err = c.events.Station(station)
+	}
+	if err != nil {
+		c.log.WarnContext(ctx, "cannot tell of a station", "station", id, "error", err)
+	}
+}
+
+// brokerConfig is how the collector presents itself to the broker.
+func brokerConfig(c Config, url string) (link.Config, error) {
+	cfg := link.Config{URL: url, Username: c.MQTT.Username, Password: string(c.MQTT.Password), Topics: protocol.Topics{Prefix: c.MQTT.Prefix}, ID: c.ID}
+	if c.MQTT.CA == "" && c.MQTT.Cert == "" {
+		return cfg, nil
+	}
+	cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.MQTT.CA != "" {
+		text, err := os.ReadFile(c.MQTT.CA)
+		if err != nil {
+			return cfg, fmt.Errorf("mqtt.ca: %w", err)
+		}
+		cfg.TLS.RootCAs = x509.NewCertPool()
+		if !cfg.TLS.RootCAs.AppendCertsFromPEM(text) {
+			return cfg, fmt.Errorf("mqtt.ca: %s holds no certificate in PEM form", c.MQTT.CA)
+		}
+	}
+	if c.MQTT.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(c.MQTT.Cert, c.MQTT.Key)
+		if err != nil {
+			return cfg, fmt.Errorf("mqtt.cert, mqtt.key: %w", err)
+		}
+		cfg.TLS.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
+}
+
+// Times of the HTTP server. Handlers that stream extend the last one themselves.
+const (
+	headerTimeout  = 5 * time.Second
+	requestTimeout = 30 * time.Second
+	idleTimeout    = 2 * time.Minute
+	closeTimeout   = 5 * time.Second
+)
+
+func (c *Collector) openAPI(ctx context.Context) error {
+	handler, err := api.New(api.Config{
+		Reader: c.store, Commander: commander{c.acquisitions, c.store}, Recordings: c.store, Files: c.archive, Events: c.events,
+		Ready: c.conditions, Metrics: metrics{c}, Version: c.version, Log: c.component("api"),
+	})
+	if err != nil {
+		return err
+	}
+	var config net.ListenConfig
+	if c.http, err = config.Listen(ctx, "tcp", c.cfg.HTTP.Listen); err != nil {
+		return fmt.Errorf("http.listen: %s: %w; stop what holds the port, or choose another one (port 0 takes any free port)", c.cfg.HTTP.Listen, err)
+	}
+	c.server = &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(c.component("http").Handler(), slog.LevelWarn),
+	}
+	return nil
+}
+
+// HTTPAddr is the address of the API, with the actual port.
+func (c *Collector) HTTPAddr() string { return c.http.Addr().String() }
+
+// BrokerURL is where stations connect.
+func (c *Collector) BrokerURL() string {
+	if c.broker != nil {
+		return c.broker.URL()
+	}
+	return c.cfg.MQTT.URL
+}
+
+// conditions is what /readyz answers.
+func (c *Collector) conditions(ctx context.Context) []api.Condition {
+	condition := func(name string, err error) api.Condition {
+		if err != nil {
+			return api.Condition{Name: name, Reason: err.Error()}
+		}
+		return api.Condition{Name: name, Ready: true}
+	}
+	return []api.Condition{
+		condition("broker", c.client.Ready()),
+		condition("database", errors.Join(c.ingest.Ready(), c.store.Ping(ctx))),
+		condition("archive", c.archive.Check(ctx)),
+	}
+}
+
+// Run works until the context ends or a part fails for good. It stops in the order in which data flows, so that what is
+// committed is also acknowledged.
+func (c *Collector) Run(ctx context.Context) error {
+	if err := c.data.announce(running{PID: os.Getpid(), HTTP: "http://" + c.HTTPAddr(), MQTT: c.BrokerURL()}); err != nil {
+		return errors.Join(err, c.close())
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	brokerCtx, stopBroker := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBroker()
+	linkCtx, stopLink := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLink()
+	var broker, link, work sync.WaitGroup
+	run := func(ctx context.Context, group *sync.WaitGroup, part func(context.Context) error) {
+		group.Go(func() {
+			if err := part(ctx); err != nil {
+				stop(err)
+			}
+		})
+	}
+	if c.broker != nil {
+		run(brokerCtx, &broker, c.broker.Run)
+	}
+	run(ctx, &work, c.serve)
+	run(ctx, &work, c.events.Run)
+	if c.migrate(ctx) == nil {
+		run(linkCtx, &link, c.client.Run)
+		for _, part := range c.workers() {
+			run(ctx, &work, part)
+		}
+		c.log.InfoContext(ctx, "collector is running", "http", c.HTTPAddr(), "broker", c.BrokerURL(), "version", c.version)
+	}
+	<-ctx.Done()
+	work.Wait()
+	stopLink()
+	link.Wait()
+	stopBroker()
+	broker.Wait()
+	failure := context.Cause(ctx)
+	if errors.Is(failure, context.Canceled) {
+		failure = nil // the caller's end, not a part's
+	}
+	return errors.Join(failure, c.close())
+}
+
+func (c *Collector) workers() []func(context.Context) error {
+	parts := []func(context.Context) error{c.ingest.Run, c.archive.Run, c.commands.Run, c.acquisitions.Run}
+	if c.mirror != nil {
+		parts = append(parts, c.mirror.Run)
+	}
+	return parts
+}
+
+// migrateRetry is the pause while the database does not answer.
+const migrateRetry = time.Second
+
+// migrate brings the database up to date, waiting for one that does not answer. It fails only when the context ends.
+func (c *Collector) migrate(ctx context.Context) error {
+	for attempt := 0; ; attempt++ {
+		applied, err := c.store.Migrate(ctx)
+		if err == nil {
+			if d, err := c.store.Describe(ctx); err == nil {
+				c.log.InfoContext(ctx, "database is ready", "database", d.String(), "applied", applied, "migration", d.Migration)
+			}
+			return nil
+		}
+		if attempt%60 == 0 {
+			c.log.ErrorContext(ctx, "database is not ready, trying on", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(migrateRetry):
+		}
+	}
+}
+
+// serve answers the API until the context ends.
+func (c *Collector) serve(ctx context.Context) error {
+	stopped := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		if c.server.Shutdown(grace) != nil {
+			c.server.Close()
+		}
+	})
+	defer stopped()
+	listener := c.http
+	var err error
+	if t := c.cfg.HTTP.TLS; t != nil {
+		err = c.server.ServeTLS(listener, t.Cert, t.Key)
+	} else {
+		err = c.server.Serve(listener)
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the API: %w", err)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// close gives back what Open took, as far as it came.
+func (c *Collector) close() error {
+	var errs []error
+	if c.http != nil {
+		c.http.Close()
+	}
+	if c.broker != nil {
+		errs = append(errs, c.broker.Close())
+	}
+	if c.archive != nil {
+		errs = append(errs, c.archive.Close())
+	}
+	if c.store != nil {
+		errs = append(errs, c.store.Close())
+	}
+	if c.data != nil {
+		errs = append(errs, c.data.close())
+	}
+	return errors.Join(errs...)
+}

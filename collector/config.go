@@ -1,0 +1,248 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/fulgidus/heimdall/configs"
+)
+
+// Config is the collector's configuration file. Every key is shown, with its default, in configs/collector.yaml.
+type Config struct {
+	ID      string        `yaml:"id"`
+	MQTT    MQTTConfig    `yaml:"mqtt"`
+	Store   StoreConfig   `yaml:"store"`
+	Archive ArchiveConfig `yaml:"archive"`
+	HTTP    HTTPConfig    `yaml:"http"`
+	Limits  LimitsConfig  `yaml:"limits"`
+	Log     LogConfig     `yaml:"log"`
+	Data    string        `yaml:"data"`
+}
+
+// MQTTConfig is the broker: an outside one by URL, or the embedded one.
+type MQTTConfig struct {
+	URL         string         `yaml:"url"`
+	Username    string         `yaml:"username"`
+	Password    configs.Secret `yaml:"password"`
+	CA          string         `yaml:"ca"`
+	Cert        string         `yaml:"cert"`
+	Key         string         `yaml:"key"`
+	Prefix      string         `yaml:"prefix"`
+	Embedded    EmbeddedConfig `yaml:"embedded"`
+	JSONMirror  *bool          `yaml:"json_mirror"`
+	SharedGroup string         `yaml:"shared_group"`
+}
+
+// EmbeddedConfig is the broker inside the collector.
+type EmbeddedConfig struct {
+	Listen string `yaml:"listen"`
+}
+
+// StoreConfig is the database: postgres://… or sqlite:PATH.
+type StoreConfig struct {
+	URL configs.Secret `yaml:"url"`
+}
+
+// ArchiveConfig is the object store: s3://bucket?endpoint=… or file:PATH.
+type ArchiveConfig struct {
+	URL       string         `yaml:"url"`
+	AccessKey string         `yaml:"access_key"`
+	SecretKey configs.Secret `yaml:"secret_key"`
+}
+
+// HTTPConfig is where the REST API listens.
+type HTTPConfig struct {
+	Listen string     `yaml:"listen"`
+	TLS    *TLSConfig `yaml:"tls"`
+}
+
+// TLSConfig names a certificate and its key.
+type TLSConfig struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// LimitsConfig protects the collector from a single station and from a full disk.
+type LimitsConfig struct {
+	StationRate  float64       `yaml:"station_rate"`
+	StationBytes configs.Bytes `yaml:"station_bytes"`
+	Message      configs.Bytes `yaml:"message"`
+	CaptureBytes configs.Bytes `yaml:"capture_bytes"`
+}
+
+// LogConfig is what is logged, and how.
+type LogConfig struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+// DefaultConfig needs nothing outside this process: an embedded broker, SQLite and a folder below ./heimdall-data.
+func DefaultConfig() Config {
+	return Config{
+		ID:   "main",
+		MQTT: MQTTConfig{Prefix: "heimdall", Embedded: EmbeddedConfig{Listen: "127.0.0.1:18830"}, SharedGroup: "heimdall"},
+		HTTP: HTTPConfig{Listen: "127.0.0.1:8090"},
+		Data: "heimdall-data",
+		Log:  LogConfig{Level: "info", Format: "text"},
+		Limits: LimitsConfig{
+			StationRate: 20000, StationBytes: 8 << 20, Message: 128 << 10, CaptureBytes: 256 << 20,
+		},
+	}
+}
+
+// findConfig applies the documented order; an empty path means that everything is embedded.
+func findConfig(flag string) string {
+	if flag != "" {
+		return flag
+	}
+	if path := os.Getenv("HEIMDALL_COLLECTOR_CONFIG"); path != "" {
+		return path
+	}
+	path := systemConfig()
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+func systemConfig() string {
+	switch runtime.GOOS {
+	case "windows":
+		return filepath.Join(os.Getenv("ProgramData"), "Heimdall", "collector.yaml")
+	case "darwin":
+		return "/Library/Application Support/Heimdall/collector.yaml"
+	}
+	return "/etc/heimdall/collector.yaml"
+}
+
+// LoadConfig reads a file over the defaults, then takes the secrets that the environment sets. An empty path gives the
+// defaults.
+func LoadConfig(path string) (Config, error) {
+	cfg := DefaultConfig()
+	if path != "" {
+		if err := configs.Read(path, &cfg); err != nil {
+			return Config{}, err
+		}
+	}
+	for name, into := range map[string]*configs.Secret{
+		"HEIMDALL_COLLECTOR_MQTT_PASSWORD":      &cfg.MQTT.Password,
+		"HEIMDALL_COLLECTOR_STORE_URL":          &cfg.Store.URL,
+		"HEIMDALL_COLLECTOR_ARCHIVE_SECRET_KEY": &cfg.Archive.SecretKey,
+	} {
+		if v := os.Getenv(name); v != "" {
+			if err := into.UnmarshalText([]byte(v)); err != nil {
+				return Config{}, fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	if v := os.Getenv("HEIMDALL_COLLECTOR_ARCHIVE_ACCESS_KEY"); v != "" {
+		cfg.Archive.AccessKey = v
+	}
+	cfg.embed()
+	return cfg, nil
+}
+
+// embed fills in what is not configured with what is inside this process.
+func (c *Config) embed() {
+	if c.Store.URL == "" {
+		c.Store.URL = configs.Secret("sqlite:" + filepath.Join(c.Data, "heimdall.db"))
+	}
+	if c.Archive.URL == "" {
+		c.Archive.URL = "file:" + filepath.Join(c.Data, "archive")
+	}
+	if c.MQTT.JSONMirror == nil {
+		embedded := c.MQTT.URL == ""
+		c.MQTT.JSONMirror = &embedded
+	}
+}
+
+var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+
+// Check reports what the types cannot tell.
+func (c *Config) Check(report func(field, message string)) {
+	if !idPattern.MatchString(c.ID) {
+		report("id", "want 1 to 32 of a-z, 0-9 and -, another for each collector")
+	}
+	c.checkMQTT(report)
+	if s := string(c.Store.URL); s != "" && !hasScheme(s, "postgres://", "postgresql://", "sqlite:") {
+		report("store.url", "want postgres://user@host/database or sqlite:PATH")
+	}
+	if s := c.Archive.URL; s != "" && !hasScheme(s, "s3://", "file:") {
+		report("archive.url", "want s3://bucket?endpoint=http://host:9000 or file:PATH")
+	}
+	c.checkHTTP(report)
+	if c.Data == "" {
+		report("data", "name a directory")
+	}
+	if c.Limits.Message < 4<<10 || c.Limits.Message > 16<<20 {
+		report("limits.message", "want 4KiB to 16MiB")
+	}
+	if c.Limits.StationRate <= 0 {
+		report("limits.station_rate", "want records per second above 0")
+	}
+	if c.Limits.StationBytes <= 0 {
+		report("limits.station_bytes", "want bytes per second above 0")
+	}
+	if c.Limits.CaptureBytes < 1<<20 {
+		report("limits.capture_bytes", "want at least 1MiB")
+	}
+	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
+	oneOf(report, "log.format", c.Log.Format, "text", "json")
+}
+
+func oneOf(report func(field, message string), field, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		report(field, "want "+strings.Join(allowed[:len(allowed)-1], ", ")+" or "+allowed[len(allowed)-1])
+	}
+}
+
+func hasScheme(s string, schemes ...string) bool {
+	return slices.ContainsFunc(schemes, func(p string) bool { return strings.HasPrefix(s, p) && len(s) > len(p) })
+}
+
+func (c *Config) checkMQTT(report func(field, message string)) {
+	if c.MQTT.Prefix == "" || strings.ContainsAny(c.MQTT.Prefix, "+#") || strings.HasPrefix(c.MQTT.Prefix, "/") || strings.HasSuffix(c.MQTT.Prefix, "/") {
+		report("mqtt.prefix", "want a topic without wildcards and without a slash at its ends, for instance heimdall")
+	}
+	if c.MQTT.SharedGroup == "" || strings.ContainsAny(c.MQTT.SharedGroup, "/+#") {
+		report("mqtt.shared_group", "want a name without /, + and #")
+	}
+	if c.MQTT.URL == "" {
+		checkListen(report, "mqtt.embedded.listen", c.MQTT.Embedded.Listen)
+		return
+	}
+	u, err := url.Parse(c.MQTT.URL)
+	switch {
+	case err != nil || u.Host == "" || (u.Scheme != "mqtt" && u.Scheme != "mqtts"):
+		report("mqtt.url", "want mqtt://host:1883 or mqtts://host:8883")
+	case u.User != nil:
+		report("mqtt.url", "leave user and password out of the URL; use mqtt.username and mqtt.password")
+	}
+	if (c.MQTT.Cert == "") != (c.MQTT.Key == "") {
+		report("mqtt.cert", "a client certificate needs both mqtt.cert and mqtt.key")
+	}
+}
+
+func checkListen(report func(field, message string), field, address string) {
+	if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
+		report(field, "want host:port, for instance 127.0.0.1:8090; port 0 takes any free one")
+	}
+}
+
+func (c *Config) checkHTTP(report func(field, message string)) {
+	checkListen(report, "http.listen", c.HTTP.Listen)
+	host, _, err := net.SplitHostPort(c.HTTP.Listen)
+	if err != nil {
+		return
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		report("http.listen", "only a loopback address, for instance 127.0.0.1:8090, until tokens and TLS are there; put a reverse proxy in front")
+	}
+}

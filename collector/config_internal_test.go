@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fulgidus/heimdall/configs"
+)
+
+func TestLoadConfig_ShippedExampleNamesEveryKey(t *testing.T) {
+	path := filepath.Join("..", "configs", "collector.yaml")
+	cfg, err := LoadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keysOf(reflect.TypeFor[Config]()) {
+		if !strings.Contains(string(text), key+":") {
+			t.Errorf("the example does not show the key %s", key)
+		}
+	}
+	want := DefaultConfig()
+	if diff := cmp.Diff([]any{want.Limits, want.Log, want.HTTP, want.ID, want.Data}, []any{cfg.Limits, cfg.Log, cfg.HTTP, cfg.ID, cfg.Data}); diff != "" {
+		t.Errorf("(-default +example):\n%s", diff)
+	}
+}
+
+// keysOf lists the keys of a configuration and of all that it holds.
+func keysOf(typ reflect.Type) []string {
+	for typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	if typ.Kind() != reflect.Struct {
+		return nil
+	}
+	var keys []string
+	for i := range typ.NumField() {
+		if key := typ.Field(i).Tag.Get("yaml"); key != "" {
+			keys = append(append(keys, key), keysOf(typ.Field(i).Type)...)
+		}
+	}
+	return keys
+}
+
+func TestLoadConfig_WithoutFileEverythingIsEmbedded(t *testing.T) {
+	cfg, err := LoadConfig("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.MQTT.URL != "" || string(cfg.Store.URL) != "sqlite:heimdall-data/heimdall.db" || cfg.Archive.URL != "file:heimdall-data/archive" || !*cfg.MQTT.JSONMirror {
+		t.Errorf("%+v", cfg)
+	}
+}
+
+func TestLoadConfig_Broken(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"unknown key":         {"colour: red", ":1:1: colour: unknown key"},
+		"misspelt key":        {"archiv: {url: \"file:x\"}", "did you mean archive?"},
+		"id":                  {"id: Main Collector", `:1:5: id: "Main Collector"`},
+		"database":            {"store: {url: \"mysql://x\"}", "store.url"},
+		"object store":        {"archive: {url: \"ftp://x\"}", `archive.url: "ftp://x": want s3://`},
+		"broker":              {"mqtt: {url: \"http://x\"}", `mqtt.url: "http://x"`},
+		"password in the URL": {"mqtt: {url: \"mqtt://u:p@x\"}", "leave user and password out"},
+		"half a certificate":  {"mqtt: {url: \"mqtts://x\", key: k.pem}", "needs both"},
+		"prefix":              {"mqtt: {prefix: /x}", "mqtt.prefix"},
+		"group":               {"mqtt: {shared_group: a/b}", "mqtt.shared_group"},
+		"embedded port":       {"mqtt: {embedded: {listen: here}}", "mqtt.embedded.listen"},
+		"http port":           {"http: {listen: \"127.0.0.1\"}", "http.listen"},
+		"open to the world":   {"http: {listen: \"0.0.0.0:8090\"}", "only a loopback address"},
+		"message limit":       {"limits: {message: 1B}", "limits.message"},
+		"station rate":        {"limits: {station_rate: -1}", "limits.station_rate"},
+		"station bytes":       {"limits: {station_bytes: 0}", "limits.station_bytes"},
+		"capture bytes":       {"limits: {capture_bytes: 1kB}", "limits.capture_bytes"},
+		"log level":           {"log: {level: 9}", "log.level"},
+		"log format":          {"log: {format: xml}", "log.format"},
+		"missing secret":      {"archive: {secret_key: \"file:/nowhere/k\"}", "archive.secret_key"},
+		"unclosed":            {"id: [", ":1:"},
+		"a list":              {"- 1", "want a mapping"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "x.yaml")
+			if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := LoadConfig(path)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v\nwant an error with %q", err, c.want)
+			}
+			if err != nil && !errors.As(err, new(configs.Faults)) {
+				t.Errorf("got %T, want configs.Faults", err)
+			}
+		})
+	}
+}
+
+func TestLoadConfig_Environment(t *testing.T) {
+	t.Setenv("HEIMDALL_COLLECTOR_STORE_URL", "postgres://u:secret@h/d")
+	t.Setenv("HEIMDALL_COLLECTOR_ARCHIVE_ACCESS_KEY", "key")
+	cfg, err := LoadConfig("")
+	if err != nil || string(cfg.Store.URL) != "postgres://u:secret@h/d" || cfg.Archive.AccessKey != "key" {
+		t.Errorf("%v, %v", cfg, err)
+	}
+	if got := redact(string(cfg.Store.URL)); strings.Contains(got, "secret") {
+		t.Errorf("a password is shown: %s", got)
+	}
+	t.Setenv("HEIMDALL_COLLECTOR_CONFIG", "/from/env.yaml")
+	if got := findConfig(""); got != "/from/env.yaml" {
+		t.Errorf("findConfig: %q", got)
+	}
+}
+
+func TestDataDir_ServesOneProcess(t *testing.T) {
+	dir := t.TempDir()
+	first, err := openDataDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openDataDir(dir); err == nil || !strings.Contains(err.Error(), "another collector uses this directory") {
+		t.Errorf("got %v", err)
+	}
+	if err := first.announce(running{PID: 1, HTTP: "http://h", MQTT: "mqtt://h"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := findRunning(dir); err != nil || got.HTTP != "http://h" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if err := first.close(); err != nil {
+		t.Fatal(err)
+	}
+	second, err := openDataDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.close()
+}

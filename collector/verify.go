@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/fulgidus/heimdall/collector/store"
+)
+
+// VerifyCmd proves the delivery.
+type VerifyCmd struct {
+	configFlag `embed:""`
+	Station    string `help:"Only this station." placeholder:"S"`
+	Final      bool   `help:"Count what agents still hold as missing."`
+	JSON       bool   `name:"json" help:"JSON lines."`
+}
+
+// Help is shown below the usage.
+func (VerifyCmd) Help() string {
+	return "Example:  heimdall-collector verify --station torino\n\nFor each station and spool, every number from 1 to the highest known must be stored once, released by retention, declared lost, rejected, or still held by the agent. Ends with 1 if any is missing or there twice."
+}
+
+// Run is called by the command line.
+func (c VerifyCmd) Run(ctx context.Context, s streams) error {
+	cfg, err := c.load(s.err)
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, string(cfg.Store.URL), quiet())
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	verdicts, err := db.Verify(ctx, c.Station, c.Final)
+	if err != nil {
+		return err
+	}
+	if err := c.print(s.out, verdicts); err != nil {
+		return err
+	}
+	for _, v := range verdicts {
+		if !v.OK() {
+			fmt.Fprintf(s.err, "%s %x: missing %s, there twice %s\n", v.Station, v.Spool, v.MissingRanges, v.DuplicateRanges)
+			err = errReported
+		}
+	}
+	return err
+}
+
+func (c VerifyCmd) print(w io.Writer, verdicts []store.Verdict) error {
+	if c.JSON {
+		encoder := json.NewEncoder(w)
+		for _, v := range verdicts {
+			line := struct {
+				store.Verdict
+				Spool         string `json:"spool"`
+				MissingRanges string `json:"missing_ranges,omitempty"`
+			}{Verdict: v, Spool: fmt.Sprintf("%x", v.Spool)}
+			if v.Missing > 0 {
+				line.MissingRanges = v.MissingRanges.String()
+			}
+			if err := encoder.Encode(line); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "station\tspool\tfirst\tlast\tstored\treleased\tgaps\trejected\tpending\tmissing\tduplicate\t")
+	for _, v := range verdicts {
+		fmt.Fprintf(t, "%s\t%x\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", v.Station, v.Spool, v.First, v.Last, v.Stored, v.Released, v.Gaps, v.Rejected, v.Pending, v.Missing, v.Duplicate)
+	}
+	return t.Flush()
+}

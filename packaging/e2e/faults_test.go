@@ -1,0 +1,153 @@
+package e2e_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fulgidus/heimdall/agent/spool"
+	"github.com/fulgidus/heimdall/packaging/servers"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// scene is a quiet sky with one transmitter, cheap enough for many agents on two cores.
+const scene = `
+seed: 11
+epoch: 2026-01-01T00:00:00Z
+noise: {floor_dbfs_hz: -90}
+path: {model: free_space, reference_dbfs: -30}
+stations:
+  north: {position: [45.1, 7.6, 300], clock: {sigma_s: 4e-8, quality: simulated}, gain_db: 0, rate: 48k, format: cu8}
+  south: {position: [44.9, 7.6, 300], clock: {sigma_s: 4e-8, quality: simulated}, gain_db: 0, rate: 48k, format: cu8}
+emitters:
+  - {id: beacon, position: [45.0, 7.7, 300], center: 145.5M, modulation: {kind: ook, baud: 100}, power_dbm: 30, schedule: {start: 0s, every: 500ms, duration: 200ms}}
+`
+
+func simulated(t *testing.T, station string) string {
+	t.Helper()
+	return "sim:" + writeFile(t, "scene.yaml", scene) + "?station=" + station
+}
+
+// TestKills kills an agent and the collector, as a power cut would, at 20 random moments each. Whatever an agent gave a number
+// is in the database once.
+func TestKills(t *testing.T) {
+	n := newNetwork(t, servers.Postgres(t))
+	fast := ", measurement: {every: 50ms}, spectrum: {every: 500ms}"
+	victim, state := n.agent(t, "north", simulated(t, "north"), fast)
+	n.agent(t, "south", simulated(t, "south"), fast)
+	n.waitOnline(2)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for range 20 {
+		time.Sleep(time.Duration(100+random.IntN(900)) * time.Millisecond)
+		victim.killAndStart()
+		time.Sleep(time.Duration(100+random.IntN(900)) * time.Millisecond)
+		n.collector.killAndStart()
+	}
+	n.waitReady()
+	time.Sleep(2 * time.Second)
+	eventually(t, 2*time.Minute, "nothing is missing", func() error {
+		lines, code := n.verify(false)
+		if code != 0 {
+			return fmt.Errorf("verify ends with %d: %+v", code, lines)
+		}
+		return nil
+	})
+	victim.stop(syscall.SIGTERM)
+	for _, v := range n.waitVerified(time.Minute) {
+		if v.Station == "north" && (v.Gaps != 0 || v.Rejected != 0 || v.Last < 100) {
+			t.Errorf("%+v", v)
+		}
+	}
+	if st, err := spool.Stat(state); err != nil || st.Records != 0 {
+		t.Errorf("the killed agent's spool holds %d records, %v", st.Records, err)
+	}
+}
+
+// TestGarbage sends a thousand random and mutated payloads on every topic of a station, and on those of another one that goes on
+// delivering.
+func TestGarbage(t *testing.T) {
+	n := newNetwork(t, servers.Postgres(t))
+	agent, _ := n.agent(t, "north", simulated(t, "north"), "")
+	n.waitOnline(1)
+	random := rand.New(rand.NewPCG(4, 2))
+	golden := goldenPayloads(t)
+	topics := []string{"status", "info", "state", "batch", "ack/0011223344556677", "command"}
+	for _, k := range protocol.Kinds() {
+		topics = append(topics, string(k))
+	}
+	for _, topic := range topics {
+		for _, station := range []string{"north", "vandal"} {
+			if station == "north" && (topic == "status" || topic == "info" || topic == "state") {
+				continue // these belong to the living station, whose next word would only repair them
+			}
+			publish(t, n.broker.Addr, "heimdall/v1/"+station+"/"+topic, payloads(random, golden, 500))
+		}
+	}
+	before := n.measurements("north")
+	eventually(t, 30*time.Second, "the other station's records keep arriving", func() error {
+		if got := n.measurements("north"); got <= before {
+			return fmt.Errorf("%d measurements, %d before", got, before)
+		}
+		return nil
+	})
+	for _, p := range []*program{agent, n.collector} {
+		select {
+		case <-p.done:
+			t.Errorf("%s has died", p.name)
+		default:
+		}
+	}
+	if _, code := n.verify(false); code != 0 {
+		t.Errorf("verify ends with %d", code)
+	}
+}
+
+func (n *network) measurements(station string) uint64 {
+	lines, _ := n.verify(false)
+	for _, v := range lines {
+		if v.Station == station {
+			return v.Stored
+		}
+	}
+	return 0
+}
+
+func goldenPayloads(t *testing.T) [][]byte {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join("..", "..", "protocol", "testdata", "*"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no golden payloads: %v", err)
+	}
+	var all [][]byte
+	for _, p := range paths {
+		if text := readFile(t, p); len(text) > 0 && len(text) < 64<<10 {
+			all = append(all, text)
+		}
+	}
+	return all
+}
+
+// payloads makes n payloads, half of them random bytes, half golden ones with some bytes changed or cut off.
+func payloads(random *rand.Rand, golden [][]byte, n int) [][]byte {
+	all := make([][]byte, n)
+	for i := range all {
+		if i%2 == 0 {
+			all[i] = make([]byte, random.IntN(300))
+			for j := range all[i] {
+				all[i][j] = byte(random.Uint32())
+			}
+			continue
+		}
+		p := append([]byte(nil), golden[random.IntN(len(golden))]...)
+		for range 1 + random.IntN(4) {
+			p[random.IntN(len(p))] = byte(random.Uint32())
+		}
+		all[i] = p[:random.IntN(len(p)+1)]
+	}
+	return all
+}
