@@ -181,10 +181,10 @@ func (db *DB) acquisitions(ctx context.Context, q querier, clause string, args .
 	return list, err
 }
 
-// errStop carries an error of the caller's own through a transaction.
-type errStop struct{ err error }
+// stopError carries a caller's own error through a transaction.
+type stopError struct{ err error }
 
-func (e errStop) Error() string { return e.err.Error() }
+func (e stopError) Error() string { return e.err.Error() }
 
 // UpdateAcquisition reads an acquisition, lets change alter it, and writes it back, so that nobody else's change in
 // between is lost. Change may be called more than once; its error ends the update and comes back as it is. The id,
@@ -196,7 +196,7 @@ func (db *DB) UpdateAcquisition(ctx context.Context, id string, change func(*pro
 			return err
 		}
 		if err := change(a); err != nil {
-			return errStop{err}
+			return stopError{err}
 		}
 		a.ID = id
 		row, err := encodeAcquisition(a)
@@ -213,7 +213,7 @@ func (db *DB) UpdateAcquisition(ctx context.Context, id string, change func(*pro
 		}
 		return db.insertAcquisitionStations(ctx, tx, a)
 	})
-	if stop, ok := errors.AsType[errStop](err); ok {
+	if stop, ok := errors.AsType[stopError](err); ok {
 		return stop.err
 	}
 	return wrapData(err, "update acquisition %.40q", id)

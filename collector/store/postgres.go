@@ -24,7 +24,9 @@ func openPostgres(ctx context.Context, url string, log *slog.Logger) (*DB, error
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	db := stdlib.OpenDBFromPool(pool)
-	return &DB{write: db, read: db, backend: postgresBackend{}, tables: tables(), log: log, close: pool.Close}, nil
+	readers := stdlib.OpenDBFromPool(pool)
+	readers.SetMaxOpenConns(max(1, int(config.MaxConns)-1)) // slow queries leave a connection for records
+	return &DB{write: db, read: readers, backend: postgresBackend{}, tables: tables(), log: log, close: pool.Close}, nil
 }
 
 // postgresBackend speaks PostgreSQL, with or without TimescaleDB.

@@ -196,7 +196,7 @@ func (sqliteBackend) insert(ctx context.Context, tx *sql.Tx, table string, colum
 	if err != nil {
 		return err
 	}
-	defer statement.Close()
+	defer func() { _ = statement.Close() }() // the transaction's own errors say more
 	args := make([]any, len(columns))
 	for row := range columns[0].values.len() {
 		for i, c := range columns {

@@ -134,7 +134,7 @@ func (db *DB) forEach(ctx context.Context, q querier, query string, args []any, 
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // rows.Err tells what went wrong
 	for rows.Next() {
 		if err := scan(rows); err != nil {
 			return err
