@@ -26,8 +26,9 @@ type DetectorConfig struct {
 	MaskDC      bool    // the cells within two bins of 0 Hz are compared with their own past only
 	RailLevel   float64 // |I| or |Q| from which a sample is clipped; 0: never
 
-	EnergySamples int // in the windows of whole power that time broad events; Bins when 0
-	ReportSamples int // an event on air is reported each time it has lasted this much longer; 0: only at its end
+	Step          float64 // of the quantiser, full scale 1; 0: floats
+	EnergySamples int     // in the windows of whole power that time broad events; Bins when 0
+	ReportSamples int     // an event on air is reported each time it has lasted this much longer; 0: only at its end
 }
 
 // Event is one emission. Times are in samples since the detector's first one, lost samples counted; frequencies are in
@@ -128,7 +129,7 @@ func NewDetector(cfg DetectorConfig) (*Detector, error) {
 	if cfg.EnergySamples == 0 {
 		cfg.EnergySamples = n
 	}
-	d.energy = newEnergyMeter(cfg.EnergySamples)
+	d.energy = newEnergyMeter(max(cfg.EnergySamples, n/2)) // at most four a row: they are kept as long as the rows
 	return d, nil
 }
 
@@ -258,11 +259,16 @@ func (d *Detector) slab(end int64) {
 	}
 	from := max(d.processed, d.stored-slabRows-lagRows)
 	d.floor.update(d, from, d.stored, held)
-	d.energy.update(d.row(from).start, d.position)
 	grow := float32(FromDB(d.cfg.GrowDB))
+	total := 0.0
 	for i, f := range d.floor.level {
 		d.low[i] = f * grow
+		total += float64(d.floor.noise[i])
+		if i < d.floor.low || i >= d.floor.high {
+			d.low[i] = math.MaxFloat32
+		}
 	}
+	d.energy.update(d.row(from).start, d.position, total)
 	for d.processed < end {
 		d.look(d.processed)
 		d.processed++

@@ -62,8 +62,9 @@ func (e *energyMeter) skip(samples int64) {
 
 func (e *energyMeter) reset() { *e = energyMeter{size: e.size} }
 
-// update reads the floor, a low quantile, of the windows between two samples.
-func (e *energyMeter) update(from, to int64) {
+// update reads the floor, a low quantile, of the windows between two samples. noise, the sum of all cells' floors, holds
+// it down where something is always on.
+func (e *energyMeter) update(from, to int64, noise float64) {
 	e.quiet.Reset()
 	for k := max(0, (from+e.size-1)/e.size, to/e.size-energyWindows); k < to/e.size; k++ {
 		if p := e.powers[k%energyWindows]; p > 0 {
@@ -71,7 +72,7 @@ func (e *energyMeter) update(from, to int64) {
 			e.quiet.Add(e.scratch[:])
 		}
 	}
-	q := e.quiet.Quantile(FloorQuantile)
+	q := math.Min(e.quiet.Quantile(FloorQuantile), noise*FromDB(followDB))
 	switch {
 	case math.IsNaN(q):
 	case e.floor == 0:

@@ -22,6 +22,8 @@ type floorTracker struct {
 	maskDC bool
 
 	shape     FloorShape
+	low, high int // the passband
+	mean      []float64
 	own       []float32
 	column    [slabRows + lagRows]float32
 	histogram Histogram
@@ -30,7 +32,7 @@ type floorTracker struct {
 func newFloorTracker(n int, maskDC bool) floorTracker {
 	return floorTracker{
 		level: make([]float32, n), noise: make([]float32, n), own: make([]float32, n), maskDC: maskDC,
-		shape: NewFloorShape(n),
+		shape: NewFloorShape(n), high: n, mean: make([]float64, n),
 	}
 }
 
@@ -40,7 +42,8 @@ func (f *floorTracker) reset() { f.known = false }
 func (f *floorTracker) update(d *Detector, from, end int64, held func(bin int) bool) {
 	n := len(f.level)
 	bias := QuantileBias(rowFrames, FloorQuantile)
-	f.shape.Fit(func(low, high int) float64 {
+	f.passband(d, from, end)
+	f.shape.Fit(f.low, f.high, func(low, high int) float64 {
 		f.histogram.Reset()
 		for r := from; r < end; r++ {
 			f.histogram.Add(d.row(r).cells[low:high])
@@ -74,6 +77,22 @@ func (f *floorTracker) update(d *Detector, from, end int64, held func(bin int) b
 		}
 	}
 	f.known = true
+}
+
+// passband finds the bins that carry noise at all.
+func (f *floorTracker) passband(d *Detector, from, end int64) {
+	n := len(f.level)
+	f.low, f.high = 0, n
+	if d.cfg.Step == 0 {
+		return
+	}
+	clear(f.mean)
+	for r := from; r < end; r++ {
+		for i, v := range d.row(r).cells {
+			f.mean[i] += float64(v)
+		}
+	}
+	f.low, f.high = Passband(f.mean, float64(end-from)*d.cfg.Step*d.cfg.Step/6/float64(n))
 }
 
 // follow moves one bin's level towards a new estimate.

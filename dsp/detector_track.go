@@ -16,6 +16,7 @@ const (
 	fadedRatio    = 1e-3 // of its plateau: a tail weaker than this does not prolong an event
 	broadPart     = 0.25 // of the band: a run wider than this makes its event broad,
 	broadSpread   = 0.2  // if this part of its power lies more than a quarter of that from its peak
+	narrowRows    = 64   // an event that was narrow for so long is never broad
 	solidBins     = 8    // a run wider than this must be over the threshold as a whole in some frame
 	occupiedShare = 0.99
 )
@@ -91,6 +92,7 @@ func (d *Detector) look(r int64) {
 	}
 	if float64(cells) > broadShare*float64(d.cfg.Bins) && d.impulse(r) {
 		d.runs = d.runs[:0]
+		d.bridge(r)
 	}
 	for i := range d.runs {
 		d.weigh(&d.runs[i], now)
@@ -106,6 +108,18 @@ func (d *Detector) look(r int64) {
 	}
 	d.settle(r)
 	d.reportOpen(r)
+}
+
+// bridge carries events over a row that an impulse hides.
+func (d *Detector) bridge(r int64) {
+	for _, t := range d.open {
+		if t.last == r-1 {
+			t.last = r
+		}
+		if t.active == r-1 {
+			t.active = r
+		}
+	}
 }
 
 // weigh sums a run's power. A wide one has cells over the threshold by chance when it is only near it: it counts if
@@ -444,7 +458,7 @@ func (d *Detector) spread(r int64, now *row) {
 			continue
 		}
 		q.track.take(q, r)
-		if t := q.track; !q.faded && !t.broad && d.broad(q, now) {
+		if t := q.track; !q.faded && !t.broad && r-t.first < narrowRows && d.broad(q, now) {
 			d.broaden(t, r)
 		}
 	}

@@ -26,18 +26,29 @@ func NewFloorShape(n int) FloorShape {
 	return FloorShape{bins: n, local: make([]float64, windows), limited: make([]float64, windows)}
 }
 
-// Fit reads the level of each window: level gives it for the bins from low to high-1.
-func (s *FloorShape) Fit(level func(low, high int) float64) {
+// Fit reads the level of each window: level gives it for some bins, first to end-1. Bins outside the passband, low to
+// high-1, do not count; the floor goes on there as it is at the passband's edge.
+func (s *FloorShape) Fit(low, high int, level func(first, end int) float64) {
 	half := s.half()
-	for w := range s.local {
-		s.local[w] = DB(level(w*half, (w+2)*half))
+	from, to := (low+half-1)/half, high/half-2 // windows within the passband
+	if to < from {
+		from = min(max(0, (low+high)/2/half-1), len(s.local)-1)
+		to = from
+		s.local[from] = DB(level(low, high))
+	} else {
+		for w := from; w <= to; w++ {
+			s.local[w] = DB(level(w*half, (w+2)*half))
+		}
 	}
-	skirt := min(skirtWindows, len(s.local)/4)
-	for w := range s.local {
+	skirt := min(skirtWindows, (to-from+1)/4)
+	for w := from; w <= to; w++ {
 		s.limited[w] = s.local[w]
-		for v := skirt; v < len(s.local)-skirt; v++ {
+		for v := from + skirt; v <= to-skirt; v++ {
 			s.limited[w] = math.Min(s.limited[w], s.local[v]+slopeDB*math.Abs(float64(v-w)))
 		}
+	}
+	for w := range s.limited {
+		s.limited[w] = s.limited[min(max(w, from), to)]
 	}
 }
 

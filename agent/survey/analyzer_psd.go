@@ -25,6 +25,7 @@ const (
 type psd struct {
 	welch  *dsp.Welch
 	maskDC bool
+	step   float64 // of the quantiser
 
 	frames         int // in sum
 	sum            []float64
@@ -37,9 +38,9 @@ type psd struct {
 	histogram      *dsp.Histogram
 }
 
-func newPSD(bins int, maskDC bool) psd {
+func newPSD(bins int, maskDC bool, step float64) psd {
 	return psd{
-		welch: must(dsp.NewWelch(bins)), maskDC: maskDC,
+		welch: must(dsp.NewWelch(bins)), maskDC: maskDC, step: step,
 		sum: make([]float64, bins), spectrumSum: make([]float64, bins), drained: make([]float64, bins),
 		density: make([]float64, bins), levels: make([]float64, bins),
 		shape: dsp.NewFloorShape(bins), histogram: &dsp.Histogram{},
@@ -107,17 +108,17 @@ type view struct {
 }
 
 func (p *psd) describe(rateHz float64) view {
-	n := len(p.sum)
 	scale := p.welch.Density(p.frames, rateHz)
 	for i, v := range p.sum {
 		p.density[i] = v * scale
 	}
-	skirt := int(skirtPart * float64(n))
-	v := view{floor: dsp.NoiseFloor(p.density[skirt:n-skirt], p.frames, p.histogram)}
-	p.shape.Fit(func(low, high int) float64 { return dsp.NoiseFloor(p.density[low:high], p.frames, p.histogram) })
+	first, end := dsp.Passband(p.density, p.step*p.step/6/rateHz)
+	skirt := int(skirtPart * float64(end-first))
+	v := view{floor: dsp.NoiseFloor(p.density[first+skirt:end-skirt], p.frames, p.histogram)}
+	p.shape.Fit(first, end, func(low, high int) float64 { return dsp.NoiseFloor(p.density[low:high], p.frames, p.histogram) })
 	grow := math.Max(dsp.Threshold(p.frames, growPfa), dsp.FromDB(growOverDB))
 	top, over := -1, 0
-	for k := range p.density {
+	for k := first; k < end; k++ {
 		if p.masked(k) {
 			continue
 		}
@@ -128,7 +129,7 @@ func (p *psd) describe(rateHz float64) view {
 			top = k
 		}
 	}
-	v.occupied = float64(over) / float64(n)
+	v.occupied = float64(over) / float64(end-first)
 	if top < 0 || !(p.density[top] > math.Max(dsp.Threshold(p.frames, peakPfa), dsp.FromDB(peakOverDB))*p.floor(top)) {
 		return v
 	}

@@ -20,10 +20,13 @@ const (
 func (s *stretch) measure(out []Emission) []Emission {
 	rate := s.tuning.SampleRateHz
 	m := &protocol.Measurement{
-		DurationS: proto.Float64(float64(s.position-s.measurement.first) / rate),
-		CenterHz:  proto.Float64(s.tuning.CenterHz), SampleRateHz: proto.Float64(rate),
-		Samples: proto.Uint64(s.meter.Samples()), LostSamples: proto.Uint64(s.lost),
+		DurationS:    proto.Float64(float64(s.position-s.measurement.first) / rate),
+		SampleRateHz: proto.Float64(rate),
+		Samples:      proto.Uint64(s.meter.Samples()), LostSamples: proto.Uint64(s.lost),
 		PowerDbfs: decibels(s.meter.Power()),
+	}
+	if s.centerHz != 0 {
+		m.CenterHz = proto.Float64(s.centerHz)
 	}
 	i, q := s.meter.DC()
 	m.DcI, m.DcQ = proto.Float32(float32(i)), proto.Float32(float32(q))
@@ -71,7 +74,7 @@ func (s *stretch) describe(m *protocol.Measurement) {
 		return
 	}
 	hz := func(bin float64) *float64 {
-		return proto.Float64(roundHz(s.tuning.CenterHz + (bin-float64(s.bins/2))*rate/float64(s.bins)))
+		return proto.Float64(roundHz(s.centerHz + (bin-float64(s.bins/2))*rate/float64(s.bins)))
 	}
 	m.PeakHz, m.PeakDbfs = hz(v.peakBin), decibels(v.peakPower)
 	if v.box {
@@ -87,7 +90,7 @@ func (s *stretch) calibrate(m *protocol.Measurement) {
 	if c == nil {
 		return
 	}
-	offset := c.offset(s.tuning.CenterHz)
+	offset := c.offset(s.centerHz)
 	m.PowerDbm, m.NoiseFloorDbmHz = shifted(m.PowerDbfs, offset), shifted(m.NoiseFloorDbfsHz, offset)
 	if m.PeakHz != nil {
 		m.PeakDbm = shifted(m.PeakDbfs, c.offset(m.GetPeakHz()))
@@ -136,7 +139,7 @@ func (s *stretch) average(out []Emission) []Emission {
 	}
 	rate, group := s.tuning.SampleRateHz, s.bins/bins
 	step := rate / float64(bins)
-	start := s.tuning.CenterHz - rate/2 + float64(group-1)/2*rate/float64(s.bins)
+	start := s.centerHz - rate/2 + float64(group-1)/2*rate/float64(s.bins)
 	body, err := protocol.NewSpectrum(levels, start, step)
 	if err != nil {
 		return out // a band of digital silence has no spectrum
@@ -166,7 +169,7 @@ func (s *stretch) detections(events []dsp.Event, out []Emission) []Emission {
 func (s *stretch) detection(e *dsp.Event) *protocol.Record {
 	rate := s.tuning.SampleRateHz
 	hz := func(bins float64) *float64 {
-		return proto.Float64(roundHz(s.tuning.CenterHz + bins*rate/float64(s.detector.Bins())))
+		return proto.Float64(roundHz(s.centerHz + bins*rate/float64(s.detector.Bins())))
 	}
 	d := &protocol.Detection{
 		DurationS: proto.Float64(roundTime((e.End - e.Start) / rate)),

@@ -31,6 +31,8 @@ type stretch struct {
 	tuning radio.Tuning
 	bins   int
 
+	centerHz float64 // 0 when unknown: frequencies are offsets then
+
 	re, im   []float32
 	meter    dsp.Meter
 	psd      psd
@@ -72,7 +74,7 @@ func newStretch(cfg *Config, b *radio.Block) *stretch {
 		cfg: cfg, format: b.Format, tuning: b.Tuning, bins: binsFor(cfg, rate),
 		re: make([]float32, chunkSamples), im: make([]float32, chunkSamples), born: map[uint64]int64{},
 	}
-	s.psd = newPSD(s.bins, cfg.MaskDC)
+	s.psd = newPSD(s.bins, cfg.MaskDC, dsp.StepOf(b.Format))
 	s.measurement = interval{length: samplesOf(cfg.MeasurementEvery, rate), on: true}
 	s.spectrum = interval{length: samplesOf(max(0, cfg.SpectrumEvery), rate), on: cfg.SpectrumEvery != 0}
 	if !cfg.Detect.Off {
@@ -110,7 +112,7 @@ func detectorConfig(cfg *Config, format dsp.Format, rateHz float64) dsp.Detector
 		c.MaxOpen = maxOpen
 	}
 	if step := dsp.StepOf(format); step > 0 {
-		c.RailLevel = 1 - step
+		c.RailLevel, c.Step = 1-step, step
 	}
 	return c
 }
@@ -139,8 +141,15 @@ func (s *stretch) goesOn(b *radio.Block) bool {
 	if !s.begun {
 		return true
 	}
-	return s.fits(b) && b.Tuning.CenterHz == s.tuning.CenterHz && b.Index >= s.next &&
+	return s.fits(b) && centerOf(b) == s.centerHz && b.Index >= s.next &&
 		(s.measurement.length == 0 || b.Index-s.next < s.measurement.length)
+}
+
+func centerOf(b *radio.Block) float64 {
+	if math.IsNaN(b.Tuning.CenterHz) {
+		return 0
+	}
+	return b.Tuning.CenterHz
 }
 
 // fits tells whether the buffers serve a block.
@@ -149,7 +158,7 @@ func (s *stretch) fits(b *radio.Block) bool {
 }
 
 func (s *stretch) write(b *radio.Block, origin uint64, out []Emission) []Emission {
-	s.tuning = b.Tuning
+	s.tuning, s.centerHz = b.Tuning, centerOf(b)
 	s.flags |= b.Flags
 	if !s.begun {
 		s.begun, s.origin = true, origin
