@@ -2,6 +2,7 @@ package radio_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,6 +78,7 @@ func TestOpen_BrokenRecordings(t *testing.T) {
 		{"SigMF empty data", "x.sigmf-meta", []byte(good), []byte{}, "", wrong{"file", "", "no whole sample"}},
 		{"SigMF archive of nothing", "x.sigmf", archive(t, "readme", "hello"), nil, "", wrong{"archive", "", "no .sigmf-meta"}},
 		{"SigMF archive that is no tar", "x.sigmf", []byte(strings.Repeat("x", 2000)), nil, "", wrong{"archive", "", "tar"}},
+		{"SigMF archive cut off", "x.sigmf", archive(t, "x/x.sigmf-meta", good)[:530], nil, "", wrong{"archive", "", "cut off"}},
 		{"SigMF archive without data", "x.sigmf", archive(t, "x/x.sigmf-meta", good), nil, "", wrong{"archive", "x/x", "no samples"}},
 		{"SigMF archive with bad metadata", "x.sigmf", archive(t, "x/x.sigmf-meta", "{}", "x/x.sigmf-data", "xxxx"), nil, "", wrong{"global", "", "missing"}},
 		{"SigMF archive with bad version", "x.sigmf", archive(t, "x/x.sigmf-meta", strings.Replace(good, "1.2.0", "new", 1), "x/x.sigmf-data", "xxxx"), nil, "", wrong{"global.core:version", "new", "want"}},
@@ -228,7 +230,7 @@ func TestScene_Broken(t *testing.T) {
 	} {
 		t.Run(c.title, func(t *testing.T) {
 			_, err := radio.DecodeScene("scene.yaml", []byte(c.text))
-			faults, ok := err.(configs.Faults)
+			faults, ok := errors.AsType[configs.Faults](err)
 			if !ok || len(faults) != len(c.want) {
 				t.Fatalf("got %v, want %d faults", err, len(c.want))
 			}

@@ -7,7 +7,7 @@ import (
 )
 
 // Fault is one thing wrong with a source URL or a recording, in words for the operator.
-type Fault struct {
+type Fault struct { //nolint:errname // the word that configs and operators use
 	Where string // `source "file:…"` or `recording x.wav`
 	Field string // what is wrong: a parameter or a part of a file
 	Value string // what was found; empty when the point is that there is none

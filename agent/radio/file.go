@@ -72,7 +72,7 @@ func openFile(source, rest string, opts Options) (Receiver, error) {
 	}
 	f.real = p.oneOf("pace", pace, "real", "fast") == "real"
 	f.every = p.duration("every")
-	if f.every > 0 && !(f.anchor && f.real) {
+	if f.every > 0 && (!f.anchor || !f.real) {
 		p.fault("every", p.values["every"], "needs anchor=RECORDED@LIVE and pace=real: without them there is no clock to repeat by")
 	}
 	if err := p.finish(); err != nil {

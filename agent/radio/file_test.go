@@ -194,6 +194,20 @@ func TestFile_WAV(t *testing.T) {
 	}
 }
 
+// TestFile_WAVBeyond4GiB is sparse: it takes no room on the disk.
+func TestFile_WAVBeyond4GiB(t *testing.T) {
+	const size = 1<<32 + 4000
+	head := riff(part("fmt ", format(1, 2, 48000, 16)))
+	path := write(t, "x.wav", cat(head, []byte("data"), u32(size&0xFFFFFFFF), ramp(0, 1000)))
+	if err := os.Truncate(path, int64(len(head))+8+size); err != nil {
+		t.Fatal(err)
+	}
+	r := newFile(t, path, "")
+	if info := start(t, r); info.Samples != size/4 {
+		t.Errorf("%d samples, want %d: 32 bits of size overflowed", info.Samples, size/4)
+	}
+}
+
 func TestFile_CutShortWAVPlaysWhatThereIs(t *testing.T) {
 	whole := riff(part("fmt ", format(1, 2, 48000, 16)), part("data", ramp(0, 3000)))
 	info, blocks := play(t, write(t, "x.wav", whole[:len(whole)-2001]), "")

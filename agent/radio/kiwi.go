@@ -357,10 +357,16 @@ func gpsWeek(near time.Time, ofWeekNs int64) time.Time {
 func leapSeconds(gps time.Time) time.Duration {
 	for _, l := range [...]struct {
 		year, month int
-		seconds     time.Duration
-	}{{2017, 1, 18}, {2015, 7, 17}, {2012, 7, 16}, {2009, 1, 15}, {2006, 1, 14}} {
+		ahead       time.Duration
+	}{
+		{2017, 1, 18 * time.Second},
+		{2015, 7, 17 * time.Second},
+		{2012, 7, 16 * time.Second},
+		{2009, 1, 15 * time.Second},
+		{2006, 1, 14 * time.Second},
+	} {
 		if !gps.Before(time.Date(l.year, time.Month(l.month), 1, 0, 0, 0, 0, time.UTC)) {
-			return l.seconds * time.Second
+			return l.ahead
 		}
 	}
 	return 13 * time.Second

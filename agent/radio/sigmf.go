@@ -93,6 +93,9 @@ func (r *recording) sigmfFault(err error) error {
 		}
 		return r.fault(field, unquoted(e.Value), e.Message)
 	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return r.fault("archive", "", "cut off in its middle: get it again")
+	}
 	return fmt.Errorf("read recording %s: %w", r.path, err)
 }
 

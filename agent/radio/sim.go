@@ -166,14 +166,12 @@ func (s *simReceiver) Read(ctx context.Context, b *Block) error {
 		b.Raw = make([]byte, size)
 	}
 	b.Raw = b.Raw[:size]
-	settled := 0
+	settled := s.fade
 	if s.settling > 0 {
 		settled = s.fade - s.settling
-		s.sky.read(b.Raw, s.format, s.next, settled, s.fade)
 		s.settling -= int(n)
-	} else {
-		s.sky.read(b.Raw, s.format, s.next, 0, 0)
 	}
+	s.sky.read(b.Raw, s.format, s.next, settled, s.fade)
 	clock := &s.scene.Stations[s.station].Clock
 	b.Format, b.Segment, b.Index = s.format, s.segment, s.index
 	b.Time, b.TimeQuality = s.sky.grid.time(s.next), protocol.TimeQuality(clock.Quality)

@@ -33,6 +33,7 @@ func samples(blocks []radio.Block) []complex128 {
 			case dsp.CF32:
 				x, y := binary.LittleEndian.Uint32(b.Raw[8*j:]), binary.LittleEndian.Uint32(b.Raw[8*j+4:])
 				out = append(out, complex(float64(math.Float32frombits(x)), float64(math.Float32frombits(y))))
+			case dsp.FormatUnknown:
 			}
 		}
 	}

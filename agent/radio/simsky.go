@@ -199,8 +199,8 @@ func (k *sky) addComplex(from int, amplitude []float32, turns, perSample, level 
 	}
 }
 
-// read quantises samples from a sample number on into raw. The first of them are faded in from a filter's silence
-// when fade is not 0: settled tells how many samples of fade have passed.
+// read quantises samples from a sample number on into raw. After a retune the first fade samples rise from a filter's
+// silence; settled tells how many of them have passed.
 func (k *sky) read(raw []byte, format dsp.Format, from uint64, settled, fade int) {
 	per := format.BytesPerSample()
 	for len(raw) > 0 {

@@ -219,20 +219,22 @@ func parseHertz(s string) (float64, error) {
 // formatHertz writes 250 kHz, 145.5 MHz.
 func formatHertz(hz float64) string { return configs.Hertz(hz).String() }
 
-// wait blocks until an instant or until ctx ends. An instant in the past returns at once.
+// wait blocks until an instant of the wall clock, or until ctx ends. An instant in the past returns at once.
 func wait(ctx context.Context, closed <-chan struct{}, until time.Time) error {
-	d := time.Until(until)
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-closed:
-		return ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		d := time.Until(until)
+		if d <= 0 {
+			return ctx.Err()
+		}
+		timer := time.NewTimer(min(d, time.Second)) // look again: the clock may be set meanwhile
+		select {
+		case <-timer.C:
+		case <-closed:
+			timer.Stop()
+			return ErrClosed
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
 	}
 }

@@ -150,6 +150,8 @@ func (p *wavParser) next(at int64) (chunk, error) {
 			c.stated = p.data64
 		case c.stated == 0xFFFFFFFF, c.stated == 0 && p.kiwi == nil:
 			c.stated = left // written by a pipe that did not know its end
+		case left >= 1<<32 && c.stated == left&0xFFFFFFFF:
+			c.stated = left // written by a program whose 32 bits overflowed
 		}
 	}
 	c.size = min(c.stated, left)
