@@ -165,18 +165,6 @@ func (s replySink) Put(ctx context.Context, r *protocol.Record) error {
 	return s.publisher.Put(ctx, r)
 }
 
-// chunksInFlight is how many chunks of IQ may wait for the disk before the recorder waits for it: 512 KiB.
-const chunksInFlight = 16
-
-// Queue stores the record no later than one that is Put after it. Every sixteenth chunk waits for the disk, so that a
-// capture read from memory does not outrun it.
-func (s replySink) Queue(ctx context.Context, r *protocol.Record) error {
-	if r.GetIq().GetIndex()%chunksInFlight == chunksInFlight-1 {
-		return s.publisher.Put(ctx, r)
-	}
-	return s.publisher.Queue(ctx, r)
-}
-
 func acquisitionOf(cmd *protocol.Command) *string {
 	if c := cmd.GetCapture(); c != nil {
 		return c.Acquisition

@@ -124,14 +124,11 @@ func openDemoCollector(ctx context.Context, dir string, log *slog.Logger) (*Coll
 	cfg := DefaultConfig()
 	cfg.Data = filepath.Join(dir, "heimdall-data")
 	cfg.embed()
-	for _, address := range []*string{&cfg.MQTT.Embedded.Listen, &cfg.HTTP.Listen} {
-		l, err := net.Listen("tcp", *address)
-		if err != nil {
-			*address = "127.0.0.1:0"
-			continue
-		}
-		l.Close()
+	c, err := Open(ctx, cfg, version, log)
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return c, err
 	}
+	cfg.MQTT.Embedded.Listen, cfg.HTTP.Listen = "127.0.0.1:0", "127.0.0.1:0"
 	return Open(ctx, cfg, version, log)
 }
 
