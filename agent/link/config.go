@@ -151,7 +151,10 @@ func (c Config) address() (string, error) {
 // renewed.
 func (c Config) tls() (*tls.Config, error) {
 	u, err := url.Parse(c.URL)
-	if err != nil || u.Scheme == "mqtt" || u.Scheme == "tcp" {
+	if err != nil {
+		return nil, fmt.Errorf("mqtt.url: %w", err)
+	}
+	if u.Scheme == "mqtt" || u.Scheme == "tcp" {
 		return nil, nil
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}

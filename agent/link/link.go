@@ -105,7 +105,7 @@ func (l *Link) Run(ctx context.Context) error {
 			outage.attempts = 0
 		}
 		if outage.worthSaying(time.Now()) {
-			l.cfg.Log.Warn("no connection to the broker; records wait on disk", "broker", l.address, "error", err, "attempts", outage.attempts)
+			l.cfg.Log.WarnContext(ctx, "no connection to the broker; records wait on disk", "broker", l.address, "error", err, "attempts", outage.attempts)
 		}
 		timer := time.NewTimer(l.backoff.next())
 		select {

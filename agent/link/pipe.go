@@ -30,11 +30,14 @@ type inbound struct {
 	payload []byte
 }
 
+// ending is why a connection ended.
+type ending struct{ err error }
+
 // pipe is one connection: a client that is used once, for as long as its connection lasts.
 type pipe struct {
 	client mqtt.Client
 	// lost gets the reason once when the connection ends on its own. Capacity 1: nobody need be waiting.
-	lost chan error
+	lost chan ending
 	// inbound gets what the broker sends. Capacity 256; when it is full messages are dropped, because blocking would
 	// hold up the acknowledgements and pings behind them, and both orders and Acks are repeated.
 	inbound chan inbound
@@ -54,7 +57,7 @@ func connect(ctx context.Context, cfg Config) (*pipe, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pipe{lost: make(chan error, 1), inbound: make(chan inbound, 256)}
+	p := &pipe{lost: make(chan ending, 1), inbound: make(chan inbound, 256)}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	o := mqtt.NewClientOptions().AddBroker("tcp://"+address).
@@ -66,7 +69,7 @@ func connect(ctx context.Context, cfg Config) (*pipe, error) {
 		SetConnectTimeout(connectTimeout).SetWriteTimeout(writeTimeout).
 		SetBinaryWill(protocol.Topics{Prefix: cfg.Prefix}.Status(cfg.Station), []byte(protocol.Offline), 1, true).
 		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { p.receive(m) }).
-		SetConnectionLostHandler(func(_ mqtt.Client, err error) { p.lost <- err }).
+		SetConnectionLostHandler(func(_ mqtt.Client, err error) { p.lost <- ending{err} }).
 		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return p.open(ctx, address, tlsConfig) })
 	p.client = mqtt.NewClient(o)
 	token := p.client.Connect()

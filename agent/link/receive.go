@@ -91,7 +91,7 @@ func readCommand(payload []byte, now time.Time) (*protocol.Command, error) {
 func (s *session) receive(ctx context.Context, m inbound) {
 	topic, err := s.link.topics.Parse(m.topic)
 	if err != nil {
-		s.cfg.Log.Warn("a message on an unknown topic was ignored", "error", err)
+		s.cfg.Log.WarnContext(ctx, "a message on an unknown topic was ignored", "error", err)
 		return
 	}
 	switch topic.Class {
@@ -102,7 +102,7 @@ func (s *session) receive(ctx context.Context, m inbound) {
 	case protocol.TopicCommand:
 		s.ordered(ctx, m.payload)
 	default:
-		s.cfg.Log.Debug("a message was ignored", "topic", m.topic)
+		s.cfg.Log.DebugContext(ctx, "a message was ignored", "topic", m.topic)
 	}
 }
 
@@ -163,7 +163,7 @@ func (s *session) ordered(ctx context.Context, payload []byte) {
 			err = refuse(cmd.GetId(), protocol.Reply_STATE_REFUSED, "busy", "too many orders wait at this station: try again later")
 		}
 	}
-	s.cfg.Log.Warn("an order was refused", "error", err)
+	s.cfg.Log.WarnContext(ctx, "an order was refused", "error", err)
 	if r, ok := errors.AsType[*refusal](err); ok && r.answer != nil {
 		s.cfg.Answer(ctx, r.answer)
 	}

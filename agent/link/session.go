@@ -82,7 +82,7 @@ func (s *session) run(ctx context.Context) error {
 		s.pipe.abort()
 		return err
 	}
-	s.cfg.Log.Info("connected to the broker", "broker", s.link.address)
+	s.cfg.Log.InfoContext(ctx, "connected to the broker", "broker", s.link.address)
 	s.cfg.Queue.SetLinkUp(true)
 	inner, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -119,8 +119,8 @@ func (s *session) loop(ctx context.Context, items <-chan Item) (lost bool, err e
 		select {
 		case <-ctx.Done():
 			return false, nil
-		case err := <-s.pipe.lost:
-			return true, fmt.Errorf("connection lost: %w", err)
+		case end := <-s.pipe.lost:
+			return true, fmt.Errorf("connection lost: %w", end.err)
 		case err := <-s.failed:
 			return false, err
 		case m := <-s.pipe.inbound:
@@ -160,7 +160,7 @@ func (s *session) feed(ctx context.Context, items chan<- Item) {
 		item, err := s.cfg.Queue.Next(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				s.cfg.Log.Error("the queue gives no more records", "error", err)
+				s.cfg.Log.ErrorContext(ctx, "the queue gives no more records", "error", err)
 			}
 			return
 		}
@@ -464,7 +464,7 @@ func (s *session) sayFarewell(ctx context.Context) {
 	defer cancel()
 	err := s.pipe.publish(ctx, s.link.topics.Status(s.cfg.Station), 1, true, []byte(protocol.Offline), farewell)
 	if err != nil {
-		s.cfg.Log.Debug("the last status could not be published", "error", err)
+		s.cfg.Log.DebugContext(ctx, "the last status could not be published", "error", err)
 	}
 	s.pipe.leave()
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -16,10 +16,24 @@ import (
 
 	"github.com/fulgidus/heimdall/agent/link"
 	"github.com/fulgidus/heimdall/agent/spool"
+	"github.com/fulgidus/heimdall/packaging/servers"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) } // the servers keep a goroutine for starting processes
+func TestMain(m *testing.M) {
+	// The servers keep one goroutine for starting processes: have it started, so that it counts as there from the beginning.
+	dir, err := os.MkdirTemp("", "link")
+	if err != nil {
+		panic(err)
+	}
+	broker, err := servers.StartMosquitto(context.Background(), dir)
+	if err != nil {
+		panic(err)
+	}
+	broker.Stop()
+	os.RemoveAll(dir)
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
+}
 
 const station = "torino"
 
@@ -153,7 +167,7 @@ func newCollector(t *testing.T, id string) *collector {
 }
 
 // dial makes a client of the broker for tests.
-func dial(t *testing.T, url, id string, will string, connected func(mqtt.Client)) mqtt.Client {
+func dial(t *testing.T, url, id, will string, connected func(mqtt.Client)) mqtt.Client {
 	t.Helper()
 	o := mqtt.NewClientOptions().AddBroker(strings.Replace(url, "mqtt://", "tcp://", 1)).SetClientID(id).
 		SetConnectRetry(true).SetConnectRetryInterval(20 * time.Millisecond).SetMaxReconnectInterval(50 * time.Millisecond).
@@ -373,9 +387,6 @@ func (p *proxy) copy(from, to net.Conn) {
 			}
 		}
 		if err != nil {
-			if err != io.EOF {
-				return
-			}
 			return
 		}
 	}

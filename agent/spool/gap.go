@@ -89,7 +89,7 @@ func (s *Spool) putGap(gap *openGap, at place) {
 	s.wait(&entry{place: at, lane: index, kind: protocol.KindGap, time: now.UnixNano(), payload: payload, version: gap.version})
 	// A search under way may hold the former content.
 	l := &s.lanes[index]
-	l.liveReady, l.backReady = nil, nil
+	l.unread()
 	l.back = earlier(l.back, at)
 	s.turn++
 }

@@ -35,6 +35,16 @@ type lane struct {
 	liveReady, backReady []found
 }
 
+// unread forgets what was read and not handed out, so that it is found again in the backlog.
+func (l *lane) unread() {
+	for _, ready := range [][]found{l.liveReady, l.backReady} {
+		if len(ready) > 0 {
+			l.back = earlier(l.back, ready[0].place)
+		}
+	}
+	l.liveReady, l.backReady = nil, nil
+}
+
 type found struct {
 	place place
 	item  Item
@@ -287,12 +297,9 @@ func (s *Spool) demote(floor place) {
 		if !l.live.less(floor) {
 			continue
 		}
-		lowest := l.live
-		if len(l.liveReady) > 0 {
-			lowest = l.liveReady[0].place
-		}
-		l.back = earlier(l.back, lowest)
-		l.live, l.liveReady = floor, nil
+		l.unread()
+		l.back = earlier(l.back, l.live)
+		l.live = floor
 		s.turn++
 	}
 }
@@ -318,9 +325,15 @@ func (s *Spool) Rewind() {
 	for _, e := range s.epochs {
 		e.sent = nil
 	}
+	s.reread()
+}
+
+// reread makes every record that is to be handed out be looked for again, as backlog. mu must be held.
+func (s *Spool) reread() {
 	s.demote(s.end())
 	for i := range s.lanes {
-		s.lanes[i].back, s.lanes[i].backReady = place{}, nil
+		s.lanes[i].unread()
+		s.lanes[i].back = place{}
 	}
 	s.turn++
 	s.renew()
@@ -337,7 +350,8 @@ func (s *Spool) Retry(spool [protocol.SpoolBytes]byte, seqs protocol.Ranges) {
 	e.sent = e.sent.Subtract(seqs)
 	for i := range s.lanes {
 		l := &s.lanes[i]
-		l.back, l.backReady = earlier(l.back, place{e.number, seqs.First()}), nil
+		l.unread()
+		l.back = earlier(l.back, place{e.number, seqs.First()})
 	}
 	s.turn++
 	s.renew()

@@ -291,12 +291,6 @@ func (s *Spool) putEpochs() error {
 	if err != nil {
 		return err
 	}
-	for i := range s.lanes {
-		s.lanes[i].backReady, s.lanes[i].liveReady = nil, nil
-		s.lanes[i].back = place{}
-	}
-	s.demote(s.end())
-	s.turn++
-	s.renew()
+	s.reread()
 	return nil
 }

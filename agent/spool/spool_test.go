@@ -89,7 +89,7 @@ func check(t *testing.T, dir string) {
 }
 
 // payload is an encoded record that says n, with a time n seconds into 2026.
-func payload(t testing.TB, n int, size int) []byte {
+func payload(t testing.TB, n, size int) []byte {
 	t.Helper()
 	rec := &protocol.Record{
 		Station: new("torino"), Time: new(stamp(n).UnixNano()), Step: new(strings.Repeat("x", size)),
@@ -477,4 +477,3 @@ func TestOpen_RefusesBadOptions(t *testing.T) {
 		}
 	}
 }
-
