@@ -43,6 +43,7 @@ type Event struct {
 	Line       bool    // Center is a line's
 	Clipped    bool    // samples at the converter's rails while it lasted
 	Open       bool    // still on air
+	Lasting    bool    // on from the first sample of the stretch to the last
 }
 
 // Detector finds emissions in time and frequency: cells of a spectrogram over the noise floor, connected across rows,
@@ -73,6 +74,7 @@ type Detector struct {
 	ratio  float32   // of the threshold to start over that to belong
 
 	threshold float64 // to start, over the floor
+	quantised bool    // the noise is too weak to dither the quantiser
 
 	runs    []run
 	open    []*track
@@ -260,14 +262,16 @@ func (d *Detector) slab(end int64) {
 	from := max(d.processed, d.stored-slabRows-lagRows)
 	d.floor.update(d, from, d.stored, held)
 	grow := float32(FromDB(d.cfg.GrowDB))
-	total := 0.0
+	total, noise := 0.0, 0.0
 	for i, f := range d.floor.level {
 		d.low[i] = f * grow
-		total += float64(d.floor.noise[i])
+		total += float64(f)
+		noise += float64(d.floor.noise[i])
 		if i < d.floor.low || i >= d.floor.high {
 			d.low[i] = math.MaxFloat32
 		}
 	}
+	d.quantised = noise < d.cfg.Step*d.cfg.Step/2
 	d.energy.update(d.row(from).start, d.position, total)
 	for d.processed < end {
 		d.look(d.processed)

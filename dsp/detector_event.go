@@ -80,7 +80,7 @@ func (d *Detector) edge(at int64, bins span, step int64) (sample float64, cut bo
 func (d *Detector) excess(frame []float32, bins span) float64 {
 	sum := 0.0
 	for i := bins.low; i <= bins.high; i++ {
-		sum += float64(frame[i] - d.floor.level[i])
+		sum += float64(frame[i] - d.floor.base[i])
 	}
 	return sum
 }
@@ -112,20 +112,34 @@ func (d *Detector) close(t *track) {
 	d.pending = append(d.pending, t)
 }
 
-// settle reports the events that ended long enough before row r.
+// settle reports the events that ended long enough before row r, weakest first: it may belong to a stronger one. What
+// was reported stays a while to be compared with.
 func (d *Detector) settle(r int64) {
-	for i := 0; i < len(d.pending); {
-		t := d.pending[i]
-		if r < math.MaxInt64 && (r-t.closedRow <= 2*sameRows || d.undecided(t, r)) {
-			i++
+	for {
+		var next *track
+		for _, t := range d.pending {
+			due := r == math.MaxInt64 || r-t.closedRow > 2*sameRows && !d.undecided(t, r)
+			if due && !t.settled && (next == nil || t.top < next.top) {
+				next = t
+			}
+		}
+		if next == nil {
+			break
+		}
+		next.settled = true
+		if next.reportedAt > 0 || !d.settling(next) && d.stands(next) && !d.belongs(next) {
+			d.events = append(d.events, d.describe(next))
+		}
+	}
+	kept := d.pending[:0]
+	for _, t := range d.pending {
+		if t.settled && r-t.closedRow > 8*sameRows {
+			d.idle = append(d.idle, t)
 			continue
 		}
-		d.pending = append(d.pending[:i], d.pending[i+1:]...)
-		if t.reportedAt > 0 || !d.settling(t) && d.stands(t) && !d.belongs(t) {
-			d.events = append(d.events, d.describe(t))
-		}
-		d.idle = append(d.idle, t)
+		kept = append(kept, t)
 	}
+	d.pending = kept
 }
 
 // settling tells whether an event was on at the first sample and ended so soon that it cannot be told from the
@@ -137,6 +151,9 @@ func (d *Detector) settling(t *track) bool {
 // stands tells whether an event's mean spectrum rises over the floor somewhere as its cells did: a hump of the noise
 // has cells over the threshold now and then, but not on the whole.
 func (d *Detector) stands(t *track) bool {
+	if d.quantised && t.top < d.cfg.Step*d.cfg.Step/6 {
+		return false // without noise to dither it, the quantiser makes lines of its error
+	}
 	least := d.threshold * standRatio
 	box := d.around(t.recent())
 	for k := box.low; k <= box.high; k++ {
@@ -165,6 +182,9 @@ func (d *Detector) near() float64 { return float64(sameRows * 2 * d.cfg.Bins) }
 func (d *Detector) belongs(t *track) bool {
 	near := d.near()
 	for _, o := range d.pending {
+		if o == t {
+			continue
+		}
 		lobe := d.spacing(t, o) < 1 && t.top < lobeRatio*o.top && o.end-o.start < float64(decideRows*2*d.cfg.Bins)
 		within := t.start >= o.start-near && t.end <= o.end+near
 		same := math.Abs(t.start-o.start) <= near && math.Abs(t.end-o.end) <= near && !(t.startCut && t.endCut)
@@ -175,7 +195,7 @@ func (d *Detector) belongs(t *track) bool {
 			within && lobe,
 			within && t.top < spurRatio*o.top && !(o.startCut && o.endCut):
 			return true
-		case same && d.spacing(t, o) < pairSpacing:
+		case same && !o.settled && t.top <= o.top && d.spacing(t, o) < pairSpacing:
 			o.absorb(t)
 			return true
 		}
@@ -220,12 +240,12 @@ func (d *Detector) describe(t *track) Event {
 		d.lastID++
 		t.id = d.lastID
 	}
-	e := Event{ID: t.id, Start: t.start, End: t.end, Clipped: t.clipped}
+	e := Event{ID: t.id, Start: t.start, End: t.end, Clipped: t.clipped, Lasting: t.startCut && t.endCut}
 	excess := func(k int) float64 {
 		if t.count[k] == 0 {
 			return 0
 		}
-		return t.sum[k]/float64(t.count[k]) - float64(d.floor.level[k])
+		return t.sum[k]/float64(t.count[k]) - float64(d.floor.base[k])
 	}
 	box := d.around(t.recent())
 	o, ok := OccupiedBandwidth(box.low, box.high, occupiedShare, excess)

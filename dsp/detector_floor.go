@@ -5,6 +5,9 @@ import "math"
 // How the floor follows time.
 const (
 	aboveLocalDB   = 6.0  // most a bin's own floor may lie above its surroundings: beyond, it is an emission
+	aboveWideDB    = 1.0  // the same inside a wide emission,
+	wideDB         = 8.0  // which lies this far above its surroundings in most of the bins
+	wideReach      = 4    // on each side
 	belowLocalDB   = 12.0 // most it may lie below: filter skirts
 	riseDBPerRow   = 1e-3 // how fast the floor follows what may be an emission
 	ownFloorRows   = 32   // rows needed before a bin's own quantile is trusted
@@ -16,8 +19,9 @@ const (
 // floorTracker estimates the noise floor of every bin: a quantile over time and a window of frequency, kept from
 // climbing emissions by a limit on its slope, refined by each bin's own quantile over time.
 type floorTracker struct {
-	level  []float32 // mean of each cell without emissions
-	noise  []float32 // the same without a spike at 0 Hz
+	level  []float32 // what a cell is compared with: noise, spurs, and a spike at 0 Hz
+	base   []float32 // what is taken off an emission's power: noise, and a spike at 0 Hz
+	noise  []float32
 	known  bool
 	maskDC bool
 
@@ -31,7 +35,7 @@ type floorTracker struct {
 
 func newFloorTracker(n int, maskDC bool) floorTracker {
 	return floorTracker{
-		level: make([]float32, n), noise: make([]float32, n), own: make([]float32, n), maskDC: maskDC,
+		level: make([]float32, n), base: make([]float32, n), noise: make([]float32, n), own: make([]float32, n), maskDC: maskDC,
 		shape: NewFloorShape(n), high: n, mean: make([]float64, n),
 	}
 }
@@ -67,16 +71,34 @@ func (f *floorTracker) update(d *Detector, from, end int64, held func(bin int) b
 			if masked {
 				level = math.Max(own, local)
 			} else {
-				level = math.Max(local-belowLocalDB, math.Min(own, local+aboveLocalDB))
+				level = math.Max(local-belowLocalDB, math.Min(own, local+f.most(i, local)))
 			}
 		}
 		f.follow(i, level, rise, held)
-		f.noise[i] = f.level[i]
+		f.noise[i] = min(f.level[i], float32(FromDB(local)))
+		f.base[i] = f.noise[i]
 		if masked {
-			f.noise[i] = min(f.level[i], float32(FromDB(local)))
+			f.base[i] = f.level[i]
 		}
 	}
 	f.known = true
+}
+
+// most is how far a bin's own level may lie above its surroundings. A line may be a spur of the receiver; a stretch of
+// bins that all lie high is an emission, and only the unevenness of the floor is allowed for.
+func (f *floorTracker) most(bin int, local float64) float64 {
+	high, bins := 0, 0
+	limit := float32(FromDB(local + wideDB))
+	for k := max(0, bin-wideReach); k <= min(len(f.own)-1, bin+wideReach); k++ {
+		bins++
+		if f.own[k] > limit {
+			high++
+		}
+	}
+	if 2*high > bins {
+		return aboveWideDB
+	}
+	return aboveLocalDB
 }
 
 // passband finds the bins that carry noise at all.

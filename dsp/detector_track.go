@@ -69,6 +69,7 @@ type track struct {
 	endKnown         bool
 	reportedAt       int64 // sample; 0: never
 	closedRow        int64
+	settled          bool // reported or dropped; others are still compared with it
 
 	sum      []float64 // per bin, over the rows it was active in
 	count    []int32

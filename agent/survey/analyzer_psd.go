@@ -16,9 +16,17 @@ const (
 	growOverDB         = 1.0
 	unreliableOccupied = 0.6 // of the band
 	occupiedShare      = 0.99
-	gapBins            = 2    // pauses in frequency inside an emission,
-	gapPart            = 0.1  // or this part of its width
-	reliableBox        = 10.0 // in-band SNR, linear, above which the bandwidth is looked for further out
+	gapBins            = 2   // pauses in frequency inside an emission,
+	gapPart            = 0.1 // or this part of its width
+
+	companionReach = 12    // detector bins around a lasting carrier in which its side lobes hide weaker ones
+	pureCarrier    = 1e-3  // of a carrier's power in all else there: more is its own modulation
+	companionClear = 8     // bins of the averaged spectrum next to the carrier that tell nothing
+	companionOver  = 200.0 // the floor
+	companionLeak  = 10.0  // the carrier's leakage
+	mirrorRatio    = 0.1   // a line as far on the other side this strong makes both a modulation
+
+	reliableBox = 10.0 // in-band SNR, linear, above which the bandwidth is looked for further out
 )
 
 // psd averages spectra for two kinds of records that end at different times.
@@ -32,7 +40,8 @@ type psd struct {
 	spectrumFrames int
 	spectrumSum    []float64 // nil until a spectrum is asked for
 	drained        []float64
-	density        []float64
+	density        []float64 // of the last measurement
+	described      bool      // there is one in this stretch
 	levels         []float64
 	shape          dsp.FloorShape
 	histogram      *dsp.Histogram
@@ -68,6 +77,7 @@ func (p *psd) reset() {
 	p.welch.Break()
 	p.welch.Reset()
 	p.startMeasurement()
+	p.described = false
 	p.spectrumFrames = 0
 	clear(p.spectrumSum)
 }
@@ -108,6 +118,7 @@ type view struct {
 }
 
 func (p *psd) describe(rateHz float64) view {
+	p.described = true
 	scale := p.welch.Density(p.frames, rateHz)
 	for i, v := range p.sum {
 		p.density[i] = v * scale
@@ -187,4 +198,51 @@ func (p *psd) reach(top, step int, grow float64) int {
 		}
 	}
 	return last
+}
+
+// companion is a weak lasting carrier beside a strong one.
+type companion struct {
+	bin   float64 // from the lowest frequency
+	power float64
+	noise float64
+}
+
+// companions finds the lasting carriers that the detector's coarser bins hide beside a strong one at a bin, within reach
+// bins. A modulated carrier has none: lines beside it are its own.
+func (p *psd) companions(carrier float64, reach int, rateHz float64) []companion {
+	at, n := int(math.Round(carrier)), len(p.density)
+	if !p.described || at < companionClear || at >= n-companionClear {
+		return nil
+	}
+	low, high := max(1, at-reach), min(n-2, at+reach)
+	top, all := p.density[at], 0.0
+	for k := low; k <= high; k++ {
+		if k < at-3 || k > at+3 {
+			all += p.density[k]
+		}
+	}
+	if all > pureCarrier*top {
+		return nil
+	}
+	var found []companion
+	for k := low; k <= high; k++ {
+		v, distance := p.density[k], math.Abs(float64(k)-carrier)
+		mirror := 2*at - k
+		switch {
+		case distance < companionClear || v < p.density[k-1] || v <= p.density[k+1],
+			v < companionOver*p.floor(k) || v < companionLeak*leakage(distance)*top,
+			mirror > 0 && mirror < n-1 && mirrorRatio*v < max(p.density[mirror-1], p.density[mirror], p.density[mirror+1]):
+			continue
+		}
+		offset, peak := dsp.ToneAt(p.density, k, p.floor(k))
+		width := rateHz / float64(n)
+		found = append(found, companion{float64(k) + offset, peak * p.welch.ENBW() * width, 3 * p.floor(k) * width})
+	}
+	return found
+}
+
+// leakage bounds the power response of a Hann-windowed transform far from a tone: 1/(pi d (d^2-1)) in amplitude.
+func leakage(d float64) float64 {
+	a := 1 / (math.Pi * d * (d*d - 1))
+	return a * a
 }

@@ -22,6 +22,8 @@ const (
 	maxOpen       = 256    // emissions followed at once
 	mergeGap      = 10 * time.Millisecond
 	reportEvery   = 10 * time.Second
+
+	companionTracks = 1 << 63 // their tracks, apart from the detector's
 )
 
 // stretch measures one run of samples at one tuning. Its buffers serve the next run of the same kind.
@@ -37,6 +39,8 @@ type stretch struct {
 	meter    dsp.Meter
 	psd      psd
 	detector *dsp.Detector
+	lasting  []dsp.Event      // carriers on all the time, in flush
+	beside   uint64           // companions so far
 	born     map[uint64]int64 // start of each emission reported open, Unix nanoseconds
 
 	begun    bool
@@ -237,9 +241,23 @@ func (s *stretch) flush(out []Emission) []Emission {
 	if !s.begun {
 		return out
 	}
-	out = s.endDetections(out)
+	lasting := s.lasting[:0]
+	if s.detector != nil {
+		events := s.detector.Flush()
+		for _, e := range events {
+			if e.Lasting && e.Line {
+				lasting = append(lasting, e)
+			}
+		}
+		out = s.detections(events, out)
+	}
+	s.lasting = lasting
 	if s.measurement.begun && s.meter.Samples() > 0 {
+		whole := s.measurement.first == 0
 		out = s.measure(out)
+		if whole {
+			out = s.companions(out)
+		}
 	}
 	if s.spectrum.on && s.spectrum.begun {
 		out = s.average(out)
@@ -253,6 +271,23 @@ func (s *stretch) endDetections(out []Emission) []Emission {
 	if s.detector != nil {
 		out = s.detections(s.detector.Flush(), out)
 		s.detected = s.position
+	}
+	return out
+}
+
+// companions reports the weak carriers beside lasting strong ones, when the averaged spectrum covers the whole stretch.
+func (s *stretch) companions(out []Emission) []Emission {
+	ratio := float64(s.bins) / float64(s.detector.Bins())
+	for _, e := range s.lasting {
+		for _, c := range s.psd.companions(e.Center*ratio+float64(s.bins/2), int(companionReach*ratio), s.tuning.SampleRateHz) {
+			at := (c.bin - float64(s.bins/2)) / ratio
+			s.beside++
+			own := dsp.Event{
+				ID: companionTracks + s.beside, Start: e.Start, End: e.End, Lasting: true, Line: true,
+				Center: at, Low: at - 1.5/ratio, High: at + 1.5/ratio, Power: c.power, Noise: c.noise,
+			}
+			out = s.detections([]dsp.Event{own}, out)
+		}
 	}
 	return out
 }
