@@ -213,27 +213,27 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) error {
 		return unavailable.with("no more streams are served at the moment")
 	}
 	defer s.Events.leave(c)
-	if counted, ok := w.(*countingWriter); ok {
-		counted.patience = pingEvery
+	if err := stream(w, 2*pingEvery); err != nil { // longer than the pause between two messages
+		return err
 	}
 	w.Header().Set("Content-Type", eventsType)
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep events back
-	stream := &eventWriter{w: w, flush: http.NewResponseController(w).Flush}
-	stream.send(": heimdall events\nretry: 2000\n\n")
+	out := &eventWriter{w: w, flush: http.NewResponseController(w).Flush}
+	out.send(": heimdall events\nretry: 2000\n\n")
 	ping := time.NewTicker(pingEvery)
 	defer ping.Stop()
-	for stream.err == nil {
+	for out.err == nil {
 		select {
 		case <-r.Context().Done():
 			return nil
 		case e, open := <-c.queue:
 			if !open {
-				stream.send(": end of stream; read the lists for what was missed\n\n")
+				out.send(": end of stream; read the lists for what was missed\n\n")
 				return nil
 			}
-			stream.event(e, c.queue)
+			out.event(e, c.queue)
 		case <-ping.C:
-			stream.send(": ping\n\n")
+			out.send(": ping\n\n")
 		}
 	}
 	return nil // a client that has gone needs no answer

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -196,6 +197,35 @@ func TestEvents_EndWithTheHub(t *testing.T) {
 		t.Errorf("a stream afterwards: %+v", p)
 	}
 	w.config.Events.Close() // twice is safe
+}
+
+func TestEvents_AndFilesOutliveTheTimeoutsOfTheServer(t *testing.T) {
+	const timeout = 30 * time.Millisecond
+	w := newWorld()
+	content := strings.Repeat("0123456789", 2<<20) // more than what the kernel takes off the server's hands
+	w.files[recordingKey+".sigmf-data"] = content
+	server := httptest.NewUnstartedServer(w.handler(t))
+	server.Config.ReadTimeout, server.Config.WriteTimeout = timeout, timeout
+	server.Start()
+	t.Cleanup(server.Close)
+	l := listen(t, w, server, "")
+	r, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+"/api/v1/recordings/"+captureID+".sigmf-data", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := server.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	<-time.After(10 * timeout) // the server's patience is over
+	if got, err := io.ReadAll(answer.Body); err != nil || len(got) != len(content) {
+		t.Errorf("file: %d bytes of %d, %v", len(got), len(content), err)
+	}
+	tell(t, w.config.Events.Station(&protocol.Station{ID: "torino"}))
+	if name, _ := l.next(); name != "station" {
+		t.Errorf("event %q", name)
+	}
 }
 
 func TestEvents_WhatCannotBeWrittenIsAnError(t *testing.T) {

@@ -73,8 +73,8 @@ func (s *server) sendFile(w http.ResponseWriter, r *http.Request, suffix, mediaT
 	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": name}))
 	h.Set("Cache-Control", "private, no-cache")
 	h.Set("ETag", fmt.Sprintf(`"%.32s-%d%s"`, recording.SHA512, stored.Unix(), suffix))
-	if counted, ok := w.(*countingWriter); ok {
-		counted.patience = filePatience
+	if err := stream(w, filePatience); err != nil {
+		return err
 	}
 	http.ServeContent(&rangeWriter{ResponseWriter: w, request: r}, r, name, stored, file)
 	return nil

@@ -194,6 +194,18 @@ type countingWriter struct {
 	patience time.Duration
 }
 
+// stream frees an answer of the server's time-outs: it may take any time, as long as each write ends within patience.
+func stream(w http.ResponseWriter, patience time.Duration) error {
+	if counted, ok := w.(*countingWriter); ok {
+		counted.patience = patience
+	}
+	err := http.NewResponseController(w).SetReadDeadline(time.Time{}) // it would end the request's context
+	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return fmt.Errorf("lift the read time-out: %w", err)
+	}
+	return nil
+}
+
 func (c *countingWriter) WriteHeader(status int) {
 	if !c.begun {
 		c.status, c.begun = status, true

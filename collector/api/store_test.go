@@ -34,6 +34,10 @@ func (c captures) CompleteCaptures(ctx context.Context) ([]archive.Capture, erro
 	return all, err
 }
 
+func (c captures) FailRecording(ctx context.Context, capture archive.Capture, reason string) error {
+	return c.DB.FailRecording(ctx, capture.Station, capture.Reply.GetCapture().GetId(), reason)
+}
+
 // stocked is the interface on a real store and a real archive with 250 measurements and one capture of two chunks.
 func stocked(t *testing.T) (h http.Handler, samples []byte) {
 	t.Helper()
