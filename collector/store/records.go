@@ -38,7 +38,9 @@ func (db *DB) Records(ctx context.Context, kind protocol.Kind, f protocol.Filter
 		if err := decodeCursor(f.Cursor, &at); err != nil {
 			return nil, "", err
 		}
-		where.add("(time, station, spool, seq) < (%s, %s, %s, %s)", time.UnixMicro(at.Micros).UTC(), at.Station, at.Spool, at.Seq)
+		from := time.UnixMicro(at.Micros).UTC()
+		where.add("(time, station, spool, seq) < (%s, %s, %s, %s)", from, at.Station, at.Spool, at.Seq)
+		where.add("time <= %s", from) // says the same again, in a form that leaves chunks of a hypertable out
 	}
 	limit := limitOf(f.Limit)
 	query := fmt.Sprintf("SELECT received, %s FROM %s%s ORDER BY time DESC, station DESC, spool DESC, seq DESC LIMIT %d",
