@@ -222,13 +222,13 @@ func (d *Detector) reportOpen(r int64) {
 	}
 	now := d.row(r).start
 	for _, t := range d.open {
-		if !t.confirmed || !t.startKnown || d.quiet(t, r) {
+		if !t.confirmed || !t.startKnown || t.active != r {
 			continue
 		}
 		if now-max(t.reportedAt, int64(t.start)) >= int64(d.cfg.ReportSamples) {
 			t.reportedAt = now
 			e := d.describe(t)
-			e.End, e.Open = float64(now+int64(2*d.cfg.Bins)), true
+			e.End, e.Open = float64(now), true
 			d.events = append(d.events, e)
 		}
 	}

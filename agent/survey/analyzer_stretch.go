@@ -277,6 +277,9 @@ func (s *stretch) endDetections(out []Emission) []Emission {
 
 // companions reports the weak carriers beside lasting strong ones, when the averaged spectrum covers the whole stretch.
 func (s *stretch) companions(out []Emission) []Emission {
+	if len(s.lasting) == 0 {
+		return out
+	}
 	ratio := float64(s.bins) / float64(s.detector.Bins())
 	for _, e := range s.lasting {
 		for _, c := range s.psd.companions(e.Center*ratio+float64(s.bins/2), int(companionReach*ratio), s.tuning.SampleRateHz) {
