@@ -34,23 +34,37 @@ func (s *Spool) openFile() error {
 			return err
 		}
 	}
-	st, err := openStore(path, s.maxFileBytes(), false)
-	if err != nil && !errors.Is(err, errDamaged) {
-		return err
-	}
-	var c *contents
-	if err == nil {
-		if c, err = st.load(); err == nil && len(c.epochs) == 0 {
-			err = fmt.Errorf("%w: it was never made ready", errDamaged)
-		}
-		if err != nil {
-			st.abandon()
-		}
-	}
-	if err == nil {
+	st, c, err := s.openSound(path)
+	switch {
+	case err == nil:
 		return s.adopt(st, c)
+	case errors.Is(err, errDamaged):
+		return s.replace(err, nil)
 	}
-	return s.replace(err, nil)
+	return err
+}
+
+// openSound opens a file for writing after it was proved sound.
+func (s *Spool) openSound(path string) (*store, *contents, error) {
+	st, err := openStore(path, 0, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := errors.Join(checkPages(st.file), st.close()); err != nil {
+		return nil, nil, err
+	}
+	if st, err = openStore(path, s.maxFileBytes(), false); err != nil {
+		return nil, nil, err
+	}
+	c, err := st.load()
+	if err == nil && len(c.epochs) == 0 {
+		err = fmt.Errorf("%w: it has no identity", errDamaged)
+	}
+	if err != nil {
+		st.abandon()
+		return nil, nil, err
+	}
+	return st, c, nil
 }
 
 // makeFile makes a file with one identity in it. It gets its name only when it is whole, so that a crash leaves none
@@ -110,7 +124,8 @@ func (s *Spool) replace(cause error, known []*epoch) error {
 	if err != nil {
 		return err
 	}
-	if known == nil {
+	readable := !errors.Is(cause, errFormat)
+	if known == nil && readable {
 		known = salvageEpochs(aside)
 	}
 	number := uint32(1)
@@ -124,8 +139,10 @@ func (s *Spool) replace(cause error, known []*epoch) error {
 	if err != nil {
 		return err
 	}
-	if err := salvage(aside, st, known); err != nil {
-		return errors.Join(err, st.close())
+	if readable {
+		if err := salvage(aside, st, known); err != nil {
+			return errors.Join(err, st.close())
+		}
 	}
 	c, err := st.load()
 	if err != nil {

@@ -30,6 +30,9 @@ const (
 // errDamaged says that the file can no longer be trusted.
 var errDamaged = errors.New("the spool file is damaged")
 
+// errFormat says that another version wrote the file; it is moved aside unread.
+var errFormat = errors.New("unknown format")
+
 // LockedError says that another process has the spool open.
 type LockedError struct {
 	Path  string
@@ -197,7 +200,7 @@ func readEpochs(tx *bbolt.Tx) ([]*epoch, error) {
 		return nil, nil
 	}
 	if format := meta.Get(keyFormat); len(format) != 1 || format[0] != fileFormat {
-		return nil, fmt.Errorf("%w: format %x, known is %d", errDamaged, format, fileFormat)
+		return nil, fmt.Errorf("%w: %w: %x, known is %d", errDamaged, errFormat, format, fileFormat)
 	}
 	bucket := meta.Bucket(bucketEpochs)
 	if bucket == nil {

@@ -272,12 +272,14 @@ func (s *Spool) take() *batch {
 		}
 		b.epochs = append(b.epochs, epoch{number: e.number, identity: e.identity, next: e.next})
 	}
-	if len(b.entries)+len(b.memos)+len(b.dying) == 0 {
-		s.since, s.urgent = time.Time{}, false
-		return nil
-	}
 	s.waiting, s.waitingBytes, s.memos, s.memoDone = nil, 0, nil, nil
 	s.since, s.urgent = time.Time{}, false
+	if len(s.given)+len(s.moves) > 0 || s.damage != nil {
+		s.await(true) // came since the writer last looked
+	}
+	if len(b.entries)+len(b.memos)+len(b.dying) == 0 {
+		return nil
+	}
 	return b
 }
 

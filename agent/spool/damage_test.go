@@ -1,0 +1,366 @@
+package spool_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/fulgidus/heimdall/agent/spool"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// fill makes a closed spool with n records in every lane and tells its identity.
+func fill(t *testing.T, dir string, n int) [8]byte {
+	t.Helper()
+	s := start(t, dir, spool.Options{})
+	for i := range n {
+		for _, lane := range spool.Lanes() {
+			queue(t, s, lane, payload(t, i, 300))
+		}
+	}
+	if err := s.Remember(t.Context(), "known", []byte("reply")); err != nil {
+		t.Fatal(err)
+	}
+	identity := s.Identity()
+	s.stop()
+	return identity
+}
+
+// reopened opens a spool that may be damaged, and proves what holds in any case: it opens, what it hands out is as it
+// was put, all that is missing is declared, and it goes on working. It returns how many records came out.
+func reopened(t *testing.T, dir string, identity [8]byte, total int) int {
+	t.Helper()
+	s := start(t, dir, spool.Options{})
+	defer s.stop()
+	fresh := payload(t, 1, 300)
+	put(t, s, spool.LaneReply, fresh)
+	var held, declared protocol.Ranges
+	for {
+		items := drain(t, s)
+		if len(items) == 0 {
+			break
+		}
+		for _, item := range items {
+			if item.Kind == protocol.KindGap && item.Spool != identity {
+				continue
+			}
+			if item.Spool != identity {
+				if !bytes.Equal(item.Payload, fresh) {
+					t.Errorf("an unknown record: %d", item.Seq)
+				}
+				continue
+			}
+			held.Add(item.Seq)
+			if want := payload(t, (int(item.Seq)-1)/len(spool.Lanes()), 300); int(item.Seq) <= total && !bytes.Equal(item.Payload, want) {
+				t.Errorf("record %d is not what was put", item.Seq)
+			}
+		}
+		for _, g := range gaps(t, onlyNot(items, identity, total)) {
+			if g.GetReason() == protocol.Gap_REASON_SPOOL_LOST && len(g.GetRanges()) == 0 {
+				declared.AddRange(1, uint64(total)) // not even the identity could be read
+			}
+			if g.Spool == nil || [8]byte(g.GetSpool()) == identity {
+				declared = declared.Union(protocol.RangesOf(g.GetRanges()))
+			}
+		}
+		commit(t, s)
+	}
+	var all protocol.Ranges
+	all.AddRange(1, uint64(total))
+	if missing := all.Subtract(held).Subtract(declared); !missing.Empty() {
+		t.Errorf("neither there nor declared: %v", missing)
+	}
+	return int(held.Intersect(all).Count())
+}
+
+// onlyNot leaves out the gap lane's records that the test itself put.
+func onlyNot(items []spool.Item, identity [8]byte, total int) []spool.Item {
+	var out []spool.Item
+	for _, item := range items {
+		if item.Spool != identity || int(item.Seq) > total {
+			out = append(out, item)
+		}
+	}
+	return out
+}
+
+func TestOpen_AnyZeroedPage(t *testing.T) {
+	dir := t.TempDir()
+	const n = 40
+	total := n * len(spool.Lanes())
+	identity := fill(t, dir, n)
+	whole, err := os.ReadFile(filepath.Join(dir, "spool.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := os.Getpagesize()
+	recovered := 0
+	for at := 2 * page; at < len(whole); at += page {
+		damaged := bytes.Clone(whole)
+		clear(damaged[at : at+page])
+		copyTo := t.TempDir()
+		copySpool(t, dir, copyTo, damaged)
+		recovered += reopened(t, copyTo, identity, total)
+	}
+	if pages := len(whole)/page - 2; recovered < pages*total/2 {
+		t.Errorf("%d of %d records recovered over %d damaged files", recovered, pages*total, pages)
+	}
+}
+
+func copySpool(t *testing.T, from, to string, file []byte) {
+	t.Helper()
+	if err := os.CopyFS(filepath.Join(to, "iq"), os.DirFS(filepath.Join(from, "iq"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(to, "spool.db"), file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpen_BitFlipsAndTruncation(t *testing.T) {
+	dir := t.TempDir()
+	const n = 20
+	total := n * len(spool.Lanes())
+	identity := fill(t, dir, n)
+	whole, err := os.ReadFile(filepath.Join(dir, "spool.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for round := range 40 {
+		damaged := bytes.Clone(whole)
+		if round%4 == 0 {
+			damaged = damaged[:random.IntN(len(damaged)-1)+1]
+		} else {
+			// A bit in the middle of a record's text; in a tree page a key may change, which no checksum of bbolt's tells.
+			at := bytes.Index(damaged, bytes.Repeat([]byte("x"), 200))
+			damaged[at+random.IntN(200)] ^= 1 << random.IntN(8)
+		}
+		to := t.TempDir()
+		copySpool(t, dir, to, damaged)
+		if round%4 == 0 {
+			s := start(t, to, spool.Options{})
+			put(t, s, spool.LaneReply, payload(t, 1, 1))
+			s.stop()
+			continue
+		}
+		if got := reopened(t, to, identity, total); got < total-1 {
+			t.Errorf("one bit cost %d records", total-got)
+		}
+	}
+}
+
+func TestOpen_UnreadableFile(t *testing.T) {
+	for name, content := range map[string][]byte{
+		"garbage": bytes.Repeat([]byte("garbage "), 4096),
+		"short":   []byte("x"),
+		"empty":   {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "spool.db"), content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := start(t, dir, spool.Options{})
+			if seq := put(t, s, spool.LaneReply, payload(t, 1, 1)); seq == 0 {
+				t.Error("no number")
+			}
+			found := gaps(t, drain(t, s))
+			if len(found) != 1 || found[0].GetReason() != protocol.Gap_REASON_SPOOL_LOST {
+				t.Errorf("gaps %v, want one spool_lost", found)
+			}
+			bad, err := filepath.Glob(filepath.Join(dir, "spool.bad-*"))
+			if err != nil || len(bad) != 1 {
+				t.Errorf("moved aside: %v, %v", bad, err)
+			}
+		})
+	}
+}
+
+func TestOpen_UnknownFormatIsMovedAsideUnread(t *testing.T) {
+	dir := t.TempDir()
+	identity := fill(t, dir, 2)
+	edit(t, dir, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("meta")).Put([]byte("format"), []byte{9}) })
+	s := start(t, dir, spool.Options{})
+	if s.Identity() == identity {
+		t.Error("the identity was kept")
+	}
+	if _, ok := s.Recall("known"); ok {
+		t.Error("the file was read")
+	}
+	if found := gaps(t, drain(t, s)); len(found) != 1 || found[0].GetReason() != protocol.Gap_REASON_SPOOL_LOST {
+		t.Errorf("gaps %v, want one spool_lost", found)
+	}
+}
+
+// A file without one of its parts, or with parts that make no sense, is damaged too.
+func TestOpen_MissingAndSenselessParts(t *testing.T) {
+	for name, damage := range map[string]func(*bbolt.Tx) error{
+		"lane":    func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("lane/iq")) },
+		"command": func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("command")) },
+		"epochs":  func(tx *bbolt.Tx) error { return tx.Bucket([]byte("meta")).DeleteBucket([]byte("epochs")) },
+		"meta":    func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("meta")) },
+		"identity": func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte("meta")).Bucket([]byte("epochs")).Put([]byte{0, 0, 0, 1}, []byte("short"))
+		},
+		"next": func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte("meta")).Bucket([]byte("epochs")).Put([]byte{0, 0, 0, 1}, make([]byte, 16))
+		},
+		"key": func(tx *bbolt.Tx) error { return tx.Bucket([]byte("lane/gap")).Put([]byte("odd"), []byte("value")) },
+		"high number": func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte("lane/gap")).Put([]byte{0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0}, []byte("value"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			identity := fill(t, dir, 3)
+			edit(t, dir, damage)
+			if _, err := spool.Stat(dir); err == nil {
+				t.Error("Stat sees no damage")
+			}
+			s := start(t, dir, spool.Options{})
+			if s.Identity() == identity {
+				t.Error("the identity was kept")
+			}
+			put(t, s, spool.LaneReply, payload(t, 1, 1))
+			if len(gaps(t, drain(t, s))) == 0 {
+				t.Error("nothing was declared")
+			}
+		})
+	}
+}
+
+func edit(t *testing.T, dir string, change func(*bbolt.Tx) error) {
+	t.Helper()
+	db, err := bbolt.Open(filepath.Join(dir, "spool.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.Update(change); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNext_CorruptRecordsAreDeclared(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, dir, spool.Options{})
+	for i := range 6 {
+		queue(t, s, spool.LaneMeasurement, payload(t, i, 100)) // 1, 3, 5, ...
+		queue(t, s, spool.LaneIQ, payload(t, i, 20000))        // 2, 4, 6, ...
+	}
+	commit(t, s)
+	s.stop()
+	// Number 3 in the file, 4 in its segment.
+	edit(t, dir, func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket([]byte("lane/measurement"))
+		key := []byte{0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 3}
+		value := bytes.Clone(bucket.Get(key))
+		value[40] ^= 4
+		return bucket.Put(key, value)
+	})
+	segment := filepath.Join(dir, "iq", "00000001.seg")
+	iq, err := os.ReadFile(segment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	iq[20500] ^= 1
+	if err := os.WriteFile(segment, iq, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var listed []string
+	err = spool.List(dir, func(lane spool.Lane, item spool.Item, err error) error {
+		if err != nil {
+			listed = append(listed, fmt.Sprint(lane, item.Seq))
+		}
+		return nil
+	})
+	if err != nil || fmt.Sprint(listed) != "[measurement3 iq4]" {
+		t.Errorf("listed as corrupt: %v, %v", listed, err)
+	}
+	s = start(t, dir, spool.Options{})
+	var items []spool.Item
+	eventually(t, "both declared", func() bool {
+		items = append(items, drain(t, s)...)
+		return len(gaps(t, items)) == 2
+	})
+	var declared protocol.Ranges
+	for _, g := range gaps(t, items) {
+		if g.GetReason() != protocol.Gap_REASON_CORRUPT || g.GetRecords() != 1 {
+			t.Errorf("gap %v", g)
+		}
+		declared = declared.Union(protocol.RangesOf(g.GetRanges()))
+	}
+	if declared.String() != "{[3,5)}" || len(items) != 12 {
+		t.Errorf("declared %v, %d items handed out", declared, len(items))
+	}
+	if got := s.Unacked().Intersect(declared); !got.Empty() {
+		t.Errorf("still held: %v", got)
+	}
+	s.stop()
+
+	// Without the segment file all IQ in it is gone.
+	os.Remove(segment)
+	s = start(t, dir, spool.Options{})
+	declared = nil
+	eventually(t, "the rest declared", func() bool {
+		for _, g := range gaps(t, drain(t, s)) {
+			declared = declared.Union(protocol.RangesOf(g.GetRanges()))
+		}
+		return declared.Count() == 7
+	})
+}
+
+func TestSegments_AreRemovedWhenNothingNeedsThem(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, dir, spool.Options{})
+	files := func() int {
+		names, err := filepath.Glob(filepath.Join(dir, "iq", "*.seg"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(names)
+	}
+	for i := range 300 { // 18 MB: three files
+		queue(t, s, spool.LaneIQ, payload(t, i, 60000))
+		if i%100 == 99 {
+			commit(t, s)
+		}
+	}
+	commit(t, s)
+	if got := files(); got != 3 {
+		t.Errorf("%d segment files, want 3", got)
+	}
+	for {
+		items := drain(t, s)
+		if len(items) == 0 {
+			break
+		}
+		for _, item := range items {
+			s.Ack(item.Spool, ranges(item.Seq))
+		}
+	}
+	commit(t, s)
+	if got := files(); got != 1 {
+		t.Errorf("%d segment files after everything was acknowledged, want the current one", got)
+	}
+	s.stop()
+	for _, name := range []string{"000000ff.seg", "zz.seg", "zzzzzzzz.seg"} { // left over, and not ours
+		if err := os.WriteFile(filepath.Join(dir, "iq", name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = start(t, dir, spool.Options{})
+	if got := files(); got != 2 {
+		t.Errorf("%d segment files after opening again, want the two that are not ours", got)
+	}
+	put(t, s, spool.LaneIQ, payload(t, 1, 1))
+	if _, err := os.Stat(filepath.Join(dir, "iq", "00000100.seg")); err != nil {
+		t.Errorf("numbers of files go on: %v", err)
+	}
+}
