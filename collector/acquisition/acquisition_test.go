@@ -179,7 +179,11 @@ func newRig(change func(*acquisition.Config)) *rig {
 	}
 	cfg := acquisition.Config{
 		Store: r.db, Commander: r.commands, Stations: fixture(), Log: slog.New(slog.DiscardHandler),
-		Changed: func(a *protocol.Acquisition) { r.db.news = append(r.db.news, string(a.State)) },
+		Changed: func(a *protocol.Acquisition) {
+			r.db.mu.Lock()
+			defer r.db.mu.Unlock()
+			r.db.news = append(r.db.news, string(a.State))
+		},
 	}
 	if change != nil {
 		change(&cfg)
@@ -529,7 +533,9 @@ func (refusedError) OneRecord() bool { return true }
 
 func TestConductor_FailsStationsThatCannotBeTold(t *testing.T) {
 	simulate(t, nil, func(t *testing.T, r *rig) {
+		r.commands.mu.Lock()
 		r.commands.err = errors.New("too many commands wait for a reply")
+		r.commands.mu.Unlock()
 		a := r.create(t, fiveSeconds)
 		r.expect(t, a, "failed 100% north=failed(not_sent) south=failed(not_sent)")
 	})

@@ -68,16 +68,17 @@ func (g *Ingest) openRecords(m item, b *batch) {
 
 // accept adds a decoded record to the batch, or refuses it.
 func (g *Ingest) accept(m item, rec *protocol.Record, b *batch) {
-	err := protocol.Validate(rec, m.at)
-	switch {
-	case rec.GetStation() != m.topic.Station:
-		// First of all: nothing that this record says may touch the station it names.
-		err = &protocol.Error{
+	if rec.GetStation() != m.topic.Station {
+		// First of all: nothing that this record says may touch the station it names, and its number is none of the
+		// station whose topic it came on.
+		g.refuseBytes(m, rec.Kind(), alone(m, rec), &protocol.Error{
 			Code: protocol.CodeWrongStation, Field: "station", Value: fmt.Sprintf("%.64q", rec.GetStation()),
 			Message: fmt.Sprintf("sent on a topic of %s: a station sends its own records only", m.topic.Station),
-		}
-	case err != nil:
-	case m.topic.Class == protocol.TopicRecord && rec.Kind() != m.topic.Kind:
+		}, b)
+		return
+	}
+	err := protocol.Validate(rec, m.at)
+	if err == nil && m.topic.Class == protocol.TopicRecord && rec.Kind() != m.topic.Kind {
 		err = &protocol.Error{
 			Code: protocol.CodeMalformed, Field: "body", Value: string(rec.Kind()),
 			Message: fmt.Sprintf("sent on the topic of %s: send each kind on its own", m.topic.Kind),
@@ -101,12 +102,17 @@ func approximateBytes(rec *protocol.Record) int {
 	return small + len(rec.GetIq().GetData()) + len(rec.GetSpectrum().GetLevels())
 }
 
+// alone is the record's own part of the message.
+func alone(m item, rec *protocol.Record) []byte {
+	if m.topic.Class == protocol.TopicBatch {
+		return encoded(rec)
+	}
+	return m.Payload
+}
+
 // refuse keeps a decoded record as a rejection. With its number, where it has one, it is settled by it.
 func (g *Ingest) refuse(m item, rec *protocol.Record, err error, b *batch) {
-	payload := m.Payload
-	if m.topic.Class == protocol.TopicBatch {
-		payload = encoded(rec)
-	}
+	payload := alone(m, rec)
 	seq := rec.GetSeq()
 	if len(rec.GetSpool()) != protocol.SpoolBytes || seq == 0 || seq > protocol.MaxSeq {
 		g.refuseBytes(m, rec.Kind(), payload, err, b)

@@ -45,15 +45,17 @@ type lane struct {
 	records bucket
 	volume  bucket
 	garbage bucket
+	flood   [2]bucket // messages and bytes as they come, kept or not
 }
 
 func newInbox(limits Limits) *inbox {
 	return &inbox{limits: limits, wake: make(chan struct{}, 1), lanes: make(map[string]*lane)}
 }
 
-// push lets a message wait, and tells how many messages had to be dropped for lack of room, this one included.
-func (b *inbox) push(m item) (dropped int) {
-	early, dropped := b.add(m)
+// push lets a message wait. It tells how many messages had to be dropped for lack of room, this one included, and whether
+// the station sends far more than it may.
+func (b *inbox) push(m item) (dropped int, flood bool) {
+	early, dropped, flood := b.add(m)
 	for _, e := range early {
 		e.acknowledge()
 	}
@@ -61,22 +63,26 @@ func (b *inbox) push(m item) (dropped int) {
 	case b.wake <- struct{}{}:
 	default:
 	}
-	return dropped
+	return dropped, flood
 }
 
 // add returns the messages that are to be acknowledged to the broker now: those dropped, and the new one when it waits
 // for its station's rate.
-func (b *inbox) add(m item) (early []item, dropped int) {
+func (b *inbox) add(m item) (early []item, dropped int, flood bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := b.lane(m.topic.Station, m.at)
-	if l == nil || l.bytes+m.size() > b.limits.StationMemory {
-		return []item{m}, 1
+	if l == nil {
+		return []item{m}, 1, false
+	}
+	flood = b.floods(l, m)
+	if l.bytes+m.size() > b.limits.StationMemory {
+		return []item{m}, 1, flood
 	}
 	for b.bytes+m.size() > b.limits.Memory {
 		fat := b.fattest()
 		if fat == nil || fat == l || fat.bytes <= l.bytes+m.size() {
-			return append(early, m), len(early) + 1
+			return append(early, m), len(early) + 1, flood
 		}
 		last := len(fat.items) - 1
 		early = append(early, fat.items[last])
@@ -95,7 +101,25 @@ func (b *inbox) add(m item) (early []item, dropped int) {
 		l.queued = true
 		b.turns = append(b.turns, l)
 	}
-	return early, dropped
+	return early, dropped, flood
+}
+
+// floods counts a message that came, and tells whether the station is far over its rate; once, until it is so again.
+func (b *inbox) floods(l *lane, m item) bool {
+	l.flood[0].use(1, m.at)
+	l.flood[1].use(float64(len(m.Payload)), m.at)
+	if l.flood[0].wait(m.at) == 0 && l.flood[1].wait(m.at) == 0 {
+		return false
+	}
+	l.flood = b.limits.floodBuckets(m.at)
+	return true
+}
+
+func (l Limits) floodBuckets(now time.Time) [2]bucket {
+	return [2]bucket{
+		newBucket(floodFactor*l.StationRecords, burst, now),
+		newBucket(floodFactor*l.StationBytes, burst, now),
+	}
 }
 
 // lane finds or makes a station's lane; nil when there are too many stations.
@@ -118,6 +142,7 @@ func (b *inbox) lane(station string, now time.Time) *lane {
 		records: newBucket(b.limits.StationRecords, burst, now),
 		volume:  newBucket(b.limits.StationBytes, burst, now),
 		garbage: newBucket(garbageADay/day.Seconds(), day, now),
+		flood:   b.limits.floodBuckets(now),
 	}
 	b.lanes[station] = l
 	return l

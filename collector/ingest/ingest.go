@@ -69,6 +69,7 @@ const (
 	defaultBatchRecords   = 2000
 	defaultBatchBytes     = 1 << 20
 	burst                 = 10 * time.Second // a station may use the rate of so long at once
+	floodFactor           = 10               // over so many times its rate, a station is worth disconnecting
 	lingerMax             = 100 * time.Millisecond
 	commitTimeout         = time.Minute
 	backoffFirst          = 100 * time.Millisecond
@@ -103,9 +104,12 @@ type Config struct {
 	Stations  Stations
 	Publisher Publisher
 	Observers []Observer
-	Limits    Limits
-	Now       func() time.Time // nil means time.Now
-	Log       *slog.Logger
+	// Flood is told of a station that sends ten times what its limits allow, for who can disconnect it. It must not block.
+	// May be nil.
+	Flood  func(station string)
+	Limits Limits
+	Now    func() time.Time // nil means time.Now
+	Log    *slog.Logger
 }
 
 // Ingest is the way from the broker to the database.
@@ -160,8 +164,11 @@ func (g *Ingest) Receive(m Message) {
 		m.acknowledge()
 		return
 	}
-	dropped := g.inbox.push(item{Message: m, topic: topic, at: g.cfg.Now()})
+	dropped, flood := g.inbox.push(item{Message: m, topic: topic, at: g.cfg.Now()})
 	g.counts.dropped.Add(uint64(dropped))
+	if flood && g.cfg.Flood != nil {
+		g.cfg.Flood(topic.Station)
+	}
 }
 
 func (m Message) acknowledge() {

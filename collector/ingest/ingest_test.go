@@ -363,6 +363,28 @@ func TestIngest_DelaysAStationOverItsRate(t *testing.T) {
 	})
 }
 
+func TestIngest_TellsOfAStationThatFloods(t *testing.T) {
+	var floods []string
+	simulate(t, func(c *ingest.Config) {
+		c.Limits = ingest.Limits{StationRecords: 1, StationBytes: 1 << 20} // so 100 messages in 10 s are ten times too many
+		c.Flood = func(station string) { floods = append(floods, station) }
+	}, func(t *testing.T, r *rig) {
+		for range 100 {
+			r.send("loud/measurement", []byte("\xff"))
+		}
+		r.sendRecord(t, measurement("quiet", 1))
+		if len(floods) != 0 {
+			t.Errorf("told of %v at the limit", floods)
+		}
+		for range 150 {
+			r.send("loud/measurement", []byte("\xff"))
+		}
+		if want := []string{"loud", "loud"}; !slices.Equal(floods, want) {
+			t.Errorf("told of %v, want %v: each time that the tenfold is exceeded", floods, want)
+		}
+	})
+}
+
 func TestIngest_GrowsBatchesUnderLoad(t *testing.T) {
 	simulate(t, func(c *ingest.Config) { c.Limits = ingest.Limits{BatchRecords: 50} }, func(t *testing.T, r *rig) {
 		began := time.Now()

@@ -95,6 +95,16 @@ func (b *Broker) Close() error {
 	return nil
 }
 
+// Disconnect ends the connection of a station's agent, if it has one. Its agent will come back, after its pause.
+func (b *Broker) Disconnect(station string) {
+	if client, ok := b.server.Clients.Get("heimdall-agent-" + station); ok {
+		client.Stop(errFlood)
+	}
+}
+
+// errFlood is why a station was disconnected.
+var errFlood = errors.New("it sends far more than its limit")
+
 // onlyErrors passes what mochi calls an error. Its warnings are about single packets of single clients, and repeat.
 type onlyErrors struct{ slog.Handler }
 

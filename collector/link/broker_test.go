@@ -170,6 +170,7 @@ func FuzzBroker(f *testing.F) {
 	f.Cleanup(func() { cancel(); <-done })
 	f.Fuzz(func(t *testing.T, connected bool, packet []byte) {
 		conn := dial(t, b.Addr())
+		_ = conn.(*net.TCPConn).SetLinger(0) // or the ports would be used up
 		if connected {
 			send(t, conn, connect5)
 			if _, err := io.ReadFull(conn, make([]byte, 2)); err != nil {

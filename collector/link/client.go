@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ const (
 	keepAlive      = 30 * time.Second
 	pingTimeout    = 10 * time.Second
 	publishTimeout = 10 * time.Second
+	writeTimeout   = 5 * time.Second
 	backoffFirst   = 500 * time.Millisecond
 	backoffMax     = 30 * time.Second
 	goodbyeTimeout = time.Second
@@ -67,8 +69,13 @@ type Config struct {
 type Client struct {
 	cfg     Config
 	broker  *url.URL
-	session atomic.Pointer[session] // nil while there is none
-	trouble atomic.Pointer[error]   // why there is none
+	trouble atomic.Pointer[error] // why there is no session
+	// sends counts calls into paho that may hang: when a connection ends at the wrong moment, Publish returns only after
+	// the write timeout. Nobody waits for them but the end of Run.
+	sends sync.WaitGroup
+
+	mu      sync.Mutex // guards session, and that sends grows only while there is one
+	session *session   // nil while there is none
 }
 
 // session is one connection to the broker.
@@ -133,6 +140,7 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 	}
 	c.fail(ErrNotConnected)
+	c.sends.Wait()
 	return nil
 }
 
@@ -176,8 +184,8 @@ func (c *Client) serve(ctx context.Context) error {
 	if err := c.sayOnline(alive, s); err != nil {
 		return err
 	}
-	c.session.Store(s)
-	defer c.session.Store(nil)
+	c.use(s)
+	defer c.use(nil)
 	c.trouble.Store(nil)
 	c.cfg.Log.InfoContext(ctx, "session with the broker", "broker", c.broker.Host)
 
@@ -202,6 +210,13 @@ func (c *Client) serve(ctx context.Context) error {
 	}
 }
 
+// use makes s the session that others publish on.
+func (c *Client) use(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.session = s
+}
+
 func (s *session) hangUp() {
 	if conn := s.conn.Load(); conn != nil {
 		_ = conn.Close()
@@ -209,7 +224,7 @@ func (s *session) hangUp() {
 }
 
 func (c *Client) sayOnline(ctx context.Context, s *session) error {
-	if err := s.publish(ctx, c.statusTopic(), 1, true, []byte(protocol.Online)); err != nil {
+	if err := s.await(ctx, c.begin(s, c.statusTopic(), 1, true, []byte(protocol.Online))); err != nil {
 		return fmt.Errorf("publish that the collector is online: %w", err)
 	}
 	return nil
@@ -219,26 +234,19 @@ func (c *Client) sayOnline(ctx context.Context, s *session) error {
 func (c *Client) sayOffline(ctx context.Context, s *session) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTimeout)
 	defer cancel()
-	if err := await(ctx, s.mqtt.Publish(c.statusTopic(), 1, true, protocol.Offline)); err != nil {
-		c.cfg.Log.DebugContext(ctx, "could not say goodbye to the broker", "error", err)
+	select {
+	case token := <-c.begin(s, c.statusTopic(), 1, true, []byte(protocol.Offline)):
+		if err := await(ctx, token); err != nil {
+			c.cfg.Log.DebugContext(ctx, "could not say goodbye to the broker", "error", err)
+		}
+	case <-ctx.Done():
 	}
 }
 
-// options are those of one connection: paho is only the transport, the session is ours.
+// options are those of a session.
 func (c *Client) options(ctx context.Context, end context.CancelCauseFunc, s *session) *mqtt.ClientOptions {
-	o := mqtt.NewClientOptions()
-	o.AddBroker(c.broker.String())
+	o := c.transport(ctx, s)
 	o.SetClientID("heimdall-collector-" + c.cfg.ID)
-	o.SetUsername(c.cfg.Username)
-	o.SetPassword(c.cfg.Password)
-	o.SetCleanSession(true)
-	o.SetProtocolVersion(4)
-	o.SetAutoReconnect(false)
-	o.SetConnectRetry(false)
-	o.SetConnectTimeout(dialTimeout)
-	o.SetKeepAlive(keepAlive)
-	o.SetPingTimeout(pingTimeout)
-	o.SetWriteTimeout(publishTimeout)
 	o.SetAutoAckDisabled(true)
 	o.SetWill(c.statusTopic(), protocol.Offline, 1, true)
 	o.SetConnectionLostHandler(func(_ mqtt.Client, err error) {
@@ -250,14 +258,6 @@ func (c *Client) options(ctx context.Context, end context.CancelCauseFunc, s *se
 			return
 		}
 		c.cfg.Handle(Message{Topic: m.Topic(), Payload: m.Payload(), Retained: m.Retained(), Ack: m.Ack})
-	})
-	o.SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) {
-		conn, err := c.dial(ctx)
-		if err != nil {
-			return nil, err
-		}
-		s.conn.Store(conn)
-		return conn, nil
 	})
 	return o
 }
@@ -328,29 +328,48 @@ func (c *Client) PublishOnce(ctx context.Context, topic string, payload []byte) 
 }
 
 func (c *Client) publish(ctx context.Context, topic string, qos byte, retained bool, payload []byte) error {
-	s := c.session.Load()
+	c.mu.Lock()
+	s := c.session
+	var sending <-chan mqtt.Token
+	if s != nil {
+		sending = c.begin(s, topic, qos, retained, payload)
+	}
+	c.mu.Unlock()
 	if s == nil {
 		return fmt.Errorf("publish to %s: %w", topic, ErrNotConnected)
 	}
-	if err := s.publish(ctx, topic, qos, retained, payload); err != nil {
+	if err := s.await(ctx, sending); err != nil {
 		return fmt.Errorf("publish to %s: %w", topic, err)
 	}
 	return nil
 }
 
-func (s *session) publish(ctx context.Context, topic string, qos byte, retained bool, payload []byte) error {
-	token := s.mqtt.Publish(topic, qos, retained, payload)
+// begin hands a message to paho without waiting for it.
+func (c *Client) begin(s *session, topic string, qos byte, retained bool, payload []byte) <-chan mqtt.Token {
+	sending := make(chan mqtt.Token, 1) // whoever asked may have gone
+	c.sends.Go(func() { sending <- s.mqtt.Publish(topic, qos, retained, payload) })
+	return sending
+}
+
+// await waits until the broker has a message.
+func (s *session) await(ctx context.Context, sending <-chan mqtt.Token) error {
 	timeout := time.NewTimer(publishTimeout)
 	defer timeout.Stop()
-	select {
-	case <-token.Done():
-		return token.Error()
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.done:
-		return errEnded
-	case <-timeout.C:
-		return fmt.Errorf("the broker did not confirm it within %v", publishTimeout)
+	var done <-chan struct{}
+	var token mqtt.Token
+	for {
+		select {
+		case token = <-sending:
+			done, sending = token.Done(), nil
+		case <-done:
+			return token.Error()
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.done:
+			return errEnded
+		case <-timeout.C:
+			return fmt.Errorf("the broker did not confirm it within %v", publishTimeout)
+		}
 	}
 }
 

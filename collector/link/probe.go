@@ -3,6 +3,8 @@ package link
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"strconv"
 
@@ -16,14 +18,40 @@ func Probe(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	o := mqtt.NewClientOptions().AddBroker(c.broker.String()).
-		SetClientID("heimdall-check-" + cfg.ID + "-" + strconv.Itoa(os.Getpid())).
-		SetUsername(c.cfg.Username).SetPassword(c.cfg.Password).SetTLSConfig(c.cfg.TLS).
-		SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetConnectRetry(false).SetConnectTimeout(dialTimeout)
-	client := mqtt.NewClient(o)
-	if err := await(ctx, client.Connect()); err != nil {
-		return fmt.Errorf("connect: %w", err)
+	s := new(session)
+	o := c.transport(ctx, s)
+	o.SetClientID("heimdall-check-" + cfg.ID + "-" + strconv.Itoa(os.Getpid()))
+	s.mqtt = mqtt.NewClient(o)
+	defer s.mqtt.Disconnect(quiesceMillis)
+	if err := await(ctx, s.mqtt.Connect()); err != nil {
+		s.hangUp()
+		return fmt.Errorf("connect to %s: %w", c.broker.Host, err)
 	}
-	client.Disconnect(0)
 	return nil
+}
+
+// transport are the options that every connection has: paho only carries bytes, the session is ours.
+func (c *Client) transport(ctx context.Context, s *session) *mqtt.ClientOptions {
+	o := mqtt.NewClientOptions()
+	o.AddBroker(c.broker.String())
+	o.SetUsername(c.cfg.Username)
+	o.SetPassword(c.cfg.Password)
+	o.SetCleanSession(true)
+	o.SetProtocolVersion(4)
+	o.SetAutoReconnect(false)
+	o.SetConnectRetry(false)
+	o.SetConnectTimeout(dialTimeout)
+	o.SetKeepAlive(keepAlive)
+	o.SetPingTimeout(pingTimeout)
+	o.SetWriteTimeout(writeTimeout)
+	o.SetConnectionLostHandler(nil)
+	o.SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) {
+		conn, err := c.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.conn.Store(conn)
+		return conn, nil
+	})
+	return o
 }
