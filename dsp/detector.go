@@ -84,11 +84,18 @@ type Detector struct {
 	lastID  uint64
 }
 
+// short is the upper half of a float32: the sign, the exponent and 7 bits of the fraction, enough to place an edge.
+type short uint16
+
+func shortOf(v float32) short { return short(math.Float32bits(v) >> 16) }
+
+func (s short) float() float32 { return math.Float32frombits(uint32(s) << 16) }
+
 // row is one line of the time-frequency image.
 type row struct {
-	cells   []float32            // mean of its frames
-	frames  [rowFrames][]float32 // each frame's
-	start   int64                // first sample of its first frame
+	cells   []float32          // mean of its frames
+	frames  [rowFrames][]short // each frame's
+	start   int64              // first sample of its first frame
 	clipped bool
 }
 
@@ -124,7 +131,7 @@ func NewDetector(cfg DetectorConfig) (*Detector, error) {
 	for i := range d.rows {
 		d.rows[i].cells = make([]float32, n)
 		for j := range rowFrames {
-			d.rows[i].frames[j] = make([]float32, n)
+			d.rows[i].frames[j] = make([]short, n)
 		}
 	}
 	d.floor = newFloorTracker(n, cfg.MaskDC)
@@ -205,6 +212,7 @@ func (d *Detector) frame() {
 	if d.rowFill == 0 {
 		r.start = d.position - int64(d.cfg.Bins)
 		r.clipped = false
+		clear(r.cells)
 	}
 	d.in.windowed(d.workRe, d.workIm, d.window.Coefficients)
 	clear(d.spectrum)
@@ -213,7 +221,8 @@ func (d *Detector) frame() {
 	for i, v := range d.spectrum {
 		v *= d.scale
 		k := d.shifted[i]
-		dst[k] = v
+		dst[k] = shortOf(v)
+		r.cells[k] += v
 		total += v
 	}
 	if d.cfg.RailLevel > 0 && float64(total) > d.cfg.RailLevel*d.cfg.RailLevel/16 && !r.clipped {
@@ -227,12 +236,12 @@ func (d *Detector) frame() {
 // endRow averages the frames of a row. At the end of a stretch it may lack some: the last one stands in for them.
 func (d *Detector) endRow() {
 	r := d.row(d.stored)
+	scale := 1 / float32(d.rowFill)
+	for i := range r.cells {
+		r.cells[i] *= scale
+	}
 	for ; d.rowFill < rowFrames; d.rowFill++ {
 		copy(r.frames[d.rowFill], r.frames[d.rowFill-1])
-	}
-	f0, f1, f2, f3 := r.frames[0], r.frames[1], r.frames[2], r.frames[3]
-	for i := range r.cells {
-		r.cells[i] = (f0[i] + f1[i] + f2[i] + f3[i]) * (1.0 / rowFrames)
 	}
 	d.rowFill = 0
 	d.stored++

@@ -77,10 +77,10 @@ func (d *Detector) edge(at int64, bins span, step int64) (sample float64, cut bo
 	return when[0] - float64(step*half), false
 }
 
-func (d *Detector) excess(frame []float32, bins span) float64 {
+func (d *Detector) excess(frame []short, bins span) float64 {
 	sum := 0.0
 	for i := bins.low; i <= bins.high; i++ {
-		sum += float64(frame[i] - d.floor.base[i])
+		sum += float64(frame[i].float() - d.floor.base[i])
 	}
 	return sum
 }

@@ -145,7 +145,7 @@ func (r *row) loudest(s span) float64 {
 	for _, f := range r.frames {
 		sum := 0.0
 		for _, v := range f[s.low : s.high+1] {
-			sum += float64(v)
+			sum += float64(v.float())
 		}
 		top = math.Max(top, sum)
 	}
@@ -243,7 +243,7 @@ func insertStrong(strong *[strongCells]int, n, cell int, cells []float32) int {
 // keyed tells whether a cell's level changes within the row and the frames around it, and its highest level there.
 func (d *Detector) keyed(r int64, cell int) (top float32, keyed bool) {
 	bottom := float32(math.Inf(1))
-	look := func(v float32) { top, bottom = max(top, v), min(bottom, v) }
+	look := func(v short) { top, bottom = max(top, v.float()), min(bottom, v.float()) }
 	for _, f := range d.row(r).frames {
 		look(f[cell])
 	}

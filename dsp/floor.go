@@ -54,7 +54,7 @@ func (h *Histogram) Quantile(q float64) float64 {
 		if n > 0 && below+float64(n) >= want {
 			lo := math.Float32frombits(uint32(i) << bucketShift)
 			hi := math.Float32frombits(uint32(i+1) << bucketShift)
-			if i+1 == buckets/1 || math.IsInf(float64(hi), 0) {
+			if !(hi <= math.MaxFloat32) {
 				return float64(lo)
 			}
 			return float64(lo) + (float64(hi)-float64(lo))*math.Max(0, (want-below)/float64(n))

@@ -1,0 +1,714 @@
+package dsp_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/fulgidus/heimdall/dsp"
+	"gonum.org/v1/gonum/dsp/fourier"
+	"gonum.org/v1/gonum/dsp/window"
+	"gonum.org/v1/gonum/mathext"
+)
+
+func near(t testing.TB, what string, got, want, tolerance float64) {
+	t.Helper()
+	if !(math.Abs(got-want) <= tolerance) {
+		t.Errorf("%s: got %.6g, want %.6g within %.3g", what, got, want, tolerance)
+	}
+}
+
+// split makes separate real and imaginary parts of a signal.
+func split(n int, signals ...dsp.Signal) (re, im []float32) {
+	x := make([]complex128, n)
+	for _, s := range signals {
+		s(x, 0)
+	}
+	re, im = make([]float32, n), make([]float32, n)
+	for i, v := range x {
+		re[i], im[i] = float32(real(v)), float32(imag(v))
+	}
+	return re, im
+}
+
+func welch(t testing.TB, n int, re, im []float32) *dsp.Welch {
+	t.Helper()
+	w, err := dsp.NewWelch(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write(re, im)
+	return w
+}
+
+func TestConvert_Scales(t *testing.T) {
+	f32 := func(v ...float32) (raw []byte) {
+		for _, x := range v {
+			raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(x))
+		}
+		return raw
+	}
+	for _, v := range []struct {
+		format dsp.Format
+		raw    []byte
+		re, im []float32
+	}{
+		{dsp.CU8, []byte{0, 255, 127, 128, 9}, []float32{-1, -0.5 / 127.5}, []float32{1, 0.5 / 127.5}},
+		{dsp.CS8, []byte{0x80, 0x7f, 0, 1}, []float32{-1, 0}, []float32{127.0 / 128, 1.0 / 128}},
+		{dsp.CS16, []byte{0, 0x80, 0xff, 0x7f, 1, 0, 0, 0}, []float32{-1, 1.0 / 32768}, []float32{32767.0 / 32768, 0}},
+		{dsp.CF32, f32(1, -0.5, float32(math.NaN()), float32(math.Inf(1))), []float32{1, 0}, []float32{-0.5, 0}},
+		{dsp.FormatUnknown, []byte{1, 2, 3, 4}, nil, nil},
+	} {
+		re, im := make([]float32, 8), make([]float32, 8)
+		z := make([]complex64, 8)
+		if n := dsp.Convert(re, im, v.raw, v.format); n != len(v.re) {
+			t.Fatalf("%s: %d samples, want %d", v.format, n, len(v.re))
+		}
+		if n := dsp.ConvertComplex(z, v.raw, v.format); n != len(v.re) {
+			t.Fatalf("%s: %d complex samples, want %d", v.format, n, len(v.re))
+		}
+		for i := range v.re {
+			near(t, v.format.String()+" I", float64(re[i]), float64(v.re[i]), 1e-7)
+			near(t, v.format.String()+" Q", float64(im[i]), float64(v.im[i]), 1e-7)
+			if z[i] != complex(re[i], im[i]) {
+				t.Errorf("%s: complex %v, split %v %v", v.format, z[i], re[i], im[i])
+			}
+		}
+	}
+}
+
+func TestConvertComplex_Long(t *testing.T) {
+	raw := make([]byte, 2*5000)
+	for i := range raw {
+		raw[i] = byte(i * 7)
+	}
+	z := make([]complex64, 5000)
+	re, im := make([]float32, 5000), make([]float32, 5000)
+	dsp.Convert(re, im, raw, dsp.CU8)
+	if n := dsp.ConvertComplex(z, raw, dsp.CU8); n != 5000 {
+		t.Fatalf("%d samples", n)
+	}
+	for i := range z {
+		if z[i] != complex(re[i], im[i]) {
+			t.Fatalf("sample %d: %v, want %v %v", i, z[i], re[i], im[i])
+		}
+	}
+}
+
+func FuzzConvert(f *testing.F) {
+	f.Add([]byte{0, 255, 127, 128, 1, 2, 3, 4, 5}, uint8(dsp.CU8))
+	f.Add([]byte{0, 0, 0x80, 0x7f, 0, 0, 0xc0, 0xff}, uint8(dsp.CF32))
+	f.Fuzz(func(t *testing.T, raw []byte, format uint8) {
+		re, im := make([]float32, 100), make([]float32, 100)
+		n := dsp.Convert(re, im, raw, dsp.Format(format))
+		for i := range n {
+			if v := float64(re[i] - im[i]); math.IsNaN(float64(re[i])) || math.IsNaN(float64(im[i])) || math.IsInf(float64(re[i]), 0) {
+				t.Fatalf("sample %d is not finite: %v", i, v)
+			}
+		}
+		var m dsp.Meter
+		m.Write(raw, dsp.Format(format))
+		if p := m.ClippedFraction(); m.Samples() > 0 && (p < 0 || p > 1) {
+			t.Fatalf("clipped fraction %g", p)
+		}
+	})
+}
+
+func TestFormat_Names(t *testing.T) {
+	for _, name := range []string{"cu8", "cs8", "cs16", "cf32", "ci16_le", "cf32_le", "ci8"} {
+		f, err := dsp.ParseFormat(name)
+		if err != nil || f.String() != name && f.SigMF() != name {
+			t.Errorf("%s: %v, %v", name, f, err)
+		}
+	}
+	if _, err := dsp.ParseFormat(""); err == nil {
+		t.Error("an empty name was accepted")
+	}
+	bad := dsp.Format(200)
+	if bad.String() != "unknown" || bad.SigMF() != "" || bad.BytesPerSample() != 0 || dsp.StepOf(bad) != 0 {
+		t.Error("an unknown format has properties")
+	}
+	for f, want := range map[dsp.Format]float64{dsp.CU8: 1 / 127.5, dsp.CS8: 1.0 / 128, dsp.CS16: 1.0 / 32768, dsp.CF32: 0} {
+		near(t, f.String(), dsp.StepOf(f), want, 1e-12)
+	}
+}
+
+func TestWindow_Constants(t *testing.T) {
+	for _, v := range []struct {
+		name       string
+		window     dsp.Window
+		gain, enbw float64
+	}{
+		{"Hann", dsp.Hann(4096), 0.5, 1.5},
+		{"rectangular", dsp.Rectangular(64), 1, 1},
+		{"Blackman-Harris", dsp.BlackmanHarris(4096), 0.35875, 2.0044},
+	} {
+		near(t, v.name+" gain", v.window.CoherentGain(), v.gain, 1e-9)
+		near(t, v.name+" ENBW", v.window.ENBW(), v.enbw, 1e-4)
+	}
+	// gonum's is the symmetric form: that of one more point without the last is the periodic one.
+	ones := make([]float64, 257)
+	for i := range ones {
+		ones[i] = 1
+	}
+	for i, w := range window.Hann(ones)[:256] {
+		near(t, "Hann", float64(dsp.Hann(256).Coefficients[i]), w, 1e-7)
+	}
+}
+
+func TestWelch_Parseval(t *testing.T) {
+	re, im := split(512*2048, dsp.WhiteNoise(0.1, 1), dsp.Tone(0.2, 0.123))
+	w := welch(t, 2048, re, im)
+	psd := make([]float64, 2048)
+	w.PSD(psd, 1e6)
+	sum, power := 0.0, 0.0
+	for _, v := range psd {
+		sum += v * 1e6 / 2048
+	}
+	for i := range re {
+		power += float64(re[i])*float64(re[i]) + float64(im[i])*float64(im[i])
+	}
+	near(t, "power dBFS", dsp.DB(sum), dsp.DB(power/float64(len(re))), 0.01)
+	if w.Averages() != 1023 || w.Size() != 2048 || math.Abs(w.ENBW()-1.5) > 1e-9 {
+		t.Errorf("%d averages of %d bins, ENBW %g", w.Averages(), w.Size(), w.ENBW())
+	}
+}
+
+func TestWelch_AgreesWithDoublePrecision(t *testing.T) {
+	const n, frames = 1024, 20
+	re, im := split(n/2*(frames+1), dsp.WhiteNoise(0.1, 2), dsp.Tone(0.5, 0.2))
+	w := welch(t, n, re, im)
+	got := make([]float64, n)
+	w.PSD(got, 1)
+	want := make([]float64, n)
+	fft, win, x := fourier.NewCmplxFFT(n), dsp.Hann(n), make([]complex128, n)
+	for f := range frames {
+		for i := range x {
+			x[i] = complex(float64(re[f*n/2+i]), float64(im[f*n/2+i])) * complex(float64(win.Coefficients[i]), 0)
+		}
+		for k, c := range fft.Coefficients(nil, x) {
+			want[(k+n/2)%n] += (real(c)*real(c) + imag(c)*imag(c)) / (frames * win.SumSquares)
+		}
+	}
+	diff, power := 0.0, 0.0
+	for i := range got {
+		diff += (got[i] - want[i]) * (got[i] - want[i])
+		power += want[i] * want[i]
+	}
+	if e := dsp.DB(diff / power); e > maxErrorDB {
+		t.Errorf("error %.1f dB, want at most %d", e, maxErrorDB)
+	}
+}
+
+func TestWelch_BlockSplitInvariant(t *testing.T) {
+	const n = 512
+	re, im := split(40*n+77, dsp.WhiteNoise(0.1, 3))
+	want := make([]float64, n)
+	welch(t, n, re, im).PSD(want, 1)
+	got := make([]float64, n)
+	for size := 1; size <= 5000; size = size*3/2 + 1 {
+		w := welch(t, n, nil, nil)
+		for at := 0; at < len(re); at += size {
+			end := min(at+size, len(re))
+			w.Write(re[at:end], im[at:end])
+		}
+		w.PSD(got, 1)
+		for i := range got {
+			if got[i] != want[i] {
+				t.Fatalf("blocks of %d: bin %d is %g, want %g", size, i, got[i], want[i])
+			}
+		}
+	}
+}
+
+func TestWelch_HolesAndResets(t *testing.T) {
+	re, im := split(4096, dsp.WhiteNoise(0.1, 3))
+	w := welch(t, 1024, re[:1536], im[:1536])
+	w.Break()
+	w.Write(re[:1000], im[:1000])
+	if got := w.Averages(); got != 2 {
+		t.Errorf("%d frames, want 2: none spans the hole", got)
+	}
+	sum := make([]float64, 1024)
+	if n := w.Drain(sum); n != 2 || w.Averages() != 0 {
+		t.Errorf("drained %d frames, %d left", n, w.Averages())
+	}
+	psd := make([]float64, 1024)
+	w.PSD(psd, 1)
+	if !math.IsNaN(psd[0]) {
+		t.Errorf("density %g of no frame", psd[0])
+	}
+	if !(sum[5]*w.Density(2, 1) > 0) {
+		t.Error("nothing was drained")
+	}
+	if _, err := dsp.NewWelch(100); err == nil {
+		t.Error("100 bins were accepted")
+	}
+}
+
+func TestWelch_AllocatesNothing(t *testing.T) {
+	re, im := split(16384, dsp.WhiteNoise(0.1, 3))
+	w := welch(t, 4096, re, im)
+	if a := testing.AllocsPerRun(5, func() { w.Write(re, im) }); a != 0 {
+		t.Errorf("%v allocations a block", a)
+	}
+}
+
+// TestEffectiveAverages measures the scatter of averaged spectra of noise against 18 K^2/(19 K - 1).
+func TestEffectiveAverages(t *testing.T) {
+	const n = 64
+	re, im := split(n/2*40000, dsp.WhiteNoise(0.1, 9))
+	for _, k := range []int{1, 4, 8, 16, 64} {
+		var sum, squares float64
+		cells := 0
+		psd := make([]float64, n)
+		step := n / 2 * (k + 1)
+		for at := 0; at+step <= len(re); at += step {
+			welch(t, n, re[at:at+step], im[at:at+step]).PSD(psd, 1)
+			for _, v := range psd {
+				sum += v
+				squares += v * v
+				cells++
+			}
+		}
+		mean := sum / float64(cells)
+		got := mean * mean / (squares/float64(cells) - mean*mean)
+		// The estimate of a variance from c cells that are correlated with their neighbours scatters by about 3/sqrt(c).
+		near(t, fmt.Sprint("K = ", k), got/dsp.EffectiveAverages(k), 1, math.Max(0.02, 4/math.Sqrt(float64(cells))))
+	}
+	near(t, "large K", dsp.EffectiveAverages(100000)/100000, 18.0/19, 1e-5)
+}
+
+func TestQuantileBias_Table(t *testing.T) {
+	for _, v := range []struct {
+		k    int
+		q, c float64
+	}{
+		{1, 0.1, -9.773},
+		{1, 0.2, -6.514},
+		{1, 0.5, -1.592},
+		{4, 0.1, -3.699},
+		{4, 0.2, -2.474},
+		{8, 0.2, -1.613},
+		{16, 0.2, -1.077},
+		{32, 0.5, -0.048},
+		{64, 0.2, -0.503},
+		{1171, 0.2, -0.112},
+		{0, 0.5, -1.592},
+	} {
+		near(t, fmt.Sprint(v.k, v.q), dsp.DB(dsp.QuantileBias(v.k, v.q)), v.c, 0.001)
+	}
+}
+
+func TestGammaQuantile_AgreesWithGonum(t *testing.T) {
+	for _, shape := range []float64{0.5, 1, 3.84, 15.2, 60.7, 1109} {
+		for _, p := range []float64{1e-6, 0.01, 0.2, 0.5, 0.9, 0.999999} {
+			want := mathext.GammaIncRegInv(shape, p)
+			near(t, fmt.Sprint(shape, p), dsp.GammaQuantile(shape, p)/want, 1, 1e-8)
+		}
+	}
+	if v := dsp.GammaQuantile(1, 0); v != 0 {
+		t.Errorf("quantile 0: %g", v)
+	}
+	if v := dsp.GammaQuantile(1, 1); !math.IsInf(v, 1) {
+		t.Errorf("quantile 1: %g", v)
+	}
+	if v := dsp.GammaQuantile(-1, 0.5); !math.IsNaN(v) {
+		t.Errorf("negative shape: %g", v)
+	}
+}
+
+func TestThreshold_Table(t *testing.T) {
+	for _, v := range []struct {
+		k    int
+		pfa  float64
+		want float64
+	}{
+		{1, 1e-3, 8.39},
+		{1, 1e-10, 13.62},
+		{2, 1e-6, 9.44},
+		{3, 1e-8, 9.38},
+		{4, 1e-3, 5.27},
+		{4, 1e-6, 7.52},
+		{4, 1e-10, 9.35},
+		{6, 1e-5, 5.94},
+		{8, 1e-9, 7.02},
+		{16, 1e-4, 3.55},
+		{32, 1e-6, 3.28},
+		{64, 1e-3, 1.60},
+		{64, 1e-10, 3.14},
+		{1, 5.79e-11, 13.72},
+		{4, 2.31e-10, 9.21},
+		{8, 4.63e-10, 7.14}, // one false cell an hour
+		{0, 1e-3, 8.39},
+	} {
+		near(t, fmt.Sprint(v.k, v.pfa), dsp.DB(dsp.Threshold(v.k, v.pfa)), v.want, 0.008)
+	}
+	// Between the rows of the table and beyond it the threshold falls smoothly.
+	last := math.Inf(1)
+	for k := 1; k < 200; k++ {
+		v := dsp.Threshold(k, 1e-6)
+		if v >= last {
+			t.Errorf("threshold of %d averages %g, of one fewer %g", k, v, last)
+		}
+		last = v
+	}
+}
+
+// TestThreshold_FalseAlarms counts cells of noise over the threshold for 1e-3.
+func TestThreshold_FalseAlarms(t *testing.T) {
+	const n, pfa = 256, 1e-3
+	re, im := split(n*8000, dsp.WhiteNoise(0.1, 5))
+	for _, k := range []int{1, 4, 8} {
+		limit, over, cells := dsp.Threshold(k, pfa)*0.02, 0, 0
+		psd := make([]float64, n)
+		step := n / 2 * (k + 1)
+		for at := 0; at+step <= len(re); at += step {
+			welch(t, n, re[at:at+step], im[at:at+step]).PSD(psd, 1)
+			for _, v := range psd {
+				cells++
+				if v > limit {
+					over++
+				}
+			}
+		}
+		got, want := float64(over)/float64(cells), pfa
+		near(t, fmt.Sprint("K = ", k), got, want, 5*math.Sqrt(want/float64(cells)*2))
+	}
+}
+
+func TestNoiseFloor_Unbiased(t *testing.T) {
+	var h dsp.Histogram
+	for _, k := range []int{1, 4, 16, 120} {
+		rng := rand.New(rand.NewPCG(uint64(k), 7))
+		psd := make([]float64, 4096)
+		for i := range psd {
+			// The mean of k frames is drawn as what it is: overlapped Hann frames of noise.
+			psd[i] = 1e-9 * gamma(rng, dsp.EffectiveAverages(k))
+		}
+		near(t, fmt.Sprint("K = ", k, " dB"), dsp.DB(dsp.NoiseFloor(psd, k, &h)/1e-9), 0, 0.05+0.5/float64(k)) // three standard deviations
+		for i := range 1200 {                                                                                  // 29 % occupied
+			psd[i] = 1
+		}
+		near(t, fmt.Sprint("K = ", k, " occupied dB"), dsp.DB(dsp.NoiseFloor(psd, k, &h)/1e-9), 0.5, 1.2)
+	}
+	if v := dsp.NoiseFloor(nil, 4, &h); v != 0 {
+		t.Errorf("floor of nothing: %g", v)
+	}
+	if v := dsp.NoiseFloor(make([]float64, 10), 4, &h); v != 0 {
+		t.Errorf("floor of silence: %g", v)
+	}
+}
+
+// gamma draws a gamma variable of mean 1 by Marsaglia and Tsang's method.
+func gamma(rng *rand.Rand, shape float64) float64 {
+	if shape <= 1.0000001 {
+		return rng.ExpFloat64()
+	}
+	d := shape - 1.0/3
+	c := 1 / math.Sqrt(9*d)
+	for {
+		x := rng.NormFloat64()
+		v := math.Pow(1+c*x, 3)
+		if v > 0 && math.Log(rng.Float64()) < x*x/2+d-d*v+d*math.Log(v) {
+			return d * v / shape
+		}
+	}
+}
+
+func TestHistogram_Quantiles(t *testing.T) {
+	var h dsp.Histogram
+	if !math.IsNaN(h.Quantile(0.5)) {
+		t.Error("a quantile of nothing")
+	}
+	values := make([]float32, 10001)
+	for i := range values {
+		values[i] = float32(i) * 1e-12
+	}
+	h.Add(values)
+	for _, q := range []float64{0.01, 0.2, 0.5, 0.99, 1} {
+		near(t, fmt.Sprint(q), h.Quantile(q)/(q*1e-8), 1, 0.03) // half a bucket
+	}
+	h.Reset()
+	h.Add([]float32{-1, 0, float32(math.Inf(1)), math.MaxFloat32})
+	if v := h.Quantile(0.25); v != 0 && v > 1e-37 {
+		t.Errorf("lowest of negative and zero: %g", v)
+	}
+	if v := h.Quantile(1); math.IsNaN(v) {
+		t.Error("infinity gave no quantile")
+	}
+	if v := h.Quantile(2); !math.IsNaN(v) {
+		t.Errorf("quantile beyond 1: %g", v)
+	}
+}
+
+func TestMeter_LevelAndDC(t *testing.T) {
+	x := make([]complex128, 100000)
+	dsp.Tone(0.25, 0.1234567)(x, 0)
+	for i := range x {
+		x[i] += complex(0.01, -0.02)
+	}
+	for _, format := range []dsp.Format{dsp.CU8, dsp.CS8, dsp.CS16, dsp.CF32} {
+		var m dsp.Meter
+		raw := dsp.Quantise(nil, x, format)
+		for at := 0; at < len(raw); at += 8008 {
+			m.Write(raw[at:min(at+8008, len(raw))], format)
+		}
+		i, q := m.DC()
+		near(t, format.String()+" power", dsp.DB(m.Power()), dsp.DB(0.0625+0.0005), 0.02)
+		near(t, format.String()+" DC I", i, 0.01, 2e-3)
+		near(t, format.String()+" DC Q", q, -0.02, 2e-3)
+		if m.Samples() != 100000 || m.ClippedFraction() != 0 || m.RailFraction() != 0 {
+			t.Errorf("%s: %d samples, clipped %g, rails %g", format, m.Samples(), m.ClippedFraction(), m.RailFraction())
+		}
+	}
+	var none dsp.Meter
+	none.Write([]byte{1, 2, 3, 4}, dsp.FormatUnknown)
+	if !math.IsNaN(none.Power()) {
+		t.Error("a power of nothing")
+	}
+}
+
+func TestMeter_Clipping(t *testing.T) {
+	for _, v := range []struct {
+		name           string
+		format         dsp.Format
+		raw            []byte
+		clipped, rails float64
+	}{
+		{"runs of I", dsp.CU8, pairs(100, [][2]int{{10, 3}}, 255, 100), 3.0 / 200, 3.0 / 200},
+		{"single codes", dsp.CU8, pairs(100, [][2]int{{10, 1}, {20, 1}}, 0, 100), 0, 2.0 / 200},
+		{"more than a tenth", dsp.CU8, alternating(100), 0.25, 0.25},
+		{"low rail", dsp.CS8, pairs(100, [][2]int{{5, 2}}, 0x80, 3), 2.0 / 200, 2.0 / 200},
+		{"high rail", dsp.CS8, pairs(100, [][2]int{{5, 2}, {50, 4}}, 0x7f, 3), 6.0 / 200, 6.0 / 200},
+		{"16 bit", dsp.CS16, []byte{0xff, 0x7f, 0, 0, 0xff, 0x7f, 0, 0x80, 0, 0, 0, 0x80}, 4.0 / 6, 4.0 / 6},
+	} {
+		var m dsp.Meter
+		m.Write(v.raw, v.format)
+		near(t, v.name+" clipped", m.ClippedFraction(), v.clipped, 1e-12)
+		near(t, v.name+" rails", m.RailFraction(), v.rails, 1e-12)
+		var bytewise dsp.Meter
+		for at := 0; at < len(v.raw); at += v.format.BytesPerSample() {
+			bytewise.Write(v.raw[at:at+v.format.BytesPerSample()], v.format)
+		}
+		if bytewise.ClippedFraction() != m.ClippedFraction() {
+			t.Errorf("%s: sample by sample %g, whole %g", v.name, bytewise.ClippedFraction(), m.ClippedFraction())
+		}
+	}
+	var m dsp.Meter
+	m.Write([]byte{255, 100}, dsp.CU8)
+	m.Break()
+	m.Write(pairs(100, [][2]int{{0, 1}}, 255, 100), dsp.CU8)
+	if m.ClippedFraction() != 0 {
+		t.Error("a run spans a hole")
+	}
+	m.Reset()
+	if m.Samples() != 0 {
+		t.Error("samples after a reset")
+	}
+}
+
+// pairs are n samples of a quiet code with runs of I at a rail, given by start and length.
+func pairs(n int, runs [][2]int, rail, quiet byte) []byte {
+	raw := make([]byte, 2*n)
+	for i := range raw {
+		raw[i] = quiet
+	}
+	for _, r := range runs {
+		for i := range r[1] {
+			raw[2*(r[0]+i)] = rail
+		}
+	}
+	return raw
+}
+
+// alternating has every second I at a rail, none twice in a row.
+func alternating(n int) []byte {
+	raw := pairs(n, nil, 0, 100)
+	for i := 0; i < n; i += 2 {
+		raw[2*i] = 255
+	}
+	return raw
+}
+
+func TestToneAt_ExactWithoutNoise(t *testing.T) {
+	const n = 1024
+	win := dsp.Hann(n)
+	fft := fourier.NewCmplxFFT(n)
+	for f := 99.5; f <= 101.5; f += 0.1 {
+		x := make([]complex128, n)
+		dsp.Tone(0.3, f/n)(x, 0)
+		for i := range x {
+			x[i] *= complex(float64(win.Coefficients[i]), 0)
+		}
+		psd := make([]float64, n)
+		top := 0
+		for k, c := range fft.Coefficients(nil, x) {
+			psd[k] = (real(c)*real(c) + imag(c)*imag(c)) / (win.Sum * win.Sum)
+			if psd[k] > psd[top] {
+				top = k
+			}
+		}
+		offset, peak := dsp.ToneAt(psd, top, 0)
+		near(t, "frequency, bins", float64(top)+offset, f, 1e-5)
+		near(t, "level dBFS", dsp.DB(peak), dsp.DB(0.09), 1e-4)
+	}
+	if offset, peak := dsp.ToneAt(make([]float64, 8), 3, 0); offset != 0 || peak != 0 {
+		t.Errorf("a tone in nothing: %g %g", offset, peak)
+	}
+	near(t, "scalloping dB", dsp.DB(dsp.HannResponse(0.5)), -1.4236, 1e-4)
+	near(t, "one bin off dB", dsp.DB(dsp.HannResponse(1)), -6.0206, 1e-4)
+}
+
+func TestGroupENBW(t *testing.T) {
+	near(t, "one bin", dsp.GroupENBW(1), 1.5, 1e-12)
+	near(t, "four bins", dsp.GroupENBW(4), 1.0009, 1e-3)
+}
+
+func TestOccupiedBandwidth(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	const n, first, width = 2048, 800, 400
+	for _, v := range []struct{ snr, tolerance float64 }{{1000, 0.6}, {100, 1}, {10, 4}} {
+		psd := make([]float64, n)
+		for i := range psd {
+			psd[i] = gamma(rng, 60)
+			if i >= first && i < first+width {
+				psd[i] *= 1 + v.snr
+			}
+		}
+		excess := func(k int) float64 { return psd[k] - 1 }
+		o, ok := dsp.OccupiedBandwidth(first-50, first+width+50, 0.99, excess)
+		if !ok {
+			t.Fatal("nothing found")
+		}
+		near(t, fmt.Sprint("SNR ", v.snr, " width"), o.High-o.Low, 396, v.tolerance)
+		near(t, fmt.Sprint("SNR ", v.snr, " centre"), (o.High+o.Low)/2, first+width/2-0.5, v.tolerance)
+	}
+	if _, ok := dsp.OccupiedBandwidth(0, 10, 0.99, func(int) float64 { return -1 }); ok {
+		t.Error("a bandwidth of less than nothing")
+	}
+	if _, ok := dsp.OccupiedBandwidth(10, 0, 0.99, func(int) float64 { return 1 }); ok {
+		t.Error("a bandwidth of an empty range")
+	}
+}
+
+func TestPassband(t *testing.T) {
+	band := func(low, high int, inside float64) []float64 {
+		psd := make([]float64, 512)
+		for i := range psd {
+			psd[i] = 1
+			if i >= low && i < high {
+				psd[i] = inside
+			}
+		}
+		return psd
+	}
+	for _, v := range []struct {
+		name      string
+		psd       []float64
+		quantiser float64
+		low, high int
+	}{
+		{"a filter of half the band", band(128, 384, 1e4), 1, 136, 376},
+		{"at one side", band(0, 384, 1e4), 1, 0, 376},
+		{"floats", band(128, 384, 1e4), 0, 0, 512},
+		{"no stop band", band(10, 505, 1e4), 1, 0, 512},
+		{"a low gain", band(0, 0, 1), 1, 0, 512},
+		{"a narrow emission", band(250, 260, 1e6), 1, 0, 512},
+		{"no steep edge", band(128, 384, 10), 1, 0, 512},
+	} {
+		low, high := dsp.Passband(v.psd, v.quantiser)
+		if v.high < 512 && v.low == 0 && low == 8 { // an edge of the band is no flank
+			low = 0
+		}
+		if low != v.low || high != v.high {
+			t.Errorf("%s: %d to %d, want %d to %d", v.name, low, high, v.low, v.high)
+		}
+	}
+}
+
+func TestFloorShape(t *testing.T) {
+	const n = 1024
+	// A tilt of 6 dB across the band, 20 dB lower skirts, and an emission 300 bins wide.
+	truth := func(k int) float64 { return 6 * float64(k) / n }
+	level := func(low, high int) float64 {
+		least := math.Inf(1)
+		for k := low; k < high; k++ {
+			v := truth(k)
+			if k < 50 || k > n-50 {
+				v -= 20
+			}
+			if k >= 400 && k < 700 {
+				v += 30
+			}
+			least = math.Min(least, v)
+		}
+		return dsp.FromDB(least)
+	}
+	s := dsp.NewFloorShape(n)
+	s.Fit(0, n, level)
+	for k := 150; k < n-150; k += 10 {
+		near(t, fmt.Sprint("bin ", k, " dB"), s.DB(k), truth(k), 7)
+	}
+	near(t, "skirt dB", s.DB(5), -20, 1)
+	s.Fit(500, 530, level) // narrower than a window
+	near(t, "one window dB", s.DB(0), dsp.DB(level(500, 530)), 1e-9)
+	small := dsp.NewFloorShape(16)
+	small.Fit(0, 16, func(int, int) float64 { return 1 })
+	near(t, "few bins dB", small.DB(8), 0, 1e-9)
+}
+
+func TestDB(t *testing.T) {
+	near(t, "one", dsp.DB(1), 0, 0)
+	near(t, "zero", dsp.DB(0), dsp.FloorDBFS, 0)
+	near(t, "negative", dsp.DB(-1), dsp.FloorDBFS, 0)
+	near(t, "back", dsp.FromDB(dsp.DB(0.123)), 0.123, 1e-12)
+	if !math.IsNaN(dsp.DB(math.NaN())) {
+		t.Error("a level of what is unknown")
+	}
+}
+
+// BenchmarkSurveyChain is cu8, Hann, 4096 bins, half overlap: conversion, window, transform, power, sum.
+func BenchmarkSurveyChain(b *testing.B) {
+	raw := make([]byte, 2<<20)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for i := range raw {
+		raw[i] = byte(rng.Uint32())
+	}
+	w, err := dsp.NewWelch(4096)
+	if err != nil {
+		b.Fatal(err)
+	}
+	re, im := make([]float32, 8192), make([]float32, 8192)
+	b.SetBytes(int64(len(raw)))
+	for b.Loop() {
+		for at := 0; at < len(raw); at += 2 * len(re) {
+			n := dsp.Convert(re, im, raw[at:], dsp.CU8)
+			w.Write(re[:n], im[:n])
+		}
+	}
+	b.ReportMetric(float64(b.N)*(1<<20)/b.Elapsed().Seconds()/1e6, "Msps")
+}
+
+// BenchmarkGonumChain is the same with gonum, in double precision.
+func BenchmarkGonumChain(b *testing.B) {
+	const n = 4096
+	raw := make([]byte, 2<<16)
+	fft, win := fourier.NewCmplxFFT(n), dsp.Hann(n)
+	x, y, sum := make([]complex128, n), make([]complex128, n), make([]float64, n)
+	b.SetBytes(int64(len(raw)))
+	for b.Loop() {
+		for at := 0; at+2*n <= len(raw); at += n {
+			for i := range x {
+				w := float64(win.Coefficients[i])
+				x[i] = complex((float64(raw[at+2*i])-127.5)*w, (float64(raw[at+2*i+1])-127.5)*w)
+			}
+			for k, c := range fft.Coefficients(y, x) {
+				sum[k] += real(c)*real(c) + imag(c)*imag(c)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.N)*(1<<16)/b.Elapsed().Seconds()/1e6, "Msps")
+}
