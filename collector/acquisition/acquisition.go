@@ -128,14 +128,14 @@ func (c *Conductor) Create(ctx context.Context, req protocol.AcquisitionRequest)
 	if err != nil {
 		return nil, err
 	}
-	now := c.cfg.Now().UTC()
+	now := c.cfg.Now().UTC().Truncate(time.Microsecond) // what databases keep
 	asked, start, err := c.check(req, all, now)
 	if err != nil {
 		return nil, err
 	}
 	a := &protocol.Acquisition{
-		ID: uuid.Must(uuid.NewV7()).String(), Requested: now.Format(time.RFC3339Nano),
-		StartTime: start.Format(time.RFC3339Nano), Request: req,
+		ID: uuid.Must(uuid.NewV7()).String(), Requested: protocol.FormatTime(now),
+		StartTime: protocol.FormatTime(start), Request: req,
 	}
 	for _, s := range asked {
 		a.Stations = append(a.Stations, begin(s))
