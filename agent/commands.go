@@ -205,9 +205,9 @@ func readTap(ctx context.Context, body io.Reader, show func(tapLine) error) erro
 		var line tapLine
 		if err := decoder.Decode(&line); err != nil {
 			if ctx.Err() != nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				return nil // Ctrl-C, or the agent stopped
+				err = nil // Ctrl-C, or the agent stopped
 			}
-			return fmt.Errorf("read from the agent: %w", err)
+			return err
 		}
 		if err := show(line); err != nil {
 			return err

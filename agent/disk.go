@@ -26,5 +26,5 @@ func spoolLimit(cfg SpoolConfig) (int64, error) {
 	if err := unix.Statfs(cfg.Path, &fs); err != nil {
 		return 0, fmt.Errorf("ask for the size of the disk under %s: %w", cfg.Path, err)
 	}
-	return min(mostSpoolBytes, int64(fs.Blocks)*int64(fs.Bsize)/spoolShare), nil
+	return min(mostSpoolBytes, int64(fs.Blocks*uint64(fs.Bsize)/spoolShare)), nil
 }

@@ -123,8 +123,7 @@ func (r remote) watch(ctx context.Context, id string, seen func(*protocol.Acquis
 			return nil, err
 		}
 		seen(a)
-		switch a.State {
-		case protocol.AcquisitionDone, protocol.AcquisitionFailed, protocol.AcquisitionCancelled:
+		if a.State != protocol.AcquisitionQueued && a.State != protocol.AcquisitionRunning {
 			return a, nil
 		}
 		select {

@@ -170,14 +170,17 @@ func (d *demoRun) show(ctx context.Context, exit bool, running *sync.WaitGroup) 
 		return err
 	}
 	if err := d.waitOnline(ctx, len(stations)); err != nil {
-		return d.interrupted(ctx, err)
+		if ctx.Err() != nil {
+			err = nil // Ctrl-C
+		}
+		return err
 	}
 	d.say("%d of %d stations online        (Aquila di Giaveno and Coazze share one published place)", len(stations), len(stations))
 	failed := d.acquire(ctx)
-	if failed != nil && ctx.Err() != nil {
-		return nil
+	if ctx.Err() != nil {
+		failed = nil // Ctrl-C
 	}
-	if exit {
+	if exit || ctx.Err() != nil {
 		return failed
 	}
 	if failed != nil {
@@ -194,14 +197,6 @@ Ctrl-C ends it.
 `, d.remote.URL, host, port)
 	<-ctx.Done()
 	return failed
-}
-
-// interrupted turns an error that Ctrl-C caused into a quiet end.
-func (d *demoRun) interrupted(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
 }
 
 const demoAgentConfig = `station:

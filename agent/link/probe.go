@@ -31,8 +31,8 @@ func Probe(ctx context.Context, cfg Config) (collectorOnline bool, err error) {
 	}
 	p := &pipe{}
 	online := make(chan struct{}, 1) // a second collector says nothing new
-	o := mqtt.NewClientOptions().AddBroker("tcp://"+address).
-		SetClientID("heimdall-check-"+cfg.Station+"-"+strconv.Itoa(os.Getpid())).
+	o := mqtt.NewClientOptions().AddBroker("tcp://" + address).
+		SetClientID("heimdall-check-" + cfg.Station + "-" + strconv.Itoa(os.Getpid())).
 		SetUsername(cfg.Username).SetPassword(cfg.Password).
 		SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetConnectRetry(false).
 		SetConnectTimeout(connectTimeout).

@@ -68,17 +68,16 @@ func (g *Ingest) openRecords(m item, b *batch) {
 
 // accept adds a decoded record to the batch, or refuses it.
 func (g *Ingest) accept(m item, rec *protocol.Record, b *batch) {
-	if rec.GetStation() != m.topic.Station {
-		// First of all: nothing that this record says may touch the station it names, and its number is none of the
-		// station whose topic it came on.
-		g.refuseBytes(m, rec.Kind(), alone(m, rec), &protocol.Error{
+	err := protocol.Validate(rec, m.at)
+	switch {
+	case rec.GetStation() != m.topic.Station:
+		// First of all: nothing that this record says may touch the station it names.
+		err = &protocol.Error{
 			Code: protocol.CodeWrongStation, Field: "station", Value: fmt.Sprintf("%.64q", rec.GetStation()),
 			Message: fmt.Sprintf("sent on a topic of %s: a station sends its own records only", m.topic.Station),
-		}, b)
-		return
-	}
-	err := protocol.Validate(rec, m.at)
-	if err == nil && m.topic.Class == protocol.TopicRecord && rec.Kind() != m.topic.Kind {
+		}
+	case err != nil:
+	case m.topic.Class == protocol.TopicRecord && rec.Kind() != m.topic.Kind:
 		err = &protocol.Error{
 			Code: protocol.CodeMalformed, Field: "body", Value: string(rec.Kind()),
 			Message: fmt.Sprintf("sent on the topic of %s: send each kind on its own", m.topic.Kind),

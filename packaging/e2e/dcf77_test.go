@@ -179,7 +179,9 @@ func TestBrokerOutage(t *testing.T) {
 	n.broker.Stop()
 	time.Sleep(outage())
 	n.broker.Start(t)
-	time.Sleep(5 * time.Second)
+	for id := range kiwis {
+		n.waitDelivered(id)
+	}
 	for _, p := range agents {
 		p.stop(syscall.SIGTERM)
 	}

@@ -256,6 +256,22 @@ func (n *network) waitOnline(want int) {
 	})
 }
 
+// waitDelivered waits until a station's records are stored as soon as they are made.
+func (n *network) waitDelivered(station string) {
+	n.t.Helper()
+	eventually(n.t, 3*time.Minute, station+" has delivered what it held back", func() error {
+		var list struct{ Items []struct{ Time time.Time } }
+		if err := n.get("/api/v1/measurements?limit=1&station="+station, &list); err != nil {
+			return err
+		}
+		if len(list.Items) == 0 || time.Since(list.Items[0].Time) > 5*time.Second {
+			return fmt.Errorf("the newest measurement: %+v", list.Items)
+		}
+		return nil
+	})
+	time.Sleep(2 * time.Second) // live goes before backlog
+}
+
 // verdict is a line of `verify --json`.
 type verdict struct {
 	Station                                                                    string
