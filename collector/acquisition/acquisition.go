@@ -52,6 +52,8 @@ const (
 	scanEvery = time.Second      // while something is not settled
 	scanIdle  = 10 * time.Second // and else: another collector may have left something
 	retryMax  = 30 * time.Second
+	// Whoever creates an acquisition issues its commands at once. When they are not answered by then, the others do, too.
+	adoptAfter = 3 * time.Second
 
 	// Replies and recordings that wait for the store. When it is full their sender waits: it needs the same store.
 	maxEvents = 256

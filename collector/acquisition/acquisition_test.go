@@ -482,7 +482,7 @@ func TestConductor_TakesUpWhatAnotherProcessLeft(t *testing.T) {
 		second := newRig(nil)
 		second.db.rows = first.db.rows
 		stop = second.run(t)
-		rest(time.Second)
+		rest(5 * time.Second)
 		if second.commands.count != 1 || second.commands.stations[commandOf(a, "north")] != "north" {
 			t.Errorf("issued again: %v, want the command of north", second.commands.stations)
 		}

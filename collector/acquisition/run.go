@@ -214,7 +214,7 @@ func (c *Conductor) scan(ctx context.Context, issued map[string]bool) bool {
 	still := make(map[string]bool, len(list))
 	for _, a := range list {
 		still[a.ID] = true
-		if !issued[a.ID] {
+		if !issued[a.ID] && age(a, now) > adoptAfter {
 			issued[a.ID] = true
 			c.adopt(ctx, a, now)
 		}
@@ -240,6 +240,15 @@ func (c *Conductor) scan(ctx context.Context, issued map[string]bool) bool {
 		c.mu.Unlock()
 	}
 	return len(list) > 0
+}
+
+// age is how long ago an acquisition was asked for.
+func age(a *protocol.Acquisition, now time.Time) time.Duration {
+	requested, err := time.Parse(time.RFC3339Nano, a.Requested)
+	if err != nil {
+		return 0
+	}
+	return now.Sub(requested)
 }
 
 // adopt takes up an acquisition that another process began, or this one before it was started again.
