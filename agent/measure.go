@@ -9,12 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/fulgidus/heimdall/agent/radio"
 	"github.com/fulgidus/heimdall/agent/survey"
 	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/dsp"
 	"github.com/fulgidus/heimdall/protocol"
-	"google.golang.org/protobuf/proto"
 )
 
 // MeasureCmd analyses recordings offline.

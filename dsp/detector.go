@@ -64,7 +64,6 @@ type Detector struct {
 	rows      [ringRows]row
 	stored    int64 // rows made so far
 	processed int64 // rows looked at so far
-	first     int64 // first row of this stretch
 	slabAt    int64 // rows that must be stored before the floor is next updated
 
 	floor  floorTracker

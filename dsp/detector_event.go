@@ -2,17 +2,20 @@ package dsp
 
 import "math"
 
-// What belongs to a stronger event.
+// What an event is, and what belongs to a stronger one.
 const (
-	standRatio   = 0.63 // of the threshold: what some bin of the mean spectrum must reach
-	sameRows     = 2    // starts and ends nearer than this are the same
-	productRatio = 0.1  // of a clipped event's power: below it is a product of clipping
-	copyRatio    = 0.01 // of an event with the same start and end: below it is its image or spur
-	spurRatio    = 1e-3 // of an event around it in time: below it is splatter or a spur of transmitter or receiver
-	twinRatio    = 0.5  // of a clipped event with the same start and end: below it is a product of clipping
-	decideRows   = 1024 // rows to wait for the end of a strong event that may have made a weak one
-	lobeRatio    = 0.1  // of a short event around it in time and beside it in frequency: below it is its side lobe
-	pairSpacing  = 4    // widths between two events with the same start and end that are one, shift-keyed
+	standRatio    = 0.63 // of the threshold: what some bin of the mean spectrum must reach
+	sameRows      = 2    // starts and ends nearer than this are the same
+	productRatio  = 0.1  // of a clipped event's power: below it is a product of clipping
+	copyRatio     = 0.01 // of an event with the same start and end: below it is its image or spur
+	spurRatio     = 1e-3 // of an event around it in time: below it is splatter or a spur of transmitter or receiver
+	twinRatio     = 0.5  // of a clipped event with the same start and end: below it is a product of clipping
+	decideRows    = 1024 // rows to wait for the end of a strong event that may have made a weak one
+	lobeRatio     = 0.1  // of a short event around it in time and beside it in frequency: below it is its side lobe
+	lineShare     = 0.35 // of the power in one line makes it the carrier
+	secondLine    = 0.25 // a second line this strong against the first: a shift-keyed pair, no carrier
+	occupiedShare = 0.99
+	pairSpacing   = 4 // widths between two events with the same start and end that are one, shift-keyed
 )
 
 // findStart places the start where the amplitude crosses half its plateau, between the frames around the first row
@@ -187,13 +190,13 @@ func (d *Detector) belongs(t *track) bool {
 		}
 		lobe := d.spacing(t, o) < 1 && t.top < lobeRatio*o.top && o.end-o.start < float64(decideRows*2*d.cfg.Bins)
 		within := t.start >= o.start-near && t.end <= o.end+near
-		same := math.Abs(t.start-o.start) <= near && math.Abs(t.end-o.end) <= near && !(t.startCut && t.endCut)
+		same := math.Abs(t.start-o.start) <= near && math.Abs(t.end-o.end) <= near && (!t.startCut || !t.endCut)
 		switch {
 		case within && o.clipped && t.top < productRatio*o.top,
 			same && t.top < copyRatio*o.top,
 			same && o.clipped && t.top < twinRatio*o.top,
 			within && lobe,
-			within && t.top < spurRatio*o.top && !(o.startCut && o.endCut):
+			within && t.top < spurRatio*o.top && (!o.startCut || !o.endCut):
 			return true
 		case same && !o.settled && t.top <= o.top && d.spacing(t, o) < pairSpacing:
 			o.absorb(t)

@@ -54,11 +54,11 @@ func (f *FFT) plan() []int {
 
 // newPass is one pass over blocks of span values.
 func newPass(span, radix int) func(re, im []float32) {
-	switch {
-	case radix == 2:
+	switch radix {
+	case 2:
 		t := twiddlesOf[[2]float32](span)
 		return func(re, im []float32) { pass2(re, im, t) }
-	case radix == 4:
+	case 4:
 		t := twiddlesOf[[6]float32](span)
 		return func(re, im []float32) { pass4(re, im, t) }
 	}

@@ -6,8 +6,9 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/fulgidus/heimdall/dsp"
 	"gonum.org/v1/gonum/dsp/fourier"
+
+	"github.com/fulgidus/heimdall/dsp"
 )
 
 // maxErrorDB is the largest RMS error against a double-precision transform: float32 gives -137 dB at 4096.

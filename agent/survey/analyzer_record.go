@@ -4,10 +4,11 @@ import (
 	"math"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/fulgidus/heimdall/agent/radio"
 	"github.com/fulgidus/heimdall/dsp"
 	"github.com/fulgidus/heimdall/protocol"
-	"google.golang.org/protobuf/proto"
 )
 
 // When a measurement's numbers need care.
