@@ -94,6 +94,9 @@ func connect(t *testing.T, url, station string) *agent {
 	wait(t, a.Connect())
 	t.Cleanup(func() { a.Disconnect(250) })
 	wait(t, a.Subscribe(protocol.Topics{}.Ack(station, spoolA), 1, func(_ mqtt.Client, m mqtt.Message) {
+		if len(m.Payload()) == 0 {
+			return // cleared
+		}
 		ack, err := protocol.DecodeAck(m.Payload())
 		if err == nil {
 			err = protocol.ValidateAck(ack)
