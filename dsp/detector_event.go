@@ -37,17 +37,14 @@ func (d *Detector) findEnd(t *track) {
 // edgeReach is how many rows to each side an edge is looked for.
 const edgeReach = 2
 
-// edge looks from two rows outside a row to two rows inside it; step 1 is a start, -1 an end. cut tells that the
-// samples end before the event does.
+// edge looks from two rows outside a row to two rows inside it; step 1 is a start, -1 an end. No hole in the samples is
+// crossed. cut tells that the samples end before the event does.
 func (d *Detector) edge(at int64, bins span, step int64) (sample float64, cut bool) {
 	var when, amplitude [(2*edgeReach + 1) * rowFrames]float64
 	n, plateau := 0, 0.0
 	half := int64(d.cfg.Bins / 2)
-	for o := int64(-edgeReach); o <= edgeReach; o++ {
-		r := at + o*step
-		if r < 0 || r <= d.stored-ringRows || r >= d.stored {
-			continue
-		}
+	outer, inner := d.along(at, -step), d.along(at, step)
+	for r := outer; r != inner+step; r += step {
 		for j := range int64(rowFrames) {
 			f := j
 			if step < 0 {
@@ -55,7 +52,7 @@ func (d *Detector) edge(at int64, bins span, step int64) (sample float64, cut bo
 			}
 			when[n] = float64(d.row(r).start + (f+1)*half)
 			amplitude[n] = math.Sqrt(math.Max(0, d.excess(d.row(r).frames[f], bins)))
-			if o >= 0 {
+			if (r-at)*step >= 0 {
 				plateau = math.Max(plateau, amplitude[n])
 			}
 			n++
@@ -72,12 +69,27 @@ func (d *Detector) edge(at int64, bins span, step int64) (sample float64, cut bo
 		}
 	}
 	switch {
-	case step > 0 && at-edgeReach <= 0:
+	case step > 0 && outer == 0:
 		return 0, true
-	case step < 0 && at+edgeReach >= d.stored-1:
+	case step < 0 && outer == d.stored-1:
 		return float64(d.position), true
 	}
 	return when[0] - float64(step*half), false
+}
+
+// along walks from a row while rows are there and follow one another without a hole, at most edgeReach rows.
+func (d *Detector) along(at, step int64) int64 {
+	for range edgeReach {
+		next := at + step
+		if next < 0 || next >= d.stored || next <= d.stored-ringRows {
+			break
+		}
+		if (d.row(next).start-d.row(at).start)*step != int64(2*d.cfg.Bins) {
+			break
+		}
+		at = next
+	}
+	return at
 }
 
 func (d *Detector) excess(frame []short, bins span) float64 {
@@ -130,6 +142,7 @@ func (d *Detector) settle(r int64) {
 			break
 		}
 		next.settled = true
+		d.gather(next)
 		if next.reportedAt > 0 || !d.settling(next) && d.stands(next) && !d.belongs(next) {
 			d.events = append(d.events, d.describe(next))
 		}
@@ -181,32 +194,46 @@ func (d *Detector) undecided(t *track, r int64) bool {
 // near is how many samples two edges may be apart to be the same.
 func (d *Detector) near() float64 { return float64(sameRows * 2 * d.cfg.Bins) }
 
-// belongs tells whether an event is part of another, and adds it there if it is more than a spur of it.
-func (d *Detector) belongs(t *track) bool {
-	near := d.near()
-	for _, o := range d.pending {
-		if o == t {
-			continue
+// gather takes in the weaker events that belong to one and ended with it, before it is reported.
+func (d *Detector) gather(o *track) {
+	for _, t := range d.pending {
+		if !t.settled && t.reportedAt == 0 && t.top <= o.top && d.part(t, o) {
+			t.settled = true
 		}
-		lobe := d.spacing(t, o) < 1 && t.top < lobeRatio*o.top && o.end-o.start < float64(decideRows*2*d.cfg.Bins)
-		within := t.start >= o.start-near && t.end <= o.end+near
-		same := math.Abs(t.start-o.start) <= near && math.Abs(t.end-o.end) <= near && (!t.startCut || !t.endCut)
-		switch {
-		case within && o.clipped && t.top < productRatio*o.top,
-			same && t.top < copyRatio*o.top,
-			same && o.clipped && t.top < twinRatio*o.top,
-			within && lobe,
-			within && t.top < spurRatio*o.top && (!o.startCut || !o.endCut):
-			return true
-		case same && !o.settled && t.top <= o.top && d.spacing(t, o) < pairSpacing:
-			o.absorb(t)
+	}
+}
+
+// belongs tells whether an event is part of another.
+func (d *Detector) belongs(t *track) bool {
+	for _, o := range d.pending {
+		if o != t && t.top <= o.top && d.part(t, o) {
 			return true
 		}
 	}
 	for _, o := range d.open {
-		if o.confirmed && o.clipped && o.startKnown && t.start >= o.start-near && t.top < productRatio*o.top {
+		if o.confirmed && o.clipped && o.startKnown && t.start >= o.start-d.near() && t.top < productRatio*o.top {
 			return true
 		}
+	}
+	return false
+}
+
+// part tells whether an event is part of a stronger one that has ended, and adds it there if it is more than its spur.
+func (d *Detector) part(t, o *track) bool {
+	near := d.near()
+	within := t.start >= o.start-near && t.end <= o.end+near
+	same := math.Abs(t.start-o.start) <= near && math.Abs(t.end-o.end) <= near && (!t.startCut || !t.endCut)
+	lobe := d.spacing(t, o) < 1 && t.top < lobeRatio*o.top && o.end-o.start < float64(decideRows*2*d.cfg.Bins)
+	switch {
+	case within && o.clipped && t.top < productRatio*o.top,
+		same && t.top < copyRatio*o.top,
+		same && o.clipped && t.top < twinRatio*o.top,
+		within && lobe,
+		within && t.top < spurRatio*o.top && (!o.startCut || !o.endCut):
+		return true
+	case same && d.spacing(t, o) < pairSpacing:
+		o.absorb(t)
+		return true
 	}
 	return false
 }

@@ -26,8 +26,8 @@ type floorTracker struct {
 	maskDC bool
 
 	shape     FloorShape
-	low, high int // the passband
-	mean      []float64
+	low, high int       // the passband
+	mean      []float64 // own, in double precision
 	own       []float32
 	column    [slabRows + lagRows]float32
 	histogram Histogram
@@ -46,7 +46,8 @@ func (f *floorTracker) reset() { f.known = false }
 func (f *floorTracker) update(d *Detector, from, end int64, held func(bin int) bool) {
 	n := len(f.level)
 	bias := QuantileBias(rowFrames, FloorQuantile)
-	f.passband(d, from, end)
+	f.ownLevels(d, from, end)
+	f.passband(d.cfg.Step)
 	f.shape.Fit(f.low, f.high, func(low, high int) float64 {
 		f.histogram.Reset()
 		for r := from; r < end; r++ {
@@ -55,9 +56,6 @@ func (f *floorTracker) update(d *Detector, from, end int64, held func(bin int) b
 		return f.histogram.Quantile(FloorQuantile) / bias
 	})
 	rows := int(end - from)
-	if rows >= ownFloorRows || f.maskDC {
-		f.ownLevels(d, from, end)
-	}
 	rise := math.Inf(1)
 	if f.known {
 		rise = riseDBPerRow * float64(rows)
@@ -102,19 +100,11 @@ func (f *floorTracker) most(bin int, local float64) float64 {
 }
 
 // passband finds the bins that carry noise at all.
-func (f *floorTracker) passband(d *Detector, from, end int64) {
-	n := len(f.level)
-	f.low, f.high = 0, n
-	if d.cfg.Step == 0 {
-		return
+func (f *floorTracker) passband(step float64) {
+	for i, v := range f.own {
+		f.mean[i] = float64(v)
 	}
-	clear(f.mean)
-	for r := from; r < end; r++ {
-		for i, v := range d.row(r).cells {
-			f.mean[i] += float64(v)
-		}
-	}
-	f.low, f.high = Passband(f.mean, float64(end-from)*d.cfg.Step*d.cfg.Step/6/float64(n))
+	f.low, f.high = Passband(f.mean, step*step/6/float64(len(f.own)))
 }
 
 // follow moves one bin's level towards a new estimate.

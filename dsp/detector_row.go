@@ -4,16 +4,17 @@ import "math"
 
 // How the cells of one row are judged.
 const (
-	joinBins     = 2    // runs this near in one row are one
-	strongRatio  = 100  // a cell this far over the floor may splatter when it is keyed
-	strongCells  = 6    // strongest cells of a row whose splatter is looked at
-	keyedRatio   = 4    // between frames of a row: more is a keyed signal
-	splatterGain = 4    // margin over the splatter of a hard edge
-	splatterBins = 3    // nearer than this it is the emission's own main lobe
-	broadShare   = 0.5  // of the band at once: an impulse if it lasts one row
-	broadPart    = 0.25 // of the band: a run wider than this makes its event broad,
-	broadSpread  = 0.2  // if this part of its power lies more than a quarter of that from its peak
-	solidBins    = 8    // a run wider than this must be over the threshold as a whole in some frame
+	joinBins      = 2    // runs this near in one row are one
+	strongRatio   = 100  // a cell this far over the floor may splatter when it is keyed
+	strongCells   = 6    // strongest cells of a row whose splatter is looked at
+	keyedRatio    = 4    // between frames of a row: more is a keyed signal
+	splatterGain  = 4    // margin over the splatter of a hard edge
+	splatterBins  = 3    // nearer than this it is the emission's own main lobe
+	broadShare    = 0.5  // of the band at once: an impulse if it does not last
+	impulseFrames = 3    // frames that an impulse falls into at most
+	broadPart     = 0.25 // of the band: a run wider than this makes its event broad,
+	broadSpread   = 0.2  // if this part of its power lies more than a quarter of that from its peak
+	solidBins     = 8    // a run wider than this must be over the threshold as a whole in some frame
 )
 
 // run is a row's stretch of cells over the lower threshold.
@@ -203,19 +204,22 @@ func (d *Detector) keyed(r int64, cell int) (top float32, keyed bool) {
 	return top, top > keyedRatio*bottom
 }
 
-// impulse tells whether a broad row stands alone: switching noise, not an emission.
+// impulse tells whether a broad row stands alone in time: switching noise, not an emission. A short pulse falls into at
+// most three of the half-overlapped frames around.
 func (d *Detector) impulse(r int64) bool {
-	broad := func(o int64) bool {
-		if o < 0 || o <= d.stored-ringRows || o >= d.stored {
-			return false
-		}
-		n := 0
-		for i, v := range d.row(o).cells {
-			if v >= d.low[i] {
-				n++
+	broad := 0
+	for o := max(0, r-1, d.stored-ringRows+1); o <= min(r+1, d.stored-1); o++ {
+		for _, f := range d.row(o).frames {
+			over := 0
+			for i, v := range f {
+				if v.float() >= d.low[i] {
+					over++
+				}
+			}
+			if float64(over) > broadShare*float64(d.cfg.Bins) {
+				broad++
 			}
 		}
-		return float64(n) > broadShare*float64(d.cfg.Bins)
 	}
-	return !broad(r-1) && !broad(r+1)
+	return broad <= impulseFrames
 }
