@@ -2,6 +2,7 @@ package spool_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -362,5 +363,54 @@ func TestSegments_AreRemovedWhenNothingNeedsThem(t *testing.T) {
 	put(t, s, spool.LaneIQ, payload(t, 1, 1))
 	if _, err := os.Stat(filepath.Join(dir, "iq", "00000100.seg")); err != nil {
 		t.Errorf("numbers of files go on: %v", err)
+	}
+}
+
+func TestOpen_DamagedAgainKeepsOnlyTheLast(t *testing.T) {
+	dir := t.TempDir()
+	for range 3 {
+		fill(t, dir, 2)
+		edit(t, dir, func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("lane/site")) })
+	}
+	start(t, dir, spool.Options{}).stop()
+	bad, err := filepath.Glob(filepath.Join(dir, "spool.bad-*"))
+	if err != nil || len(bad) != 1 {
+		t.Errorf("moved aside: %v, %v; want the last one", bad, err)
+	}
+}
+
+func TestOpen_CorruptCommandsAreForgotten(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, 1)
+	edit(t, dir, func(tx *bbolt.Tx) error {
+		return errors.Join(
+			tx.Bucket([]byte("command")).Put([]byte("known"), []byte("no checksum here")),
+			tx.Bucket([]byte("command-order")).Put([]byte("odd"), []byte("known")),
+		)
+	})
+	s := start(t, dir, spool.Options{})
+	if _, ok := s.Recall("known"); ok {
+		t.Error("a corrupt reply was recalled")
+	}
+	if err := s.Remember(t.Context(), "known", []byte("again")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestList_EndsWithTheVisitorsError(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, 2)
+	enough := errors.New("enough")
+	n := 0
+	err := spool.List(dir, func(spool.Lane, spool.Item, error) error {
+		n++
+		return enough
+	})
+	if !errors.Is(err, enough) || n != 1 {
+		t.Errorf("%v after %d records", err, n)
+	}
+	edit(t, dir, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("meta")).Put([]byte("format"), []byte{9}) })
+	if err := spool.List(dir, nil); err == nil {
+		t.Error("List of an unknown format: no error")
 	}
 }

@@ -3,6 +3,7 @@ package spool
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -80,23 +81,13 @@ func (r recollection) write(tx *bbolt.Tx) error {
 	order, commands := tx.Bucket(bucketCommandOrder), tx.Bucket(bucketCommand)
 	id := []byte(r.id)
 	value := binary.BigEndian.AppendUint32(nil, checksum(id, r.reply))
-	if err := commands.Put(id, append(value, r.reply...)); err != nil {
-		return fmt.Errorf("write the reply to command %s: %w", r.id, err)
+	err := errors.Join(
+		commands.Put(id, append(value, r.reply...)),
+		order.Put(binary.BigEndian.AppendUint64(nil, r.order), id),
+	)
+	if r.forget != nil {
+		key := binary.BigEndian.AppendUint64(nil, r.forget.order)
+		err = errors.Join(err, commands.Delete(bytes.Clone(order.Get(key))), order.Delete(key))
 	}
-	if err := order.Put(binary.BigEndian.AppendUint64(nil, r.order), id); err != nil {
-		return fmt.Errorf("write the order of command %s: %w", r.id, err)
-	}
-	if r.forget == nil {
-		return nil
-	}
-	key := binary.BigEndian.AppendUint64(nil, r.forget.order)
-	if old := order.Get(key); old != nil {
-		if err := commands.Delete(bytes.Clone(old)); err != nil {
-			return fmt.Errorf("forget a command: %w", err)
-		}
-	}
-	if err := order.Delete(key); err != nil {
-		return fmt.Errorf("forget a command: %w", err)
-	}
-	return nil
+	return err
 }

@@ -294,12 +294,12 @@ func (s *Spool) end() place {
 func (s *Spool) demote(floor place) {
 	for i := range s.lanes {
 		l := &s.lanes[i]
-		if !l.live.less(floor) {
+		if !l.live.less(floor) && (len(l.liveReady) == 0 || !l.liveReady[0].place.less(floor)) {
 			continue
 		}
 		l.unread()
 		l.back = earlier(l.back, l.live)
-		l.live = floor
+		l.live = floor // what was handed out from there on is not found again
 		s.turn++
 	}
 }

@@ -78,19 +78,12 @@ func (s *Spool) makeFile(path string, epochs ...*epoch) error {
 	if err != nil {
 		return err
 	}
-	err = st.update(func(tx *bbolt.Tx) error {
-		for _, e := range epochs {
-			if err := prepare(tx, e); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err = errors.Join(err, st.close()); err != nil {
-		return fmt.Errorf("make a spool file: %w", err)
+	err = st.update(func(tx *bbolt.Tx) error { return prepare(tx, epochs) })
+	if err = errors.Join(err, st.close()); err == nil {
+		err = os.Rename(fresh, path)
 	}
-	if err := os.Rename(fresh, path); err != nil {
-		return fmt.Errorf("name the new spool file: %w", err)
+	if err != nil {
+		return fmt.Errorf("make a spool file: %w", err)
 	}
 	return syncDir(s.dir)
 }
@@ -180,10 +173,7 @@ func (s *Spool) declareLost(e *epoch) {
 
 // moveAside renames the damaged file and removes those moved aside before: one is enough to look into.
 func (s *Spool) moveAside(path string) (string, error) {
-	older, err := filepath.Glob(filepath.Join(s.dir, badPrefix+"*"))
-	if err != nil {
-		older = nil
-	}
+	older, _ := filepath.Glob(filepath.Join(s.dir, badPrefix+"*")) // fails only for a bad pattern
 	aside := filepath.Join(s.dir, badPrefix+s.now().UTC().Format("20060102T150405.000000000Z")+".db")
 	if err := os.Rename(path, aside); err != nil {
 		return "", fmt.Errorf("move the damaged spool aside: %w", err)
@@ -253,13 +243,11 @@ func salvageMemory(from, to *store) error {
 	if err != nil {
 		return nil //nolint:nilerr // without them a repeated command is executed again, once
 	}
-	return to.update(func(tx *bbolt.Tx) error {
+	return to.update(func(tx *bbolt.Tx) (err error) {
 		for id, memo := range m.replies {
-			if err := (recollection{id: id, memo: memo}).write(tx); err != nil {
-				return err
-			}
+			err = errors.Join(err, recollection{id: id, memo: memo}.write(tx))
 		}
-		return nil
+		return err
 	})
 }
 
@@ -310,17 +298,13 @@ func (w *salvager) store() error {
 	if len(w.rows) == 0 {
 		return nil
 	}
-	rows := w.rows
-	w.rows = nil
-	err := w.to.update(func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket(laneBucket(w.lane))
-		for _, row := range rows {
-			if err := bucket.Put(row[0], row[1]); err != nil {
-				return fmt.Errorf("take over a record: %w", err)
-			}
+	err := w.to.update(func(tx *bbolt.Tx) (err error) {
+		for _, row := range w.rows {
+			err = errors.Join(err, tx.Bucket(laneBucket(w.lane)).Put(row[0], row[1]))
 		}
-		return nil
+		return err
 	})
+	w.rows = nil
 	if err != nil {
 		return fmt.Errorf("take over records of the damaged spool: %w", err)
 	}

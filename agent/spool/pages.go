@@ -40,8 +40,12 @@ func checkPages(file *os.File) error {
 	if err != nil {
 		return fmt.Errorf("look at the spool file: %w", err)
 	}
+	return checkTree(file, info.Size())
+}
+
+func checkTree(file io.ReaderAt, size int64) error {
 	p := &pages{file: file}
-	root, err := p.readMeta(info.Size())
+	root, err := p.readMeta(size)
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,9 @@ func FuzzDecodeRecord(f *testing.F) {
 	f.Add(key, record{kind: "reply", time: 1, payload: []byte("x")}.encode(key))
 	f.Add(key, record{kind: "iq", ref: &segmentRef{file: 1}}.encode(key))
 	f.Add(key, []byte{1, 1, 200, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Add(key, []byte{})
+	f.Add(key, []byte{2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Add(key, []byte{1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		weigh(value)
 		statedTime(value)

@@ -1,7 +1,7 @@
 package spool
 
 import (
-	"fmt"
+	"errors"
 	"slices"
 
 	"go.etcd.io/bbolt"
@@ -131,18 +131,22 @@ func (s *Spool) surrender(g surrender) error {
 
 // lose deletes the records of l with the commit that declares them. mu must be held.
 func (s *Spool) lose(l loss) {
-	if l.ranges.Empty() {
-		return
-	}
 	l.epoch.dying = l.epoch.dying.Union(l.ranges)
+	s.declareAll(l)
+}
+
+// declareAll declares l in as many Gap records as its ranges need. mu must be held.
+func (s *Spool) declareAll(l loss) {
 	s.shed += l.ranges.Count()
 	for len(l.ranges) > maxGapRanges {
 		part := l
-		part.ranges, part.records, part.bytes = l.ranges.Head(maxGapRanges), 0, 0
-		s.declare(part)
+		part.ranges, part.records, part.bytes = l.ranges.Head(maxGapRanges), 0, 0 // how many of each is in the last
 		l.ranges = l.ranges[maxGapRanges:]
+		s.declare(part)
 	}
-	s.declare(l)
+	if !l.ranges.Empty() {
+		s.declare(l)
+	}
 }
 
 // eachKey visits the records of an epoch and lane whose numbers are in ranges.
@@ -190,7 +194,7 @@ func (s *Spool) move(m move) error {
 func (s *Spool) moveSome(from, to *epoch, lane int, lowest uint64) (protocol.Ranges, error) {
 	var moved protocol.Ranges
 	next, gapCost := to.next, int64(0)
-	err := s.store.update(func(tx *bbolt.Tx) error {
+	err := s.store.update(func(tx *bbolt.Tx) (err error) {
 		moved, next = nil, to.next
 		rows := takeRows(tx, lane, from, lowest)
 		if len(rows) == 0 {
@@ -200,30 +204,19 @@ func (s *Spool) moveSome(from, to *epoch, lane int, lowest uint64) (protocol.Ran
 		for _, r := range rows {
 			key := place{to.number, next}.key()
 			next++
-			if err := bucket.Delete(r.place.key()); err != nil {
-				return fmt.Errorf("move a record: %w", err)
-			}
-			if err := bucket.Put(key, r.encode(key)); err != nil {
-				return fmt.Errorf("move a record: %w", err)
-			}
+			err = errors.Join(err, bucket.Delete(r.place.key()), bucket.Put(key, r.encode(key)))
 			moved.Add(r.place.seq)
 		}
 		at, now := place{to.number, next}, s.now()
 		next++
-		payload, err := s.encodeGap(loss{
+		payload, encodeErr := s.encodeGap(loss{
 			reason: protocol.Gap_REASON_CONFLICT, epoch: from, lane: Lanes()[lane], ranges: moved,
 		}, at, now)
-		if err != nil {
-			return err
-		}
 		gap := record{kind: protocol.KindGap, time: now.UnixNano(), payload: payload}.encode(at.key())
 		gapCost, _ = weigh(gap)
-		if err := tx.Bucket(laneBucket(LaneGap.index())).Put(at.key(), gap); err != nil {
-			return fmt.Errorf("declare what was moved: %w", err)
-		}
 		written := *to
 		written.next = next
-		return putEpoch(tx, &written)
+		return errors.Join(err, encodeErr, tx.Bucket(laneBucket(LaneGap.index())).Put(at.key(), gap), putEpoch(tx, &written))
 	})
 	if err != nil || moved.Empty() {
 		return nil, err

@@ -173,13 +173,6 @@ func (s *Spool) shedWaiting() {
 		})
 	}
 	for _, l := range losses {
-		s.shed += l.ranges.Count()
-		for len(l.ranges) > maxGapRanges {
-			part := *l
-			part.ranges, part.records, part.bytes = l.ranges.Head(maxGapRanges), 0, 0
-			s.declare(part)
-			l.ranges = l.ranges[maxGapRanges:]
-		}
-		s.declare(*l)
+		s.declareAll(*l)
 	}
 }

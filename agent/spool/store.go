@@ -106,6 +106,7 @@ func openStore(path string, maxBytes int, readOnly bool) (*store, error) {
 // abandon gives up the file without trusting bbolt: its locks may be held by a transaction that ended in a panic.
 func (s *store) abandon() {
 	if s.file != nil {
+		unlock(s.file)
 		s.file.Close()
 	}
 }
@@ -159,38 +160,30 @@ type laneContents struct {
 	last    place
 }
 
-// prepare makes the buckets of a new file and its first epoch.
-func prepare(tx *bbolt.Tx, first *epoch) error {
-	meta, err := tx.CreateBucketIfNotExists(bucketMeta)
-	if err != nil {
-		return fmt.Errorf("make the bucket meta: %w", err)
-	}
-	if err := meta.Put(keyFormat, []byte{fileFormat}); err != nil {
-		return fmt.Errorf("write the format: %w", err)
-	}
-	if _, err := meta.CreateBucketIfNotExists(bucketEpochs); err != nil {
-		return fmt.Errorf("make the bucket epochs: %w", err)
-	}
+// prepare makes the buckets of a new file and its first epochs.
+func prepare(tx *bbolt.Tx, epochs []*epoch) error {
+	names := [][]byte{bucketMeta, bucketCommand, bucketCommandOrder}
 	for i := range laneCount {
-		if _, err := tx.CreateBucketIfNotExists(laneBucket(i)); err != nil {
-			return fmt.Errorf("make the bucket of a lane: %w", err)
-		}
+		names = append(names, laneBucket(i))
 	}
-	for _, name := range [][]byte{bucketCommand, bucketCommandOrder} {
+	for _, name := range names {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return fmt.Errorf("make the bucket %s: %w", name, err)
 		}
 	}
-	return putEpoch(tx, first)
+	meta := tx.Bucket(bucketMeta)
+	_, err := meta.CreateBucketIfNotExists(bucketEpochs)
+	err = errors.Join(err, meta.Put(keyFormat, []byte{fileFormat}))
+	for _, e := range epochs {
+		err = errors.Join(err, putEpoch(tx, e))
+	}
+	return err
 }
 
 func putEpoch(tx *bbolt.Tx, e *epoch) error {
 	key := binary.BigEndian.AppendUint32(nil, e.number)
 	value := binary.BigEndian.AppendUint64(append([]byte(nil), e.identity[:]...), e.next)
-	if err := tx.Bucket(bucketMeta).Bucket(bucketEpochs).Put(key, value); err != nil {
-		return fmt.Errorf("write the identity: %w", err)
-	}
-	return nil
+	return tx.Bucket(bucketMeta).Bucket(bucketEpochs).Put(key, value)
 }
 
 // readEpochs reads the identities; none in a file that was never prepared.

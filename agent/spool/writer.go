@@ -341,31 +341,23 @@ func (s *Spool) write(b *batch) (written, error) {
 		return written{}, err
 	}
 	var w written
-	err := s.store.update(func(tx *bbolt.Tx) error {
+	err := s.store.update(func(tx *bbolt.Tx) (err error) {
 		w = written{}
 		for e, ranges := range b.dying {
 			for lane := range laneCount {
-				if err := w.remove(tx, lane, e.number, ranges); err != nil {
-					return err
-				}
+				err = errors.Join(err, w.remove(tx, lane, e.number, ranges))
 			}
 		}
 		for _, e := range b.entries {
-			if err := w.put(tx, e); err != nil {
-				return err
-			}
+			err = errors.Join(err, w.put(tx, e))
 		}
 		for _, m := range b.memos {
-			if err := m.write(tx); err != nil {
-				return err
-			}
+			err = errors.Join(err, m.write(tx))
 		}
 		for i := range b.epochs {
-			if err := putEpoch(tx, &b.epochs[i]); err != nil {
-				return err
-			}
+			err = errors.Join(err, putEpoch(tx, &b.epochs[i]))
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return written{}, fmt.Errorf("commit %d records: %w", len(b.entries), err)
@@ -386,16 +378,13 @@ func (w *written) put(tx *bbolt.Tx, e *entry) error {
 			w.bytes[e.lane] -= size
 		}
 	}
-	if err := bucket.Put(key, value); err != nil {
-		return fmt.Errorf("write a record: %w", err)
-	}
 	size, _ := weigh(value)
 	w.records[e.lane]++
 	w.bytes[e.lane] += size
-	return nil
+	return bucket.Put(key, value)
 }
 
-func (w *written) remove(tx *bbolt.Tx, lane int, epoch uint32, ranges protocol.Ranges) error {
+func (w *written) remove(tx *bbolt.Tx, lane int, epoch uint32, ranges protocol.Ranges) (err error) {
 	var keys [][]byte
 	eachKey(tx, lane, epoch, ranges, func(p place, v []byte) {
 		size, ref := weigh(v)
@@ -408,11 +397,9 @@ func (w *written) remove(tx *bbolt.Tx, lane int, epoch uint32, ranges protocol.R
 	})
 	bucket := tx.Bucket(laneBucket(lane))
 	for _, key := range keys {
-		if err := bucket.Delete(key); err != nil {
-			return fmt.Errorf("delete a record: %w", err)
-		}
+		err = errors.Join(err, bucket.Delete(key))
 	}
-	return nil
+	return err
 }
 
 // finish makes a commit known.
