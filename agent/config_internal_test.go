@@ -166,10 +166,7 @@ func TestControlConfig_Judge(t *testing.T) {
 		return &protocol.Capture{CenterHz: &center, BandwidthHz: &bandwidth, DurationS: &seconds}
 	}
 	open := ControlConfig{Allow: []string{"capture"}}
-	bounded := ControlConfig{
-		Allow: []string{"capture"}, Frequencies: []Band{{144e6, 146e6}}, Deny: []Band{{145.8e6, 145.9e6}},
-		Hours: "08:00-22:30", MaxDuration: configs.Duration(10 * time.Second),
-	}
+	bounded := ControlConfig{Allow: []string{"capture"}, Hours: "08:00-22:30", MaxDuration: configs.Duration(10 * time.Second)}
 	for name, c := range map[string]struct {
 		rules ControlConfig
 		order *protocol.Capture
@@ -179,8 +176,6 @@ func TestControlConfig_Judge(t *testing.T) {
 		"nothing allowed":   {ControlConfig{}, capture(145e6, 1e4, 1), noon, "not_allowed"},
 		"all allowed":       {open, capture(1e9, 1e6, 1e5), noon, ""},
 		"inside":            {bounded, capture(145e6, 12.5e3, 10), noon, ""},
-		"over the edge":     {bounded, capture(145.999e6, 12.5e3, 1), noon, "frequency_not_allowed"},
-		"denied":            {bounded, capture(145.795e6, 12.5e3, 1), noon, "frequency_denied"},
 		"too long":          {bounded, capture(145e6, 12.5e3, 10.1), noon, "too_long"},
 		"at night":          {bounded, capture(145e6, 12.5e3, 1), noon.Add(11 * time.Hour), "outside_hours"},
 		"over midnight":     {ControlConfig{Allow: []string{"capture"}, Hours: "22:00-06:00"}, capture(145e6, 1, 1), noon.Add(11 * time.Hour), ""},
@@ -193,6 +188,30 @@ func TestControlConfig_Judge(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
+	}
+}
+
+func TestControlConfig_Permit(t *testing.T) {
+	rules := ControlConfig{Frequencies: []Band{{144e6, 146e6}}, Deny: []Band{{145.8e6, 145.9e6}}}
+	for name, c := range map[string]struct {
+		rules     ControlConfig
+		low, high float64
+		want      string
+	}{
+		"no rules":      {ControlConfig{}, 1e6, 2e9, ""},
+		"inside":        {rules, 145e6, 145.0125e6, ""},
+		"over the edge": {rules, 145.99e6, 146.001e6, "frequency_not_allowed"},
+		"all of it":     {rules, 143e6, 147e6, "frequency_not_allowed"},
+		"denied":        {rules, 145.79e6, 145.801e6, "frequency_denied"},
+		"around it":     {rules, 145.7e6, 146e6, "frequency_denied"},
+	} {
+		if got, _ := c.rules.permit(c.low, c.high); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+	_, message := rules.permit(145.79e6, 145.801e6)
+	if want := "145.79 MHz to 145.801 MHz"; !strings.Contains(message, want) {
+		t.Errorf("%q does not say %q", message, want)
 	}
 }
 

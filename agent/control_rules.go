@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,18 +60,10 @@ func parseGain(s string) (float64, error) {
 // refusal is why the station does not do what it was asked: a code for machines and a sentence for people.
 type refusal struct{ code, message string }
 
-// judge applies the station owner's rules to a capture; nil means that it is allowed.
+// judge applies the station owner's rules to a capture, but for those on frequencies; nil means that it is allowed.
 func (c ControlConfig) judge(order *protocol.Capture, now time.Time) *refusal {
 	if !slices.Contains(c.Allow, "capture") {
 		return &refusal{"not_allowed", "this station takes no orders to record; its owner would set control.allow: [capture]"}
-	}
-	half := order.GetBandwidthHz() / 2
-	low, high := order.GetCenterHz()-half, order.GetCenterHz()+half
-	if len(c.Frequencies) > 0 && !slices.ContainsFunc(c.Frequencies, func(b Band) bool { return b.contains(low, high) }) {
-		return &refusal{"frequency_not_allowed", "the owner of this station allows other frequencies only (control.frequencies)"}
-	}
-	if slices.ContainsFunc(c.Deny, func(b Band) bool { return b.overlaps(low, high) }) {
-		return &refusal{"frequency_denied", "the owner of this station denies this frequency (control.deny)"}
 	}
 	if limit := time.Duration(c.MaxDuration); limit > 0 && order.GetDurationS() > limit.Seconds() {
 		return &refusal{"too_long", fmt.Sprintf("the owner of this station allows at most %s (control.max_duration)", limit)}
@@ -81,4 +74,16 @@ func (c ControlConfig) judge(order *protocol.Capture, now time.Time) *refusal {
 		}
 	}
 	return nil
+}
+
+// permit applies the owner's rules on frequencies to a band that would be recorded; an empty code means that it is allowed.
+func (c ControlConfig) permit(lowHz, highHz float64) (code, message string) {
+	band := fmt.Sprintf("%s to %s", configs.Hertz(math.Round(lowHz)), configs.Hertz(math.Round(highHz)))
+	if len(c.Frequencies) > 0 && !slices.ContainsFunc(c.Frequencies, func(b Band) bool { return b.contains(lowHz, highHz) }) {
+		return "frequency_not_allowed", "it would record " + band + ", and the owner of this station allows other frequencies only (control.frequencies): order a bandwidth inside them"
+	}
+	if slices.ContainsFunc(c.Deny, func(b Band) bool { return b.overlaps(lowHz, highHz) }) {
+		return "frequency_denied", "it would record " + band + ", of which the owner of this station denies a part (control.deny): order a bandwidth beside it"
+	}
+	return "", ""
 }

@@ -134,7 +134,7 @@ func (r *run) frame(ctx context.Context, reader *history.Reader) (*frame, error)
 	reader.Back(1)
 	j := r.job
 	j.info.Tuning, j.info.Format = b.Tuning, b.Format
-	if no := j.covers(); no != nil {
+	if no := r.admits(j); no != nil {
 		return nil, no
 	}
 	f := &frame{

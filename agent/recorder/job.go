@@ -71,16 +71,16 @@ func (r *run) plan() (*job, error) {
 // rank orders refusals of several receivers: the one that came nearest to doing it speaks for all.
 func rank(code string) int {
 	switch code {
-	case ReasonTooLarge, ReasonBadBandwidth:
-		return 4
-	case ReasonHistoryExceeded:
-		return 3
-	case ReasonReceiverOffline:
-		return 2
+	case ReasonOutOfPassband:
+		return 0
 	case ReasonNotLive:
 		return 1
+	case ReasonReceiverOffline:
+		return 2
+	case ReasonHistoryExceeded:
+		return 3
 	}
-	return 0
+	return 4
 }
 
 // consider checks whether one receiver can do it.
@@ -106,7 +106,7 @@ func (r *run) consider(rx Receiver) (*job, *refusal) {
 		j.info.Tuning = tuning
 		j.info.Format = span.Format
 	}
-	if no := j.covers(); no != nil {
+	if no := r.admits(j); no != nil {
 		return nil, no
 	}
 	if span.Blocks > 0 && j.start.Before(span.From) {
@@ -122,12 +122,22 @@ func (j *job) end() time.Time {
 	return j.start.Add(time.Duration(math.Min(j.duration*1e9, math.MaxInt64/4)))
 }
 
-// covers checks that the band lies in the receiver's passband.
-func (j *job) covers() *refusal {
+// admits checks that the band lies in the receiver's passband, and that the owner permits what would be recorded.
+func (r *run) admits(j *job) *refusal {
 	t := j.info.Tuning
+	low, high := t.CenterHz-t.SampleRateHz/2, t.CenterHz+t.SampleRateHz/2
 	if math.Abs(j.centerHz-t.CenterHz)+j.bandwidthHz/2 > t.SampleRateHz/2*(1+1e-9) {
 		return refuse(ReasonOutOfPassband, "%.0f Hz with a bandwidth of %.0f Hz: receiver %q hears %.0f to %.0f Hz now",
-			j.centerHz, j.bandwidthHz, j.receiver.ID, t.CenterHz-t.SampleRateHz/2, t.CenterHz+t.SampleRateHz/2)
+			j.centerHz, j.bandwidthHz, j.receiver.ID, low, high)
+	}
+	if r.set.Permit == nil {
+		return nil
+	}
+	if j.bandwidthHz > 0 {
+		low, high = j.centerHz-j.bandwidthHz/2, j.centerHz+j.bandwidthHz/2
+	}
+	if code, message := r.set.Permit(low, high); code != "" {
+		return refuse(code, "%s", message)
 	}
 	return nil
 }

@@ -76,6 +76,11 @@ type Settings struct {
 	// NewMeter makes the Meter for one capture; nil leaves captures without a measurement.
 	NewMeter func(receiver string, info radio.Info) (Meter, error)
 
+	// Permit is the owner's word on a band, asked once it is known which one the recording would hold: without a bandwidth
+	// in the order it is all that the receiver hears. An empty code permits; else the order is refused with it and the
+	// message. nil permits all.
+	Permit func(lowHz, highHz float64) (code, message string)
+
 	MaxDuration time.Duration // 0: no limit
 	MaxBytes    uint64        // of one capture's samples; 0: 256 MiB
 	// Patience is how long a capture waits for samples that are due; 0: 10 s.

@@ -105,6 +105,39 @@ func TestCapture_Refuses(t *testing.T) {
 	}
 }
 
+// The owner is asked for the band that the recording would hold: without a bandwidth, all that the receiver hears.
+func TestCapture_AsksTheOwnerForTheWholeBand(t *testing.T) {
+	for name, tc := range map[string]struct {
+		bandwidthHz      float64
+		wantLow, wantTop float64
+	}{
+		"channel":        {12.5e3, center - 6.25e3, center + 6.25e3},
+		"whole passband": {0, center - rate/2, center + rate/2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var low, top float64
+			s := newStation(t, func(s *station) {
+				s.set.Permit = func(lowHz, highHz float64) (code, message string) {
+					low, top = lowHz, highHz
+					return "frequency_denied", "the owner denies 100 % of it"
+				}
+			})
+			fill(s.ring, tones, 0, 100000)
+			o := order(timeOf(1000), 0.1)
+			if tc.bandwidthHz > 0 {
+				o.BandwidthHz = &tc.bandwidthHz
+			}
+			last := s.capture(t, o).last()
+			if last.GetState() != protocol.Reply_STATE_REFUSED || last.GetReasonCode() != "frequency_denied" || last.GetMessage() != "the owner denies 100 % of it" {
+				t.Errorf("got %v, want the owner's refusal", last)
+			}
+			if low != tc.wantLow || top != tc.wantTop {
+				t.Errorf("asked for %.0f to %.0f Hz, want %.0f to %.0f", low, top, tc.wantLow, tc.wantTop)
+			}
+		})
+	}
+}
+
 func TestCapture_DisconnectedReceiverStillHasItsPast(t *testing.T) {
 	s := newStation(t, func(s *station) { s.live = false })
 	fill(s.ring, tones, 0, 100000)
