@@ -7,7 +7,7 @@ import (
 
 // Convert turns raw interleaved samples into floats of full scale 1, as many as fit, and returns how many samples it
 // wrote. Codes of n signed bits are divided by 2^(n-1); unsigned 8-bit codes c become (c-127.5)/127.5. Floats that are
-// not finite become zero. A tail shorter than one sample is left out.
+// not finite become zero, those beyond a million a million. A tail shorter than one sample is left out.
 func Convert(re, im []float32, raw []byte, format Format) int {
 	n := samplesIn(len(re), len(im), raw, format)
 	re, im = re[:n], im[:n]
@@ -64,12 +64,15 @@ func samplesIn(re, im int, raw []byte, format Format) int {
 	return min(re, im, len(raw)/bytes)
 }
 
+// mostFloat holds floats down: no receiver is 120 dB over full scale, and squares must stay finite.
+const mostFloat = 1e6
+
 // finite reads a float32 and gives zero for infinities and values that are no number.
 func finite(bits uint32) float32 {
 	if bits&0x7f800000 == 0x7f800000 {
 		return 0
 	}
-	return math.Float32frombits(bits)
+	return max(-mostFloat, min(math.Float32frombits(bits), mostFloat))
 }
 
 // StepOf is the quantiser step of a format, full scale 1; zero for floats.

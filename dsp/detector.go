@@ -75,7 +75,8 @@ type Detector struct {
 	threshold float64 // to start, over the floor
 	quantised bool    // the noise is too weak to dither the quantiser
 
-	runs    []run
+	runs    []run // of the row looked at
+	before  []run // of the row before it
 	open    []*track
 	idle    []*track
 	pending []*track
@@ -199,6 +200,7 @@ func (d *Detector) Reset() {
 	d.stored, d.processed, d.slabAt = 0, 0, slabRows+lagRows
 	d.idle = append(append(d.idle, d.open...), d.pending...)
 	d.open, d.pending = d.open[:0], d.pending[:0]
+	d.runs, d.before = d.runs[:0], d.before[:0]
 	d.floor.reset()
 	d.energy.reset()
 }

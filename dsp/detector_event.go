@@ -10,6 +10,7 @@ const (
 	copyRatio     = 0.01 // of an event with the same start and end: below it is its image or spur
 	spurRatio     = 1e-3 // of an event around it in time: below it is splatter or a spur of transmitter or receiver
 	twinRatio     = 0.5  // of a clipped event with the same start and end: below it is a product of clipping
+	keptRows      = 64   // rows that a reported event is remembered for, so that others are known to belong to it
 	decideRows    = 1024 // rows to wait for the end of a strong event that may have made a weak one
 	lobeRatio     = 0.1  // of a short event around it in time and beside it in frequency: below it is its side lobe
 	lineShare     = 0.35 // of the power in one line makes it the carrier
@@ -110,6 +111,7 @@ func (d *Detector) close(t *track) {
 		}
 	}
 	if !t.confirmed {
+		d.hand(t, nil)
 		d.idle = append(d.idle, t)
 		return
 	}
@@ -134,7 +136,7 @@ func (d *Detector) settle(r int64) {
 		var next *track
 		for _, t := range d.pending {
 			due := r == math.MaxInt64 || r-t.closedRow > 2*sameRows && !d.undecided(t, r)
-			if due && !t.settled && (next == nil || t.top < next.top) {
+			if due && !t.settled && (next == nil || t.power() < next.power()) {
 				next = t
 			}
 		}
@@ -149,7 +151,7 @@ func (d *Detector) settle(r int64) {
 	}
 	kept := d.pending[:0]
 	for _, t := range d.pending {
-		if t.settled && r-t.closedRow > 8*sameRows {
+		if t.settled && r-t.closedRow > keptRows {
 			d.idle = append(d.idle, t)
 			continue
 		}
@@ -167,7 +169,7 @@ func (d *Detector) settling(t *track) bool {
 // stands tells whether an event's mean spectrum rises over the floor somewhere as its cells did: a hump of the noise
 // has cells over the threshold now and then, but not on the whole.
 func (d *Detector) stands(t *track) bool {
-	if d.quantised && t.top < d.cfg.Step*d.cfg.Step/6 {
+	if d.quantised && t.power() < d.cfg.Step*d.cfg.Step/6 {
 		return false // without noise to dither it, the quantiser makes lines of its error
 	}
 	least := d.threshold * standRatio
@@ -184,7 +186,7 @@ func (d *Detector) stands(t *track) bool {
 func (d *Detector) undecided(t *track, r int64) bool {
 	for _, o := range d.open {
 		if o.confirmed && o.startKnown && !o.startCut && r-o.firstSeed < decideRows &&
-			t.start >= o.start-d.near() && t.top < spurRatio*o.top {
+			t.start >= o.start-d.near() && t.power() < spurRatio*o.power() {
 			return true
 		}
 	}
@@ -197,7 +199,7 @@ func (d *Detector) near() float64 { return float64(sameRows * 2 * d.cfg.Bins) }
 // gather takes in the weaker events that belong to one and ended with it, before it is reported.
 func (d *Detector) gather(o *track) {
 	for _, t := range d.pending {
-		if !t.settled && t.reportedAt == 0 && t.top <= o.top && d.part(t, o) {
+		if !t.settled && t.reportedAt == 0 && t.power() <= o.power() && d.part(t, o) {
 			t.settled = true
 		}
 	}
@@ -206,12 +208,12 @@ func (d *Detector) gather(o *track) {
 // belongs tells whether an event is part of another.
 func (d *Detector) belongs(t *track) bool {
 	for _, o := range d.pending {
-		if o != t && t.top <= o.top && d.part(t, o) {
+		if o != t && t.power() <= o.power() && d.part(t, o) {
 			return true
 		}
 	}
 	for _, o := range d.open {
-		if o.confirmed && o.clipped && o.startKnown && t.start >= o.start-d.near() && t.top < productRatio*o.top {
+		if o.confirmed && o.clipped && o.startKnown && t.start >= o.start-d.near() && t.power() < productRatio*o.power() {
 			return true
 		}
 	}
@@ -223,13 +225,13 @@ func (d *Detector) part(t, o *track) bool {
 	near := d.near()
 	within := t.start >= o.start-near && t.end <= o.end+near
 	same := math.Abs(t.start-o.start) <= near && math.Abs(t.end-o.end) <= near && (!t.startCut || !t.endCut)
-	lobe := d.spacing(t, o) < 1 && t.top < lobeRatio*o.top && o.end-o.start < float64(decideRows*2*d.cfg.Bins)
+	lobe := d.spacing(t, o) < 1 && t.power() < lobeRatio*o.power() && o.end-o.start < float64(decideRows*2*d.cfg.Bins)
 	switch {
-	case within && o.clipped && t.top < productRatio*o.top,
-		same && t.top < copyRatio*o.top,
-		same && o.clipped && t.top < twinRatio*o.top,
+	case within && o.clipped && t.power() < productRatio*o.power(),
+		same && t.power() < copyRatio*o.power(),
+		same && o.clipped && t.power() < twinRatio*o.power(),
 		within && lobe,
-		within && t.top < spurRatio*o.top && (!o.startCut || !o.endCut):
+		within && t.power() < spurRatio*o.power() && (!o.startCut || !o.endCut):
 		return true
 	case same && d.spacing(t, o) < pairSpacing:
 		o.absorb(t)

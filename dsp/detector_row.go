@@ -34,6 +34,7 @@ type run struct {
 // look finds the runs of one row and follows the events.
 func (d *Detector) look(r int64) {
 	now := d.row(r)
+	d.before, d.runs = d.runs, d.before
 	copy(d.limit, d.low)
 	cells := d.collect(now)
 	if len(d.runs) > 0 && d.raiseForSplatter(r) {

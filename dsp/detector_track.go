@@ -29,13 +29,14 @@ type track struct {
 	clipped   bool
 	broad     bool
 
-	lastSpan  span // of its runs in the last row
-	firstSpan span // of its cells over the threshold, in the first and the last row that had any
-	seedSpan  span
-	box       [2]span    // of all its runs, in this and the previous generation
-	plateau   [2]float64 // highest power of a row, likewise
-	turn      int64      // row in which this generation began
-	top       float64    // highest power of a row ever
+	lastSpan   span // of its runs in the last row
+	firstSpan  span // of its cells over the threshold, in the first and the last row that had any
+	seedSpan   span
+	box        [2]span    // of all its runs, in this and the previous generation
+	plateau    [2]float64 // highest power of a row, likewise
+	turn       int64      // row in which this generation began
+	energy     float64    // sum of its rows' powers,
+	activeRows int        // and their number
 
 	start, end       float64
 	startCut, endCut bool // it was on at the first or the last sample there is
@@ -61,7 +62,7 @@ type track struct {
 func (d *Detector) join(q *run, r int64) {
 	for i := 0; i < len(d.open); i++ {
 		t := d.open[i]
-		if t == q.track || !t.continues(q, r) {
+		if t == q.track || !d.continues(t, q, r) {
 			continue
 		}
 		faded := q.power < fadedRatio*t.level()
@@ -104,10 +105,17 @@ func (d *Detector) again(t *track, r int64) {
 }
 
 // continues tells whether a run carries on an event: next to its cells of the row before, or over the threshold
-// within its recent bandwidth after a pause.
-func (t *track) continues(q *run, r int64) bool {
-	if t.last >= r-1 && t.lastSpan.touches(q.low, q.high) {
-		return true
+// within its recent bandwidth after a pause. All in the band of a broad one is its own.
+func (d *Detector) continues(t *track, q *run, r int64) bool {
+	if t.broad {
+		return t.recent().touches(q.low, q.high)
+	}
+	if t.last >= r-1 {
+		for i := range d.before {
+			if b := &d.before[i]; b.track == t && b.low <= q.high+1 && b.high >= q.low-1 {
+				return true
+			}
+		}
 	}
 	return q.seeds > 0 && t.firstSeed >= 0 && t.recent().touches(q.seedLow, q.seedHigh)
 }
@@ -130,6 +138,9 @@ func (d *Detector) quiet(t *track, r int64) bool {
 
 func (t *track) recent() span { return t.box[0].union(t.box[1]) }
 
+// power is the mean of an event's rows.
+func (t *track) power() float64 { return t.energy / float64(max(t.activeRows, 1)) }
+
 func (t *track) level() float64 { return math.Max(t.plateau[0], t.plateau[1]) }
 
 // begin starts an event. When too many are open the weakest makes room, if it is weaker.
@@ -137,11 +148,11 @@ func (d *Detector) begin(q *run, r int64) *track {
 	if len(d.open) >= d.cfg.MaxOpen {
 		weakest := 0
 		for i, t := range d.open {
-			if t.top < d.open[weakest].top {
+			if t.power() < d.open[weakest].power() {
 				weakest = i
 			}
 		}
-		if d.open[weakest].top >= q.power {
+		if d.open[weakest].power() >= q.power {
 			return nil
 		}
 		d.drop(weakest)
@@ -168,10 +179,23 @@ func (d *Detector) fresh() *track {
 	return t
 }
 
+// drop gives up an event.
 func (d *Detector) drop(i int) {
+	d.hand(d.open[i], nil)
 	d.idle = append(d.idle, d.open[i])
 	d.open[i] = d.open[len(d.open)-1]
 	d.open = d.open[:len(d.open)-1]
+}
+
+// hand gives the runs of one event to another, or to none.
+func (d *Detector) hand(from, to *track) {
+	for _, runs := range [2][]run{d.runs, d.before} {
+		for i := range runs {
+			if runs[i].track == from {
+				runs[i].track = to
+			}
+		}
+	}
 }
 
 // unite makes one event of two; the one reported already, else the older, keeps its name.
@@ -180,15 +204,11 @@ func (d *Detector) unite(a, b *track) *track {
 		a, b = b, a
 	}
 	a.absorb(b)
+	d.hand(b, a)
 	for i, t := range d.open {
 		if t == b {
 			d.drop(i)
 			break
-		}
-	}
-	for i := range d.runs {
-		if d.runs[i].track == b {
-			d.runs[i].track = a
 		}
 	}
 	return a
@@ -214,7 +234,8 @@ func (t *track) absorb(b *track) {
 		t.box[i] = t.box[i].union(b.box[i])
 		t.plateau[i] = math.Max(t.plateau[i], b.plateau[i])
 	}
-	t.top = math.Max(t.top, b.top)
+	t.energy += b.energy
+	t.activeRows = max(t.activeRows, b.activeRows)
 	t.seeds += b.seeds
 	if b.broad && !t.broad {
 		t.broad, t.loudEnd, t.start, t.startKnown = true, b.loudEnd, b.start, b.startKnown
@@ -252,7 +273,10 @@ func (d *Detector) spread(r int64, now *row) {
 			continue
 		}
 		t.plateau[0] = math.Max(t.plateau[0], t.rowPower)
-		t.top = math.Max(t.top, t.rowPower)
+		if t.active == r {
+			t.energy += t.rowPower
+			t.activeRows++
+		}
 		if _, to := d.energy.loud(now.start, now.start+int64(2*d.cfg.Bins)); t.broad && to > 0 {
 			t.loudEnd = to
 		}
@@ -267,6 +291,9 @@ func (d *Detector) spread(r int64, now *row) {
 
 // take adds a run of row r to its event.
 func (t *track) take(q *run, r int64) {
+	if t.broad && q.faded && q.seeds == 0 {
+		return // noise somewhere in a wide band
+	}
 	here := span{q.low, q.high}
 	if t.last == r && t.took == r {
 		t.lastSpan = t.lastSpan.union(here)
@@ -306,7 +333,11 @@ func (d *Detector) broaden(t *track, r int64) {
 	if t.reportedAt > 0 {
 		return
 	}
-	t.start = float64(d.energy.since(d.row(r).start, int64(d.cfg.GapSamples)))
+	from := d.row(r).start
+	if first, to := d.energy.loud(from, from+int64(2*d.cfg.Bins)); to > 0 {
+		from = first
+	}
+	t.start = float64(d.energy.since(from, int64(d.cfg.GapSamples)))
 	t.startKnown, t.startCut = true, t.start == 0
 	t.hasHeld, t.rows = false, 0
 	clear(t.sum)
@@ -337,6 +368,9 @@ func (d *Detector) age(t *track, r int64) (over bool) {
 	}
 	if !t.endKnown && r-t.active == 3 {
 		d.findEnd(t)
+	}
+	if t.broad && r-t.active > slabRows {
+		return true // what goes on in its band is no tail any more
 	}
 	return r-t.last >= 4 && d.quiet(t, r)
 }

@@ -384,3 +384,41 @@ func BenchmarkAnalyzer(b *testing.B) {
 		})
 	}
 }
+
+func FuzzAnalyzer(f *testing.F) {
+	f.Add(uint8(dsp.CU8), 250e3, []byte("some samples"), uint16(100), uint16(3))
+	f.Add(uint8(dsp.CF32), 12e3, []byte{0, 0, 0x80, 0x7f, 1, 2, 3, 4}, uint16(1), uint16(0))
+	f.Add(uint8(dsp.CS16), 1e-3, []byte{0xff, 0x7f, 0, 0x80}, uint16(7), uint16(60000))
+	f.Fuzz(func(t *testing.T, format uint8, rate float64, pattern []byte, size, lost uint16) {
+		if len(pattern) == 0 || rate > 1e7 {
+			return
+		}
+		data := make([]byte, 0, 300000)
+		for len(data) < 200000 {
+			data = append(data, pattern...)
+			data = append(data, byte(len(data)>>3), byte(len(data)>>9))
+		}
+		a := analyzer(t, survey.Config{MeasurementEvery: 50 * time.Millisecond, SpectrumEvery: 100 * time.Millisecond, SpectrumBins: 256, MaskDC: true})
+		check := func(emissions []survey.Emission) {
+			for _, e := range emissions {
+				e.Record.Station, e.Record.Spool, e.Record.Seq = ptr("giaveno"), []byte("12345678"), ptr(uint64(1))
+				if err := protocol.Validate(e.Record, start.Add(1e6*time.Hour)); err != nil {
+					t.Fatalf("%v: %v", err, e.Record)
+				}
+			}
+		}
+		index, step := uint64(0), 8*(int(size)+1)
+		for at := 0; at < len(data); at += step {
+			b := radio.Block{
+				Raw: data[at:min(at+step, len(data))], Format: dsp.Format(format), Index: index, Time: start,
+				TimeQuality: protocol.TimeQuality_TIME_QUALITY_NTP, Tuning: radio.Tuning{SampleRateHz: rate, CenterHz: 1e6},
+			}
+			if at > len(data)/2 {
+				b.LostBefore, b.Index = uint64(lost), index+uint64(lost)
+			}
+			check(a.Write(&b))
+			index = b.Index + uint64(b.Samples())
+		}
+		check(a.Flush())
+	})
+}

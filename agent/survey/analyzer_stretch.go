@@ -18,6 +18,7 @@ const (
 	leastAverages = 8      // frames a measurement should hold: below, its spectrum gets fewer bins
 	sameRate      = 1e-3   // relative: a smaller change is a better knowledge of the same rate
 	rowSeconds    = 1e-3   // the detector's rows are the power of two of samples nearest to it
+	maxRowBins    = 8192   // at high rates rows get shorter, so that their image stays small
 	minRowBins    = 64     // at low rates rows get longer, so that frequencies are told apart
 	energySeconds = 0.5e-3 // windows that time broad events
 	maxOpen       = 256    // emissions followed at once
@@ -108,7 +109,7 @@ func detectorConfig(cfg *Config, format dsp.Format, rateHz float64) dsp.Detector
 	row := 1 << max(0, int(math.Round(math.Log2(rateHz*rowSeconds))))
 	d := cfg.Detect
 	c := dsp.DetectorConfig{
-		Bins: min(max(minRowBins, row/2), maxFFT), ThresholdDB: d.ThresholdDB, MaxOpen: d.MaxEmissions, MaskDC: cfg.MaskDC,
+		Bins: min(max(minRowBins, row/2), maxRowBins), ThresholdDB: d.ThresholdDB, MaxOpen: d.MaxEmissions, MaskDC: cfg.MaskDC,
 		GapSamples:    int(samplesOf(orDefault(d.MergeGap, mergeGap), rateHz)),
 		ReportSamples: int(samplesOf(max(0, orDefault(d.ReportEvery, reportEvery)), rateHz)),
 		EnergySamples: max(1, int(math.Round(rateHz*energySeconds))),
@@ -129,8 +130,12 @@ func orDefault(d, def time.Duration) time.Duration {
 	return d
 }
 
+// samplesOf is a duration in samples: at least one, unless it is zero.
 func samplesOf(d time.Duration, rateHz float64) uint64 {
-	return uint64(math.Round(d.Seconds() * rateHz))
+	if d <= 0 {
+		return 0
+	}
+	return uint64(math.Max(1, math.Round(d.Seconds()*rateHz)))
 }
 
 // must is for sizes that this package chose.
