@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -42,12 +43,15 @@ type Collector struct {
 	events       *api.Hub
 	http         net.Listener
 	server       *http.Server
+
+	mu      sync.Mutex // guards unready
+	unready error      // why the tables cannot be used yet; nil once they are up to date
 }
 
 // Open takes the data directory and the ports, and brings the database up to date. It fails on what can never work; a
 // broker, database or object store that does not answer yet is waited for in Run.
 func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (*Collector, error) {
-	c := &Collector{cfg: cfg, version: version, log: log, events: api.NewHub()}
+	c := &Collector{cfg: cfg, version: version, log: log, events: api.NewHub(), unready: errors.New("its tables are not up to date yet")}
 	for _, open := range []func(context.Context) error{c.openData, c.openStore, c.openArchive, c.openLink, c.openAPI} {
 		if err := open(ctx); err != nil {
 			return nil, errors.Join(err, c.close())
@@ -114,8 +118,12 @@ func (c *Collector) openIngest(topics protocol.Topics) {
 		c.mirror = ingest.NewMirror(topics, c.client, c.component("mirror"))
 		observers = append(observers, c.mirror.Observe)
 	}
+	var flood func(station string)
+	if c.broker != nil {
+		flood = c.broker.Disconnect // an outside broker's clients are not ours to disconnect
+	}
 	c.ingest = ingest.New(ingest.Config{
-		Topics: topics, Collector: c.cfg.ID, Sink: c.store, Known: c.store, Stations: stationSaver{c}, Publisher: c.client,
+		Topics: topics, Collector: c.cfg.ID, Sink: c.store, Known: c.store, Stations: stationSaver{c}, Publisher: c.client, Flood: flood,
 		Observers: observers, Log: c.component("ingest"),
 		Limits: ingest.Limits{
 			StationRecords: c.cfg.Limits.StationRate, StationBytes: float64(c.cfg.Limits.StationBytes), MessageBytes: int(c.cfg.Limits.Message),
@@ -191,6 +199,8 @@ const (
 	requestTimeout = 30 * time.Second
 	idleTimeout    = 2 * time.Minute
 	closeTimeout   = 5 * time.Second
+	// conditionTimeout is how long a part may take to say whether it can work.
+	conditionTimeout = 5 * time.Second
 )
 
 func (c *Collector) openAPI(ctx context.Context) error {
@@ -209,6 +219,13 @@ func (c *Collector) openAPI(ctx context.Context) error {
 		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(c.component("http").Handler(), slog.LevelWarn),
 	}
+	if t := c.cfg.HTTP.TLS; t != nil {
+		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		if err != nil {
+			return fmt.Errorf("http.tls: %w", err)
+		}
+		c.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	}
 	return nil
 }
 
@@ -223,8 +240,11 @@ func (c *Collector) BrokerURL() string {
 	return c.cfg.MQTT.URL
 }
 
-// conditions is what /readyz answers.
+// conditions is what /readyz answers, and why other addresses answer 503. It says so in time for whoever probes, also
+// where a database or an object store swallows every packet.
 func (c *Collector) conditions(ctx context.Context) []api.Condition {
+	ctx, cancel := context.WithTimeout(ctx, conditionTimeout)
+	defer cancel()
 	condition := func(name string, err error) api.Condition {
 		if err != nil {
 			return api.Condition{Name: name, Reason: err.Error()}
@@ -233,7 +253,7 @@ func (c *Collector) conditions(ctx context.Context) []api.Condition {
 	}
 	return []api.Condition{
 		condition("broker", c.client.Ready()),
-		condition("database", errors.Join(c.ingest.Ready(), c.store.Ping(ctx))),
+		condition("database", cmp.Or(c.tablesReady(), c.ingest.Ready(), c.store.Ping(ctx))),
 		condition("archive", c.archive.Check(ctx)),
 	}
 }
@@ -291,6 +311,19 @@ func (c *Collector) workers() []func(context.Context) error {
 	return parts
 }
 
+// tablesReady is nil once the database is up to date.
+func (c *Collector) tablesReady() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unready
+}
+
+func (c *Collector) setTablesReady(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unready = err
+}
+
 // migrateRetry is the pause while the database does not answer.
 const migrateRetry = time.Second
 
@@ -298,13 +331,14 @@ const migrateRetry = time.Second
 func (c *Collector) migrate(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
 		applied, err := c.store.Migrate(ctx)
+		c.setTablesReady(err)
 		if err == nil {
 			if d, err := c.store.Describe(ctx); err == nil {
 				c.log.InfoContext(ctx, "database is ready", "database", d.String(), "applied", applied, "migration", d.Migration)
 			}
 			return nil
 		}
-		if attempt%60 == 0 {
+		if attempt%60 == 0 && ctx.Err() == nil { // each minute
 			c.log.ErrorContext(ctx, "database is not ready, trying on", "error", err)
 		}
 		select {
@@ -315,27 +349,29 @@ func (c *Collector) migrate(ctx context.Context) error {
 	}
 }
 
-// serve answers the API until the context ends.
+// serve answers the API until the context ends and the last request is answered.
 func (c *Collector) serve(ctx context.Context) error {
-	stopped := context.AfterFunc(ctx, func() {
+	down := make(chan struct{}) // closed when the server is shut down; carries nothing
+	cancelled := context.AfterFunc(ctx, func() {
+		defer close(down)
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
 		if c.server.Shutdown(grace) != nil {
 			c.server.Close()
 		}
 	})
-	defer stopped()
-	listener := c.http
 	var err error
-	if t := c.cfg.HTTP.TLS; t != nil {
-		err = c.server.ServeTLS(listener, t.Cert, t.Key)
+	if c.server.TLSConfig != nil {
+		err = c.server.ServeTLS(c.http, "", "")
 	} else {
-		err = c.server.Serve(listener)
+		err = c.server.Serve(c.http)
+	}
+	if !cancelled() { // Serve returns when the shutdown begins
+		<-down
 	}
 	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve the API: %w", err)
 	}
-	<-ctx.Done()
 	return nil
 }
 
