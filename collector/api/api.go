@@ -67,7 +67,8 @@ type Config struct {
 	Files      Files
 	// Events carries what /api/v1/events sends.
 	Events *Hub
-	// Ready lists the conditions of /readyz; nil means none.
+	// Ready lists the conditions of /readyz; nil means none. A request that fails while one does not hold is answered with 503
+	// and the reason.
 	Ready func(ctx context.Context) []Condition
 	// Metrics adds to /metrics; nil means nothing but the interface's own.
 	Metrics Metrics

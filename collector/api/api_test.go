@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -141,6 +143,47 @@ func TestProblems_OfTheCollectorItselfTellNothing(t *testing.T) {
 			t.Errorf("%v: Retry-After %q", c.err, got)
 		}
 	}
+}
+
+func TestProblems_NameTheConditionThatDoesNotHold(t *testing.T) {
+	w := newWorld()
+	w.config.Ready = func(context.Context) []api.Condition {
+		return []api.Condition{{Name: "broker", Ready: true}, {Name: "database", Reason: "its tables are not up to date yet"}}
+	}
+	h := w.handler(t)
+	for _, err := range []error{errors.New("no such table"), transient{errors.New("connection refused")}} {
+		w.reader.stations = func(context.Context) ([]protocol.Station, error) { return nil, err }
+		answer := get(t, h, "GET", "/api/v1/stations")
+		if p := problem(t, answer); p.Status != 503 || p.Detail != "database: its tables are not up to date yet" || answer.Header().Get("Retry-After") == "" {
+			t.Errorf("%v: %+v", err, p)
+		}
+	}
+	if answer := get(t, h, "GET", "/api/v1/measurements?limit=x"); answer.Code != 400 {
+		t.Errorf("a client's own fault: status %d, want 400", answer.Code)
+	}
+}
+
+// A database that never answers must not leave the client without an answer.
+func TestProblems_EndAnEndlessWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.config.Now = time.Now
+		w.reader.stations = func(ctx context.Context) ([]protocol.Station, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		w.recordings.one = func(ctx context.Context, _ string) (*protocol.Recording, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		h := w.handler(t)
+		for _, path := range []string{"/api/v1/stations", "/api/v1/recordings/x", "/api/v1/recordings/x.sigmf-data"} {
+			began := time.Now()
+			if answer := get(t, h, "GET", path); answer.Code != 503 || time.Since(began) >= 30*time.Second {
+				t.Errorf("%s: status %d after %v, want 503 before a server's usual 30 s", path, answer.Code, time.Since(began))
+			}
+		}
+	})
 }
 
 type transient struct{ error }

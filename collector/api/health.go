@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"runtime"
 	"strings"
@@ -41,22 +42,27 @@ func (s *server) healthz(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) readyz(w http.ResponseWriter, r *http.Request) error {
-	answer := Readiness{Ready: true, Reasons: []string{}, Conditions: []Condition{}}
-	if s.Ready != nil {
-		answer.Conditions = append(answer.Conditions, s.Ready(r.Context())...)
-	}
-	for _, c := range answer.Conditions {
-		if !c.Ready {
-			answer.Ready = false
-			answer.Reasons = append(answer.Reasons, c.Name+": "+c.Reason)
-		}
-	}
+	conditions, reasons := s.conditions(r.Context())
 	status := http.StatusOK
-	if !answer.Ready {
+	if len(reasons) > 0 {
 		status = http.StatusServiceUnavailable
 		w.Header().Set("Retry-After", "5")
 	}
-	return send(w, r, status, answer)
+	return send(w, r, status, Readiness{Ready: len(reasons) == 0, Reasons: reasons, Conditions: conditions})
+}
+
+// conditions are those of the collector's work, and why some do not hold.
+func (s *server) conditions(ctx context.Context) (all []Condition, reasons []string) {
+	all, reasons = []Condition{}, []string{}
+	if s.Ready != nil {
+		all = append(all, s.Ready(ctx)...)
+	}
+	for _, c := range all {
+		if !c.Ready {
+			reasons = append(reasons, c.Name+": "+c.Reason)
+		}
+	}
+	return all, reasons
 }
 
 func (s *server) metrics(w http.ResponseWriter, r *http.Request) error {

@@ -147,11 +147,13 @@ func (s *server) acquisition(w http.ResponseWriter, r *http.Request) error {
 	return send(w, r, http.StatusOK, wholeAcquisition(a))
 }
 
-// one reads one thing by its id.
+// one reads one thing by its id. It has its own time-out, for answers that have none.
 func one[T any](ctx context.Context, what, id string, read func(context.Context, string) (*T, error)) (*T, error) {
 	if printable(id) != id {
 		return nil, absent(fs.ErrNotExist, what, id)
 	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	thing, err := read(ctx, id)
 	if err == nil && thing == nil {
 		err = fs.ErrNotExist

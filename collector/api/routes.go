@@ -23,6 +23,7 @@ type route struct {
 	problems []problemKind // besides those that every address can answer with
 	open     bool          // asks for no token
 	anyQuery bool          // parameters are not looked at
+	lasting  bool          // the answer is a stream or a file, which takes any time
 	serve    func(s *server, w http.ResponseWriter, r *http.Request) error
 }
 
@@ -191,7 +192,7 @@ func acquisitionRoutes() []route {
 			detail: "Events are record, acquisition and station; data is the same JSON as in the lists. Nothing is sent twice or kept for later: " +
 				"after a break, read the lists. A client that does not keep up is disconnected.",
 			query:  eventParameters(),
-			answer: content{types: []string{eventsType}, text: "A stream of events"}, serve: (*server).events,
+			answer: content{types: []string{eventsType}, text: "A stream of events"}, lasting: true, serve: (*server).events,
 		},
 	}
 }
@@ -201,7 +202,7 @@ func recordingRoutes() []route {
 	file := func(suffix, id, summary, mediaType string, serve func(*server, http.ResponseWriter, *http.Request) error) route {
 		return route{
 			method: "GET", path: one + suffix, id: id, tag: "recordings", summary: summary, detail: "Ranges may be asked for.",
-			answer: content{types: []string{mediaType}, text: "A file"}, problems: []problemKind{notFound, wrongRange}, serve: serve,
+			answer: content{types: []string{mediaType}, text: "A file"}, problems: []problemKind{notFound, wrongRange}, lasting: true, serve: serve,
 		}
 	}
 	return []route{

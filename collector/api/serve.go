@@ -58,11 +58,25 @@ func (s *server) handle(rt *route, w http.ResponseWriter, r *http.Request) {
 	defer func() { s.traffic.add(rt, counted.status, s.Now().Sub(began)) }()
 	err := s.admit(rt, r)
 	if err == nil {
-		err = rt.serve(s, counted, r)
+		err = rt.answerIn(s, counted, r)
 	}
 	if err != nil {
 		s.fail(counted, r, err, badQuery)
 	}
+}
+
+// answerTimeout is how long an answer may be in the making. It ends before a server's usual time-outs close the connection
+// without a word.
+const answerTimeout = 20 * time.Second
+
+// answerIn serves a request within answerTimeout, unless its answer is one that takes any time.
+func (rt *route) answerIn(s *server, w http.ResponseWriter, r *http.Request) error {
+	if !rt.lasting {
+		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+		defer cancel()
+		r = r.WithContext(ctx)
+	}
+	return rt.serve(s, w, r)
 }
 
 // admit checks what can be checked before the route's own handler runs.
@@ -87,6 +101,9 @@ func (s *server) fail(w *countingWriter, r *http.Request, err error, kind proble
 	if own && r.Context().Err() == nil {
 		s.Log.ErrorContext(r.Context(), "request ended with an error", "request", requestID(r.Context()), "method", r.Method,
 			"path", r.URL.Path, "error", err)
+		if _, reasons := s.conditions(r.Context()); len(reasons) > 0 { // then that is why
+			problem = unavailable.with(strings.Join(reasons, "; "))
+		}
 	}
 	if w.begun {
 		return
