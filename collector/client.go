@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -18,8 +19,7 @@ import (
 
 // remote is how commands that speak to a running collector find it.
 type remote struct {
-	URL   string `help:"Address of the running collector. Otherwise that of the one in ./heimdall-data, then http://127.0.0.1:8090." env:"HEIMDALL_URL" placeholder:"URL"`
-	Token string `help:"Bearer token." env:"HEIMDALL_TOKEN" hidden:""`
+	URL string `help:"Address of the running collector. Otherwise that of the one in ./heimdall-data, then http://127.0.0.1:8090." env:"HEIMDALL_URL" placeholder:"URL"`
 }
 
 // defaultURL is where a collector listens unless it is told otherwise.
@@ -85,8 +85,8 @@ func (r remote) send(ctx context.Context, method, path string, body any) (*http.
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if r.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+r.Token)
+	if token := os.Getenv("HEIMDALL_TOKEN"); token != "" { // no flag: others can read a process's arguments
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fulgidus/heimdall/collector/api"
 	"github.com/fulgidus/heimdall/collector/archive"
 	"github.com/fulgidus/heimdall/collector/link"
 	"github.com/fulgidus/heimdall/collector/store"
@@ -237,14 +238,14 @@ func (TapCmd) Help() string {
 
 // Run is called by the command line.
 func (c TapCmd) Run(ctx context.Context, s streams) error {
-	query := url.Values{"type": {"record"}}
+	query := url.Values{"event": {api.EventRecord}}
 	if c.Station != "" {
 		query.Set("station", c.Station)
 	}
 	if c.Kind != "" {
 		query.Set("kind", c.Kind)
 	}
-	return c.events(ctx, query, "record", func(data []byte) error {
+	return c.events(ctx, query, api.EventRecord, func(data []byte) error {
 		if c.JSON {
 			_, err := fmt.Fprintf(s.out, "%s\n", data)
 			return err

@@ -237,6 +237,9 @@ func checkListen(report func(field, message string), field, address string) {
 }
 
 func (c *Config) checkHTTP(report func(field, message string)) {
+	if t := c.HTTP.TLS; t != nil && (t.Cert == "" || t.Key == "") {
+		report("http.tls", "TLS needs both http.tls.cert and http.tls.key")
+	}
 	checkListen(report, "http.listen", c.HTTP.Listen)
 	host, _, err := net.SplitHostPort(c.HTTP.Listen)
 	if err != nil {

@@ -34,9 +34,19 @@ func (c VerifyCmd) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	defer db.Close()
+	d, err := db.Describe(ctx)
+	if err != nil {
+		return err
+	}
+	if d.Migration == 0 {
+		return fmt.Errorf("verify: %s: no collector has used this database yet; --config names the configuration of the one to verify", redact(string(cfg.Store.URL)))
+	}
 	verdicts, err := db.Verify(ctx, c.Station, c.Final)
 	if err != nil {
 		return err
+	}
+	if c.Station != "" && len(verdicts) == 0 { // nothing proves nothing
+		return fmt.Errorf("--station %q: nothing from it is stored here", c.Station)
 	}
 	if err := c.print(s.out, verdicts); err != nil {
 		return err
@@ -56,11 +66,15 @@ func (c VerifyCmd) print(w io.Writer, verdicts []store.Verdict) error {
 		for _, v := range verdicts {
 			line := struct {
 				store.Verdict
-				Spool         string `json:"spool"`
-				MissingRanges string `json:"missing_ranges,omitempty"`
+				Spool           string `json:"spool"`
+				MissingRanges   string `json:"missing_ranges,omitempty"`
+				DuplicateRanges string `json:"duplicate_ranges,omitempty"`
 			}{Verdict: v, Spool: fmt.Sprintf("%x", v.Spool)}
 			if v.Missing > 0 {
 				line.MissingRanges = v.MissingRanges.String()
+			}
+			if v.Duplicate > 0 {
+				line.DuplicateRanges = v.DuplicateRanges.String()
 			}
 			if err := encoder.Encode(line); err != nil {
 				return err

@@ -1,0 +1,365 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fulgidus/heimdall/collector/link"
+	"github.com/fulgidus/heimdall/collector/store"
+	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// played starts a collector with two stations that obey, and one that never answers.
+func played(t *testing.T) (w *whole, torino *player) {
+	t.Helper()
+	w = startCollector(t, testConfig(t)).ready(t)
+	torino = playStation(t, w.BrokerURL(), "torino")
+	playStation(t, w.BrokerURL(), "genova")
+	eventually(t, "two stations", func() bool {
+		var list struct{ Items []protocol.Station }
+		err := w.remote.call(t.Context(), http.MethodGet, "/api/v1/stations", nil, &list)
+		return err == nil && len(list.Items) == 2 && list.Items[0].Status == "online" && list.Items[1].Status == "online" &&
+			len(list.Items[0].Capabilities) > 0 && len(list.Items[1].Capabilities) > 0
+	})
+	return w, torino
+}
+
+func TestAcquireCmd_ShowsWhatEachStationHeard(t *testing.T) {
+	w, _ := played(t)
+	var out, errs output
+	cmd := AcquireCmd{
+		remote: w.remote, Frequency: 145.5e6, Duration: configs.Duration(time.Second), Bandwidth: 12500, IQ: true, Wait: true,
+		Stations: []string{"torino", "genova"}, Label: "beacon",
+	}
+	if err := cmd.Run(t.Context(), streams{out: &out, err: &errs}); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 4 || !strings.HasPrefix(lines[0], "acquisition ") || !strings.HasSuffix(lines[0], " done") {
+		t.Fatalf("got\n%s", out.String())
+	}
+	for i, station := range []string{"torino", "genova"} {
+		got := strings.Fields(lines[2+i])
+		want := []string{station, "-40.0", "-110.0", "21.5", "11.2", "kHz"}
+		if len(got) != 10 || strings.Join(got[:6], " ") != strings.Join(want, " ") || got[7] != "(4ms)" || strings.Join(got[8:], "") != "32B" {
+			t.Errorf("row %q, want %q, a start and 32 B", got, want)
+		}
+	}
+	if errs.String() != "" {
+		t.Errorf("progress where there is no terminal: %q", errs.String())
+	}
+
+	out = output{}
+	cmd.JSON, cmd.Wait, cmd.IQ = true, false, false
+	if err := cmd.Run(t.Context(), streams{out: &out, err: &errs}); err != nil {
+		t.Fatal(err)
+	}
+	var a protocol.Acquisition
+	if err := json.Unmarshal([]byte(out.String()), &a); err != nil || a.ID == "" || len(a.Stations) != 2 || a.Request.Label != "beacon" {
+		t.Errorf("JSON %s (%v)", out.String(), err)
+	}
+	a2, err := w.remote.watch(t.Context(), a.ID, func(*protocol.Acquisition) {})
+	if err != nil || a2.State != protocol.AcquisitionDone {
+		t.Errorf("%+v, %v", a2, err)
+	}
+}
+
+func TestAcquireCmd_EndsWithoutAResult(t *testing.T) {
+	w := startCollector(t, testConfig(t)).ready(t)
+	ask := func(ctx context.Context, c AcquireCmd) (string, error) {
+		var out output
+		c.remote, c.Frequency, c.Duration = w.remote, 145.5e6, configs.Duration(time.Second)
+		err := c.Run(ctx, streams{out: &out, err: io.Discard})
+		return out.String(), err
+	}
+	if _, err := ask(t.Context(), AcquireCmd{Stations: []string{"nowhere"}, Start: "soon"}); err == nil ||
+		!strings.Contains(err.Error(), "422") || !strings.Contains(err.Error(), "start_time") {
+		t.Errorf("a wrong start: %v", err)
+	}
+	if _, err := ask(t.Context(), AcquireCmd{Stations: []string{"nowhere"}}); err == nil || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("an unknown station: %v", err)
+	}
+	// A station that takes orders and never answers: the wait ends with the context, and says for what it waited.
+	deaf := playStation(t, w.BrokerURL(), "deaf")
+	deaf.wait(deaf.client.Unsubscribe(protocol.Topics{Prefix: "heimdall"}.Command("deaf")))
+	eventually(t, "the station", func() bool {
+		var s protocol.Station
+		return w.remote.call(t.Context(), http.MethodGet, "/api/v1/stations/deaf", nil, &s) == nil && s.Status == "online" && len(s.Capabilities) > 0
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if _, err := ask(ctx, AcquireCmd{Wait: true}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want the end of the wait", err)
+	}
+}
+
+func TestTapCmd_ShowsWhatIsStored(t *testing.T) {
+	w, torino := played(t)
+	tap := func(c TapCmd, want ...string) {
+		t.Helper()
+		var out output
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1) // Run returns once
+		c.remote = w.remote
+		go func() { ended <- c.Run(ctx, streams{out: &out, err: io.Discard}) }()
+		eventually(t, strings.Join(want, ", "), func() bool {
+			torino.measure() // the stream begins at some time, and shows nothing of before
+			torino.detect()
+			for _, w := range want {
+				if !strings.Contains(out.String(), w) {
+					return false
+				}
+			}
+			return true
+		})
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("ended with %v", err)
+		}
+		if c.Kind == "detection" && (strings.Contains(out.String(), "level") || strings.Contains(out.String(), `"measurement"`)) {
+			t.Errorf("other kinds too:\n%s", out.String())
+		}
+	}
+	tap(TapCmd{}, "  torino           2m       level -31.5 dBFS  floor -104.2 dBFS/Hz  SNR - dB\n", "heard 145.5 MHz for 0.125 s, -50.0 dBFS, SNR 18.0 dB\n")
+	tap(TapCmd{Station: "torino", Kind: "detection", JSON: true}, `"detection":{`, `"station":"torino"`)
+
+	err := TapCmd{remote: w.remote, Kind: "colour"}.Run(t.Context(), streams{out: io.Discard, err: io.Discard})
+	if err == nil || !strings.Contains(err.Error(), "kind") || !strings.Contains(err.Error(), "choose of") {
+		t.Errorf("a wrong kind: %v", err)
+	}
+	ended := make(chan error, 1) // Run returns once
+	go func() { ended <- TapCmd{remote: w.remote}.Run(t.Context(), streams{out: io.Discard, err: io.Discard}) }()
+	eventually(t, "the stream", func() bool {
+		_, body := w.get(t, "/metrics")
+		return strings.Contains(body, "heimdall_collector_event_clients 1\n")
+	})
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("the collector's end: %v", err)
+	}
+}
+
+func TestPrintRecord(t *testing.T) {
+	for data, want := range map[string]string{
+		`{"time":"T","station":"torino","step":"2m","seq":7,"health":{}}`: "T  torino           2m       record 7\n",
+	} {
+		var out output
+		if err := printRecord(&out, []byte(data)); err != nil || out.String() != want {
+			t.Errorf("%s: %q, %v, want %q", data, out.String(), err, want)
+		}
+	}
+	if err := printRecord(io.Discard, []byte("{")); err == nil {
+		t.Error("half a record is printed")
+	}
+}
+
+func TestVerifyCmd_ProvesTheDelivery(t *testing.T) {
+	cfg := testConfig(t)
+	file := configFile(t, cfg)
+	verify := func(c VerifyCmd) (out, errs string, err error) {
+		t.Helper()
+		var o, e output
+		c.configFlag = configFlag{file}
+		err = c.Run(t.Context(), streams{out: &o, err: &e})
+		return o.String(), e.String(), err
+	}
+	if _, _, err := verify(VerifyCmd{}); err == nil || !strings.Contains(err.Error(), "no collector has used this database yet") {
+		t.Errorf("an empty database: %v", err)
+	}
+
+	w := startCollector(t, cfg).ready(t)
+	torino := playStation(t, w.BrokerURL(), "torino")
+	for range 5 {
+		torino.measure()
+	}
+	w.stored(t, "measurements", 5)
+	out, errs, err := verify(VerifyCmd{Final: true})
+	rows := strings.Split(strings.TrimSpace(out), "\n")
+	if err != nil || len(rows) != 2 || strings.Join(strings.Fields(rows[1]), " ") != "torino 3132333435363738 1 5 5 0 0 0 0 0 0" {
+		t.Errorf("all there: %v\n%s%s", err, out, errs)
+	}
+	if _, _, err := verify(VerifyCmd{Station: "genova"}); err == nil || !strings.Contains(err.Error(), `"genova"`) {
+		t.Errorf("a station that never sent anything is proved: %v", err)
+	}
+
+	db, err := sql.Open("sqlite", filepath.Join(cfg.Data, "heimdall.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, damage := range []string{
+		"DELETE FROM measurement WHERE seq = 3",
+		"INSERT INTO measurement SELECT * FROM measurement WHERE seq = 4",
+	} {
+		if strings.HasPrefix(damage, "INSERT") { // a damaged index lets a row in twice
+			if _, err := db.ExecContext(t.Context(), "DROP INDEX measurement_identity"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := db.ExecContext(t.Context(), damage); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, errs, err = verify(VerifyCmd{Station: "torino", JSON: true})
+	if !errors.Is(err, errReported) || !strings.Contains(errs, "torino 3132333435363738: missing {[3,4)}, there twice {[4,5)}") {
+		t.Errorf("got %v, %s", err, errs)
+	}
+	var line struct {
+		Station, Spool             string
+		Stored, Missing, Duplicate uint64
+		MissingRanges              string `json:"missing_ranges"`
+		DuplicateRanges            string `json:"duplicate_ranges"`
+	}
+	if err := json.Unmarshal([]byte(out), &line); err != nil || line.Station != "torino" || line.Spool != "3132333435363738" || line.Missing != 1 || line.Duplicate != 1 ||
+		line.MissingRanges != "{[3,4)}" || line.DuplicateRanges != "{[4,5)}" {
+		t.Errorf("%+v, %v in %s", line, err, out)
+	}
+}
+
+func TestMigrateCmd_SaysWhatItDid(t *testing.T) {
+	file := configFile(t, testConfig(t))
+	for _, want := range []string{" migrations applied, now at ", ": 0 migrations applied, now at "} {
+		var out, errs output
+		if err := (MigrateCmd{configFlag{file}}).Run(t.Context(), streams{out: &out, err: &errs}); err != nil || !strings.HasPrefix(out.String(), "SQLite ") || !strings.Contains(out.String(), want) {
+			t.Errorf("%q, %v, want %q", out.String(), err, want)
+		}
+		if !strings.HasPrefix(errs.String(), "config "+file+", store sqlite:") {
+			t.Errorf("stderr %q", errs.String())
+		}
+	}
+	cfg := testConfig(t)
+	cfg.Store.URL = "postgres://heimdall@127.0.0.1:1/heimdall"
+	if err := (MigrateCmd{configFlag{configFile(t, cfg)}}).Run(t.Context(), streams{out: io.Discard, err: io.Discard}); err == nil || exitCode(err) != exitFailed {
+		t.Errorf("a database that is away: %v", err)
+	}
+}
+
+func TestCheckCmd_TriesEverything(t *testing.T) {
+	check := func(cfg Config, c CheckCmd) (string, error) {
+		t.Helper()
+		var out output
+		c.configFlag = configFlag{configFile(t, cfg)}
+		err := c.Run(t.Context(), streams{out: &out, err: io.Discard})
+		return out.String(), err
+	}
+	verdicts := func(out string) string {
+		var all []string
+		for line := range strings.Lines(out) {
+			if f := strings.Fields(line); len(f) > 1 {
+				all = append(all, f[1]+" "+f[0])
+			}
+		}
+		return strings.Join(all, ", ")
+	}
+	cfg := testConfig(t)
+	out, err := check(cfg, CheckCmd{})
+	if got, want := verdicts(out), "database warn, archive ok, broker ok, clock ok"; err != nil || got != want || !strings.Contains(out, "heimdall-collector migrate") {
+		t.Errorf("before the first run: %s, %v, want %s\n%s", got, err, want, out)
+	}
+	db, err := store.Open(t.Context(), string(cfg.Store.URL), quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	broker, err := link.OpenBroker(t.Context(), "127.0.0.1:0", quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1) // Run returns once
+	go func() { ended <- broker.Run(ctx) }()
+	cfg.MQTT.URL = broker.URL()
+	out, err = check(cfg, CheckCmd{Wait: configs.Duration(10 * time.Second)}) // the broker may need a moment
+	if got, want := verdicts(out), "database ok, archive ok, broker ok, clock ok"; err != nil || got != want {
+		t.Errorf("with a broker: %s, %v, want %s\n%s", got, err, want, out)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+
+	cfg.Store.URL, cfg.Archive.URL = "postgres://heimdall@127.0.0.1:1/heimdall", "s3://heimdall?endpoint=http://127.0.0.1:1"
+	out, err = check(cfg, CheckCmd{JSON: true})
+	if !errors.Is(err, errReported) || exitCode(err) != exitFailed {
+		t.Errorf("all away: %v", err)
+	}
+	failed := map[string]string{}
+	for decoder := json.NewDecoder(strings.NewReader(out)); decoder.More(); {
+		var f finding
+		if err := decoder.Decode(&f); err != nil {
+			t.Fatal(err)
+		}
+		if f.Verdict == "fail" {
+			failed[f.What] = f.Detail
+		}
+	}
+	if len(failed) != 3 || !strings.Contains(failed["broker"], cfg.MQTT.URL) || failed["database"] == "" || !strings.Contains(failed["archive"], "127.0.0.1:1") {
+		t.Errorf("failed are %v", failed)
+	}
+	ctx, stop = context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer stop()
+	err = CheckCmd{configFlag: configFlag{configFile(t, cfg)}, Wait: configs.Duration(time.Minute)}.Run(ctx, streams{out: io.Discard, err: io.Discard})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the wait outlives its context: %v", err)
+	}
+}
+
+func TestRemote_SaysWhatFailed(t *testing.T) {
+	w := startCollector(t, testConfig(t)).ready(t)
+	for name, c := range map[string]struct {
+		remote remote
+		path   string
+		want   string
+	}{
+		"nobody there": {remote{URL: "http://127.0.0.1:1"}, "/x", "no collector answers at http://127.0.0.1:1 (--url or HEIMDALL_URL names another)"},
+		"not found":    {w.remote, "/api/v1/acquisitions/none", "404 Not Found: There is no such thing; there is no acquisition none"},
+		"field":        {w.remote, "/api/v1/measurements?limit=0", `write a whole number from 1 to 1000`},
+		"a list":       {w.remote, "/api/v1/stations", "read the collector's answer to GET /api/v1/stations"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var number int
+			req := c.remote.call(t.Context(), http.MethodGet, c.path, nil, &number)
+			if req == nil || !strings.Contains(req.Error(), c.want) {
+				t.Errorf("got %v, want %s", req, c.want)
+			}
+		})
+	}
+	if err := w.remote.call(t.Context(), http.MethodGet, "/healthz", nil, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRemote_FindsTheCollector(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if got := (remote{}).base(); got != defaultURL {
+		t.Errorf("without anything: %s", got)
+	}
+	data, err := openDataDir(DefaultConfig().Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer data.close()
+	if err := data.announce(running{HTTP: "http://127.0.0.1:4711"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := (remote{}).base(); got != "http://127.0.0.1:4711" {
+		t.Errorf("beside ./heimdall-data: %s", got)
+	}
+	if got := (remote{URL: "http://there/"}).base(); got != "http://there" {
+		t.Errorf("with --url: %s", got)
+	}
+}
