@@ -26,6 +26,8 @@ type Store interface {
 	CreateAcquisition(ctx context.Context, a *protocol.Acquisition) error
 	UpdateAcquisition(ctx context.Context, id string, change func(*protocol.Acquisition) error) error
 	UnsettledAcquisitions(ctx context.Context) ([]*protocol.Acquisition, error)
+	// Records lists stored records of a kind, newest first, and gives the cursor of the next page.
+	Records(ctx context.Context, kind protocol.Kind, f protocol.Filter) ([]protocol.StoredRecord, string, error)
 }
 
 // Commander gets a command to a station, repeating it until the station replies or it expires.
@@ -44,6 +46,7 @@ const (
 	defaultMaxDuration = time.Hour
 	defaultIQBytes     = 256 << 20
 	defaultLead        = 500 * time.Millisecond
+	clockTolerance     = 5 * time.Minute // how far a station's clock may be behind
 	maxAhead           = 7 * 24 * time.Hour
 	maxLabelBytes      = protocol.MaxTextBytes
 

@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 type memory struct {
 	mu   sync.Mutex // guards all below
 	rows map[string][]byte
-	err  error // every call fails with it
+	err  error                   // every call fails with it
+	told []protocol.StoredRecord // replies that were committed
 	news []string
 }
 
@@ -90,6 +91,21 @@ func (m *memory) UnsettledAcquisitions(context.Context) ([]*protocol.Acquisition
 		}
 	}
 	return list, nil
+}
+
+func (m *memory) Records(_ context.Context, kind protocol.Kind, f protocol.Filter) ([]protocol.StoredRecord, string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil {
+		return nil, "", m.err
+	}
+	var list []protocol.StoredRecord
+	for _, r := range slices.Backward(m.told) { // newest first
+		if kind == r.Record.Kind() && slices.Contains(f.Stations, r.Record.GetStation()) && r.Record.GetTime() >= f.From.UnixNano() {
+			list = append(list, r)
+		}
+	}
+	return list, "", nil
 }
 
 func (m *memory) get(id string) *protocol.Acquisition {
@@ -505,6 +521,35 @@ func TestConductor_TakesUpWhatAnotherProcessLeft(t *testing.T) {
 		if third.commands.count != 0 {
 			t.Error("an expired command was issued again")
 		}
+	})
+}
+
+func TestConductor_CatchesUpWithRepliesThatNobodyWasToldOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(24 * time.Hour)
+		first := newRig(nil)
+		stop := first.run(t)
+		req := fiveSeconds
+		req.Stations = []string{"north"}
+		a := first.create(t, req)
+		first.reply(a, "north", protocol.Reply_STATE_ACCEPTED, nil)
+		stop() // killed between the commit of the last reply and the word of it
+
+		second := newRig(nil)
+		second.db.rows = first.db.rows
+		for _, state := range []protocol.Reply_State{protocol.Reply_STATE_CAPTURING, protocol.Reply_STATE_DONE} {
+			reply := &protocol.Reply{Acquisition: &a.ID, CommandId: new(commandOf(a, "north")), State: &state}
+			if state == protocol.Reply_STATE_DONE {
+				manifest(0)(reply)
+			}
+			second.db.told = append(second.db.told, protocol.StoredRecord{Record: &protocol.Record{
+				Station: new("north"), Time: new(time.Now().UnixNano()), Body: &protocol.Record_Reply{Reply: reply},
+			}})
+		}
+		stop = second.run(t)
+		rest(5 * time.Second)
+		second.expect(t, a, "done 100% north=done")
+		stop()
 	})
 }
 

@@ -260,8 +260,37 @@ func (c *Conductor) adopt(ctx context.Context, a *protocol.Acquisition, now time
 		}
 	}
 	c.mu.Unlock()
+	c.catchUp(ctx, a)
 	if stations, failed := c.issue(ctx, a); len(stations)+len(failed) > 0 {
 		c.apply(ctx, event{kind: eventIssued, acquisition: a.ID, stations: stations, failed: failed})
+	}
+}
+
+// catchUp applies the replies that are in the store: a process that ended after their commit may have told nobody.
+func (c *Conductor) catchUp(ctx context.Context, a *protocol.Acquisition) {
+	requested, err := time.Parse(time.RFC3339Nano, a.Requested)
+	if err != nil {
+		return
+	}
+	filter := protocol.Filter{From: requested.Add(-clockTolerance), Limit: 1000}
+	for _, s := range a.Stations {
+		filter.Stations = append(filter.Stations, s.Station)
+	}
+	for {
+		replies, next, err := c.cfg.Store.Records(ctx, protocol.KindReply, filter)
+		if err != nil {
+			c.cfg.Log.WarnContext(ctx, "cannot read the replies to an acquisition", "acquisition", a.ID, "error", err)
+			return
+		}
+		for _, r := range replies {
+			if r.Record.GetReply().GetAcquisition() == a.ID {
+				c.apply(ctx, event{kind: eventReply, acquisition: a.ID, record: r.Record})
+			}
+		}
+		if next == "" {
+			return
+		}
+		filter.Cursor = next
 	}
 }
 
