@@ -24,12 +24,12 @@ import (
 	"github.com/fulgidus/heimdall/protocol"
 )
 
+// programsDir is where programs builds them. TestMain sets it.
+var programsDir string
+
 // programs builds both programs once for all tests of the process. With HEIMDALL_COVER_DIR set they count coverage.
 var programs = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "heimdall-programs-")
-	if err != nil {
-		return "", err
-	}
+	dir := programsDir
 	for _, name := range []string{"agent", "collector"} {
 		args := []string{"build", "-o", filepath.Join(dir, "heimdall-"+name)}
 		if os.Getenv("HEIMDALL_COVER_DIR") != "" {
@@ -45,10 +45,13 @@ var programs = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if dir, err := programs(); err == nil {
-		os.RemoveAll(dir)
+	dir, err := os.MkdirTemp("", "heimdall-programs-")
+	if err != nil {
+		panic(err)
 	}
+	programsDir = dir
+	code := m.Run()
+	os.RemoveAll(dir)
 	os.Exit(code)
 }
 
@@ -127,7 +130,7 @@ func (p *program) stop(sig syscall.Signal) {
 	}
 }
 
-// kill is a power cut for this program, after which it starts again.
+// killAndStart is a power cut for this program, after which it starts again.
 func (p *program) killAndStart() {
 	p.t.Helper()
 	p.stop(syscall.SIGKILL)
