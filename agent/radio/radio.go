@@ -18,8 +18,6 @@ import (
 var (
 	// ErrNotTunable: the source has one fixed centre and rate.
 	ErrNotTunable = errors.New("this source cannot be tuned")
-	// ErrNotLive: the source plays on its own recorded timeline, so "now" has no meaning there.
-	ErrNotLive = errors.New("this source plays on its own recorded timeline")
 	// ErrClosed: Read or Tune after Close.
 	ErrClosed = errors.New("receiver is closed")
 )
