@@ -248,7 +248,7 @@ type AcquisitionStation struct {
 
 // Recording is one SigMF pair in the archive.
 type Recording struct {
-	ID               string  `json:"id"` // the capture's id
+	ID               string  `json:"id"` // the capture's id; CAPTURE@STATION where another station's recording has that one
 	Acquisition      string  `json:"acquisition,omitempty"`
 	Station          string  `json:"station"`
 	Receiver         string  `json:"receiver,omitempty"`

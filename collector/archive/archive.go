@@ -34,7 +34,8 @@ type Source interface {
 	CompleteCaptures(ctx context.Context) ([]Capture, error)
 	// Chunk gives the data of one chunk, counted from 0. A chunk that is no longer there is an error.
 	Chunk(ctx context.Context, station, captureID string, index uint32) ([]byte, error)
-	// FinishRecording records the recording as complete and releases the capture's chunks.
+	// FinishRecording records the recording as complete and releases the capture's chunks. Of two stations that gave
+	// captures the same id, the later one's recording gets another: the call sets it.
 	FinishRecording(ctx context.Context, recording *protocol.Recording) error
 	// FailRecording records that the capture can never become a recording, so that it is not offered again.
 	FailRecording(ctx context.Context, c Capture, reason string) error

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/fulgidus/heimdall/protocol"
@@ -36,18 +37,20 @@ func (db *DB) CompleteCaptures(ctx context.Context) ([]Capture, error) {
 	t := db.tables[protocol.KindReply]
 	query := fmt.Sprintf(`SELECT received, %s FROM reply AS r
 		WHERE chunks > 0 AND state = 'done' AND archive_error IS NULL
-			AND NOT EXISTS (SELECT 1 FROM recording WHERE recording.id = r.capture_id)
+			AND NOT EXISTS (SELECT 1 FROM recording WHERE recording.station = r.station AND recording.capture_id = r.capture_id)
 			AND (SELECT count(DISTINCT c."index") FROM iq_chunk AS c WHERE c.station = r.station AND c.capture_id = r.capture_id
 				AND c."index" < r.chunks AND c.data IS NOT NULL) = r.chunks
 		ORDER BY time, seq LIMIT %d`, t.selected(), capturesAtOnce)
 	var captures []Capture
-	seen := make(map[string]bool) // a capture may be told of twice, by a reply that moved to a new spool
+	type identity struct{ station, capture string }
+	seen := make(map[identity]bool) // a capture may be told of twice, by a reply that moved to a new spool
 	err := db.forEach(ctx, db.read, query, nil, func(rows *sql.Rows) error {
 		stored, err := t.scan(rows)
 		reply := stored.Record.GetReply()
-		if id := reply.GetCapture().GetId(); err == nil && !seen[id] {
+		c := Capture{Station: stored.Record.GetStation(), Reply: reply}
+		if id := (identity{c.Station, reply.GetCapture().GetId()}); err == nil && !seen[id] {
 			seen[id] = true
-			captures = append(captures, Capture{Station: stored.Record.GetStation(), Reply: reply})
+			captures = append(captures, c)
 		}
 		return err
 	})
@@ -122,37 +125,57 @@ func (db *DB) Chunk(ctx context.Context, station, captureID string, index uint32
 }
 
 // FinishRecording records a recording as complete, frees its chunks and names it in its acquisition, in one
-// transaction. It may be repeated.
+// transaction. It may be repeated. The id is the capture's; where another station's recording already has it, the
+// recording is stored, and r named, as CAPTURE@STATION.
 func (db *DB) FinishRecording(ctx context.Context, r *protocol.Recording) error {
 	row, err := encodeRecording(r)
 	if err != nil {
 		return wrap(err, "finish recording %.40q", r.ID)
 	}
+	capture, id := r.ID, ""
 	err = db.transact(ctx, func(tx *sql.Tx) error {
 		// Whoever changes an acquisition locks it first.
-		var id string
-		err := db.queryRow(ctx, tx, "SELECT id FROM acquisition WHERE id = $1 FOR UPDATE", r.Acquisition).Scan(&id)
+		var acquisition string
+		err := db.queryRow(ctx, tx, "SELECT id FROM acquisition WHERE id = $1 FOR UPDATE", r.Acquisition).Scan(&acquisition)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		_, err = db.exec(ctx, tx, `INSERT INTO recording (id, acquisition, station, receiver, start, start_ns, asked_start, asked_start_ns,
-				duration_s, center_hz, sample_rate_hz, datatype, samples, lost_samples, bytes, sha512, time_quality, time_uncertainty_s, key, stored)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) ON CONFLICT DO NOTHING`, row...)
-		if err != nil {
+		if id, err = db.insertRecording(ctx, tx, r.Station, capture, row); err != nil {
 			return err
 		}
-		_, err = db.exec(ctx, tx, "UPDATE iq_chunk SET data = NULL WHERE station = $1 AND capture_id = $2 AND data IS NOT NULL", r.Station, r.ID)
+		_, err = db.exec(ctx, tx, "UPDATE iq_chunk SET data = NULL WHERE station = $1 AND capture_id = $2 AND data IS NOT NULL", r.Station, capture)
 		if err != nil {
 			return err
 		}
 		_, err = db.exec(ctx, tx, "UPDATE acquisition_station SET recording = $3 WHERE acquisition = $1 AND station = $2",
-			r.Acquisition, r.Station, r.ID)
+			r.Acquisition, r.Station, id)
 		return err
 	})
-	return wrapData(err, "finish recording %s", r.ID)
+	if err != nil {
+		return wrapData(err, "finish recording %s of %s", capture, r.Station)
+	}
+	r.ID = id
+	return nil
 }
 
-// encodeRecording is a recording's row.
+// insertRecording adds a capture's recording unless it is there, and tells its id. No capture's id has an @, so the
+// second choice is free.
+func (db *DB) insertRecording(ctx context.Context, tx *sql.Tx, station, capture string, row []any) (id string, err error) {
+	for _, choice := range []string{capture, capture + "@" + station} { // at most one goes in: a capture has one recording
+		_, err := db.exec(ctx, tx, `INSERT INTO recording (acquisition, station, receiver, start, start_ns, asked_start, asked_start_ns,
+				duration_s, center_hz, sample_rate_hz, datatype, samples, lost_samples, bytes, sha512, time_quality, time_uncertainty_s, key, stored,
+				capture_id, id)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+			ON CONFLICT DO NOTHING`, append(slices.Clip(row), capture, choice)...)
+		if err != nil {
+			return "", err
+		}
+	}
+	err = db.queryRow(ctx, tx, "SELECT id FROM recording WHERE station = $1 AND capture_id = $2", station, capture).Scan(&id)
+	return id, err
+}
+
+// encodeRecording is a recording's row without its id.
 func encodeRecording(r *protocol.Recording) ([]any, error) {
 	start, err := time.Parse(time.RFC3339Nano, r.Start)
 	if err != nil {
@@ -179,7 +202,7 @@ func encodeRecording(r *protocol.Recording) ([]any, error) {
 		}
 	}
 	return []any{
-		r.ID, r.Acquisition, r.Station, r.Receiver, at, atNS, asked, askedNS, r.DurationS, r.CenterHz, r.SampleRateHz, r.Datatype,
+		r.Acquisition, r.Station, r.Receiver, at, atNS, asked, askedNS, r.DurationS, r.CenterHz, r.SampleRateHz, r.Datatype,
 		int64(r.Samples), int64(r.LostSamples), int64(r.Bytes), r.SHA512, r.TimeQuality, r.TimeUncertaintyS, r.Key, stored.UTC(),
 	}, nil
 }

@@ -162,6 +162,39 @@ func testFinish(t *testing.T, s *server, db *store.DB, complete func() []string)
 		t.Error(page, err)
 	}
 	testBadRecordings(t, db, r)
+	testSharedCaptureID(t, s, db, r, complete)
+}
+
+// testSharedCaptureID has genova use the capture id that torino's recording already has: a station may not keep another
+// one's IQ from being recorded.
+func testSharedCaptureID(t *testing.T, s *server, db *store.DB, first protocol.Recording, complete func() []string) {
+	commit(t, db, done("genova", 20, "cap", 2), chunk("genova", 21, "cap", 0)) // chunk 1 came above
+	if got := complete(); !slices.Equal(got, []string{"cap"}) {
+		t.Fatalf("complete are %v, want genova's cap", got)
+	}
+	for range 2 { // it may be repeated
+		second := first
+		second.Station, second.Key = "genova", "recordings/acq/genova/cap"
+		if err := db.FinishRecording(t.Context(), &second); err != nil || second.ID != "cap@genova" {
+			t.Fatalf("stored as %q, %v, want cap@genova", second.ID, err)
+		}
+		got, err := db.Recording(t.Context(), second.ID)
+		if diff := cmp.Diff(&second, got); err != nil || diff != "" {
+			t.Error(err, diff)
+		}
+	}
+	if got, err := db.Recording(t.Context(), "cap"); err != nil || got.Station != "torino" {
+		t.Errorf("torino's recording is %+v, %v", got, err)
+	}
+	if n := s.number(t, "SELECT count(*) FROM iq_chunk WHERE station = 'genova' AND data IS NOT NULL AND capture_id = 'cap'"); n != 0 {
+		t.Errorf("%d chunks still have data", n)
+	}
+	if a, err := db.Acquisition(t.Context(), "acq"); err != nil || a.Stations[0].Recording != "cap" || a.Stations[1].Recording != "cap@genova" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if left := complete(); len(left) != 0 {
+		t.Errorf("still complete: %v", left)
+	}
 }
 
 func testBadRecordings(t *testing.T, db *store.DB, good protocol.Recording) {

@@ -17,14 +17,14 @@ func testMigrate(t *testing.T, s *server) {
 		t.Fatalf("before: %+v, %v", d, err)
 	}
 	n, err := db.Migrate(t.Context())
-	if err != nil || n != 2 {
-		t.Fatalf("applied %d, %v; want 2", n, err)
+	if err != nil || n != newestMigration {
+		t.Fatalf("applied %d, %v; want %d", n, err, newestMigration)
 	}
 	if n, err = db.Migrate(t.Context()); err != nil || n != 0 {
 		t.Fatalf("again: applied %d, %v; want 0", n, err)
 	}
 	d, err := db.Describe(t.Context())
-	if err != nil || d.Migration != 2 {
+	if err != nil || d.Migration != newestMigration {
 		t.Fatalf("after: %+v, %v", d, err)
 	}
 	t.Log(d)

@@ -16,6 +16,9 @@ import (
 	"github.com/fulgidus/heimdall/protocol"
 )
 
+// newestMigration is the number of the last file in migrations.
+const newestMigration = 3
+
 // server is one database that a case of the suite has for itself.
 type server struct {
 	url string
