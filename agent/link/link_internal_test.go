@@ -92,10 +92,11 @@ func TestWindow_FollowsTheRate(t *testing.T) {
 func TestWindow_TimeoutsDouble(t *testing.T) {
 	w := window{mostMessages: 9, mostBytes: 1000, timeout: time.Second}
 	m := sent(&w, t0, 1, 1)
-	for waits, want := range []time.Duration{1, 2, 4, 8, 10, 10, 10} {
+	for waits, seconds := range []int{1, 2, 4, 8, 10, 10, 10} {
 		m.waits = waits
-		if len(w.due(t0.Add(want*time.Second-1))) != 0 || len(w.due(t0.Add(want*time.Second))) != 1 {
-			t.Errorf("after %d time-outs not due after %d s", waits, want)
+		at := t0.Add(time.Duration(seconds) * time.Second)
+		if len(w.due(at.Add(-1))) != 0 || len(w.due(at)) != 1 {
+			t.Errorf("after %d time-outs not due after %d s", waits, seconds)
 		}
 	}
 	m.waits = 100
@@ -155,9 +156,9 @@ func TestWindow_ForgetsFromAConflictOn(t *testing.T) {
 
 func TestBackoff_FullJitterUpToTheBound(t *testing.T) {
 	b := backoff{most: 8 * time.Second}
-	for _, bound := range []time.Duration{1, 2, 4, 8, 8} {
-		if wait := b.next(); wait <= 0 || wait > bound*time.Second {
-			t.Errorf("%v, want up to %d s", wait, bound)
+	for _, seconds := range []int{1, 2, 4, 8, 8} {
+		if wait := b.next(); wait <= 0 || wait > time.Duration(seconds)*time.Second {
+			t.Errorf("%v, want up to %d s", wait, seconds)
 		}
 	}
 	b.reset()

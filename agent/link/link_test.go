@@ -2,27 +2,14 @@ package link_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"log/slog"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
-	mochi "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/listeners"
-	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/fulgidus/heimdall/agent/link"
 	"github.com/fulgidus/heimdall/agent/spool"
@@ -434,158 +421,6 @@ func TestNew_RefusesBadConfig(t *testing.T) {
 	}
 }
 
-// A bare mochi broker, as the collector embeds it, with TLS and a client certificate.
-func TestLink_MochiOverTLS(t *testing.T) {
-	files := certificates(t)
-	pool := x509.NewCertPool()
-	authority, err := os.ReadFile(files.ca)
-	if err != nil || !pool.AppendCertsFromPEM(authority) {
-		t.Fatal("the test's own CA:", err)
-	}
-	pair, err := tls.LoadX509KeyPair(files.cert, files.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler)})
-	if err := server.AddHook(&door{open: true}, nil); err != nil {
-		t.Fatal(err)
-	}
-	secure := listeners.NewTCP(listeners.Config{ID: "tls", Address: "127.0.0.1:0", TLSConfig: &tls.Config{
-		Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
-	}})
-	plain := listeners.NewTCP(listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})
-	for _, l := range []listeners.Listener{secure, plain} {
-		if err := server.AddListener(l); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := server.Serve(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close() })
-	c := newCollector(t, "main")
-	c.online("mqtt://" + plain.Address())
-	stranger := startAgent(t, "mqtts://"+secure.Address(), func(c *link.Config) { c.CA = files.ca }) // without a certificate
-	a := startAgent(t, "mqtts://"+secure.Address(), func(c *link.Config) { c.CA, c.Cert, c.Key = files.ca, files.cert, files.key })
-	a.add(t, 1, 500)
-	eventually(t, "all acknowledged", a.empty)
-	if numbers, _ := c.count(a.spool.Identity()); numbers != 500 {
-		t.Errorf("%d records arrived, want 500", numbers)
-	}
-	if stranger.Connected() {
-		t.Error("connected without a certificate")
-	}
-}
-
-type certificateFiles struct{ ca, cert, key string }
-
-// certificates makes an authority and one pair for both ends.
-func certificates(t *testing.T) certificateFiles {
-	t.Helper()
-	dir := t.TempDir()
-	files := certificateFiles{filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
-	caKey, key := newKey(t), newKey(t)
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: station}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-	}
-	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, block := range map[string]*pem.Block{
-		files.ca: {Type: "CERTIFICATE", Bytes: caDER}, files.cert: {Type: "CERTIFICATE", Bytes: leafDER}, files.key: {Type: "PRIVATE KEY", Bytes: keyDER},
-	} {
-		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return files
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-// A broker that does not let the station read its topics is no use; the agent says so and goes on trying.
-func TestLink_RefusedByTheBroker(t *testing.T) {
-	server := mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler)})
-	if err := server.AddHook(&door{password: "secret"}, nil); err != nil {
-		t.Fatal(err)
-	}
-	plain := listeners.NewTCP(listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})
-	if err := server.AddListener(plain); err != nil {
-		t.Fatal(err)
-	}
-	if err := server.Serve(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close() })
-	for name, password := range map[string]string{"not authorized": "wrong", "the right to read": "secret"} {
-		var text safeBuffer
-		startAgent(t, "mqtt://"+plain.Address(), func(c *link.Config) {
-			c.Username, c.Password, c.Log = station, password, slog.New(slog.NewTextHandler(&text, nil))
-		})
-		eventually(t, name, func() bool { return strings.Contains(strings.ToLower(text.String()), name) })
-		if strings.Contains(text.String(), password) {
-			t.Error("the log shows the password")
-		}
-	}
-}
-
-// safeBuffer is a log that can be read while it is written.
-type safeBuffer struct {
-	mu   sync.Mutex // guards text
-	text strings.Builder
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-// door is who may enter a mochi broker: anyone, or who knows the password, who then may only write.
-type door struct {
-	mochi.HookBase
-	open     bool
-	password string
-}
-
-func (d *door) Provides(b byte) bool {
-	return b == mochi.OnConnectAuthenticate || b == mochi.OnACLCheck
-}
-
-func (d *door) OnConnectAuthenticate(_ *mochi.Client, p packets.Packet) bool {
-	return d.open || string(p.Connect.Password) == d.password
-}
-
-func (d *door) OnACLCheck(_ *mochi.Client, _ string, write bool) bool { return d.open || write }
-
 func TestProbe_SeesACollector(t *testing.T) {
 	broker := servers.Mosquitto(t)
 	config := link.Config{Station: station, URL: broker.URL}
@@ -604,5 +439,89 @@ func TestProbe_SeesACollector(t *testing.T) {
 		if _, err := link.Probe(t.Context(), link.Config{Station: station, URL: url, CA: "missing"}); err == nil {
 			t.Errorf("%s: no error", url)
 		}
+	}
+}
+
+// In a batch too, the record that nobody takes is found and given up, and its neighbours are not.
+func TestLink_RefusedRecordInABatch(t *testing.T) {
+	broker := servers.Mosquitto(t)
+	p := newProxy(t, broker.URL)
+	p.stall()
+	a := startAgent(t, p.url, func(c *link.Config) { c.Timeout = 25 * time.Millisecond })
+	identity := a.spool.Identity()
+	a.add(t, 1, 500) // a backlog: it goes in batches
+	eventually(t, "committed", func() bool { return a.spool.Stats().Waiting == 0 })
+	c := newCollector(t, "main")
+	c.ignore[77] = true
+	c.online(broker.URL)
+	p.flow()
+	n := 500
+	eventually(t, "number 77 was given up", func() bool {
+		n++
+		a.add(t, n, n)
+		time.Sleep(10 * time.Millisecond)
+		return !a.spool.Unacked().Contains(77)
+	})
+	eventually(t, "all acknowledged", a.empty)
+	if shed := a.spool.Stats().Shed; shed != 1 {
+		t.Errorf("%d records given up, want one", shed)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.messages["batch"] == 0 {
+		t.Error("no batch: the test tests nothing")
+	}
+	if times := c.got[identity][77]; times < 7 {
+		t.Errorf("given up after %d times", times)
+	}
+}
+
+// Collectors come and go: what one took and did not acknowledge comes again when the next is online.
+func TestLink_CollectorsComeAndGo(t *testing.T) {
+	broker := servers.Mosquitto(t)
+	a := startAgent(t, broker.URL, func(c *link.Config) { c.Timeout = 10 * time.Second }) // no repeat by time-out helps
+	deaf := newCollector(t, "deaf")
+	deaf.deaf = true
+	deaf.online(broker.URL)
+	eventually(t, "the agent sees it", a.CollectorOnline)
+	a.add(t, 1, 300)
+	eventually(t, "taken", func() bool { numbers, _ := deaf.count(a.spool.Identity()); return numbers > 50 })
+	deaf.offline()
+	eventually(t, "the agent sees that it is gone", func() bool { return !a.CollectorOnline() })
+	a.add(t, 301, 400)
+	good := newCollector(t, "good")
+	good.online(broker.URL)
+	eventually(t, "all acknowledged", a.empty)
+	if numbers, _ := good.count(a.spool.Identity()); numbers != 400 {
+		t.Errorf("%d arrived, want 400", numbers)
+	}
+}
+
+// Chunks of IQ, which cannot be compressed, and more of them than the window holds.
+func TestLink_LargeRecords(t *testing.T) {
+	broker := servers.Mosquitto(t)
+	c := newCollector(t, "main")
+	c.online(broker.URL)
+	a := startAgent(t, broker.URL, nil)
+	for i := range 100 {
+		noise := make([]byte, 32<<10)
+		if _, err := rand.Read(noise); err != nil {
+			t.Fatal(err)
+		}
+		chunk, err := protocol.Encode(&protocol.Record{Station: new(station), Time: new(time.Now().UnixNano()), Body: &protocol.Record_Iq{
+			Iq: &protocol.IqChunk{CaptureId: new("c"), Index: new(uint32(i)), Data: noise},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.spool.Put(t.Context(), spool.LaneIQ, protocol.KindIQ, chunk); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all acknowledged", a.empty)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.messages["iq"] < 100 || c.messages["batch"] != 0 {
+		t.Errorf("messages %v", c.messages)
 	}
 }

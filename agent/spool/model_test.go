@@ -3,7 +3,9 @@ package spool_test
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -170,11 +172,10 @@ func (m *model) Check(t *rapid.T) {
 }
 
 func TestSpool_AgainstModel(t *testing.T) {
+	root, round := t.TempDir(), 0
 	rapid.Check(t, func(t *rapid.T) {
-		dir, err := os.MkdirTemp("", "spool-model")
-		if err != nil {
-			t.Fatal(err)
-		}
+		round++
+		dir := filepath.Join(root, strconv.Itoa(round))
 		defer os.RemoveAll(dir)
 		m := &model{t: t, dir: dir}
 		m.open()

@@ -82,7 +82,8 @@ type Spool struct {
 	waiting      []*entry
 	waitingBytes int64
 	since        time.Time // when the oldest of what waits for a commit began to wait; zero: nothing waits
-	urgent       bool
+	urgent       bool // something that waits is to be committed at once
+	hasty        bool // or soon
 	pace         pace
 	linkUp       bool
 	memory       *memory
@@ -261,7 +262,9 @@ func (s *Spool) number(e *entry) {
 func (s *Spool) wait(e *entry) {
 	s.waiting = append(s.waiting, e)
 	s.waitingBytes += int64(len(e.payload))
-	s.await(Lanes()[e.lane].urgent())
+	lane := Lanes()[e.lane]
+	s.hasty = s.hasty || lane == LaneIQ // somebody waits for a capture
+	s.await(lane.urgent())
 }
 
 // await notes that something waits for a commit.

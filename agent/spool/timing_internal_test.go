@@ -46,6 +46,7 @@ func TestRun_CommitsInTime(t *testing.T) {
 		{"link down", false, LaneMeasurement, 1, 100, 100 * time.Millisecond},
 		{"much waits", true, LaneSpectrum, 3, 30000, 100 * time.Millisecond},
 		{"many come", true, LaneMeasurement, 60, 100, 25 * time.Millisecond},
+		{"IQ", true, LaneIQ, 1, 30000, 5 * time.Millisecond},
 		{"detection", true, LaneDetection, 1, 100, 0},
 		{"reply", true, LaneReply, 1, 100, 0},
 		{"gap", false, LaneGap, 1, 100, 0},

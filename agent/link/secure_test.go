@@ -1,0 +1,178 @@
+package link_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	mochi "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/listeners"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/fulgidus/heimdall/agent/link"
+)
+
+// A bare mochi broker, as the collector embeds it, with TLS and a client certificate.
+func TestLink_MochiOverTLS(t *testing.T) {
+	files := certificates(t)
+	pool := x509.NewCertPool()
+	authority, err := os.ReadFile(files.ca)
+	if err != nil || !pool.AppendCertsFromPEM(authority) {
+		t.Fatal("the test's own CA:", err)
+	}
+	pair, err := tls.LoadX509KeyPair(files.cert, files.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err := server.AddHook(&door{open: true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	secure := listeners.NewTCP(listeners.Config{ID: "tls", Address: "127.0.0.1:0", TLSConfig: &tls.Config{
+		Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+	}})
+	plain := listeners.NewTCP(listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})
+	for _, l := range []listeners.Listener{secure, plain} {
+		if err := server.AddListener(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := server.Serve(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	c := newCollector(t, "main")
+	c.online("mqtt://" + plain.Address())
+	stranger := startAgent(t, "mqtts://"+secure.Address(), func(c *link.Config) { c.CA = files.ca }) // without a certificate
+	a := startAgent(t, "mqtts://"+secure.Address(), func(c *link.Config) { c.CA, c.Cert, c.Key = files.ca, files.cert, files.key })
+	a.add(t, 1, 500)
+	eventually(t, "all acknowledged", a.empty)
+	if numbers, _ := c.count(a.spool.Identity()); numbers != 500 {
+		t.Errorf("%d records arrived, want 500", numbers)
+	}
+	if stranger.Connected() {
+		t.Error("connected without a certificate")
+	}
+}
+
+type certificateFiles struct{ ca, cert, key string }
+
+// certificates makes an authority and one pair for both ends.
+func certificates(t *testing.T) certificateFiles {
+	t.Helper()
+	dir := t.TempDir()
+	files := certificateFiles{filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
+	caKey, key := newKey(t), newKey(t)
+	ca := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: station}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+	}
+	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{
+		files.ca: {Type: "CERTIFICATE", Bytes: caDER}, files.cert: {Type: "CERTIFICATE", Bytes: leafDER}, files.key: {Type: "PRIVATE KEY", Bytes: keyDER},
+	} {
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
+}
+
+func newKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// A broker that does not let the station read its topics is no use; the agent says so and goes on trying.
+func TestLink_RefusedByTheBroker(t *testing.T) {
+	server := mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err := server.AddHook(&door{password: "secret"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	plain := listeners.NewTCP(listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})
+	if err := server.AddListener(plain); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Serve(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	for name, password := range map[string]string{"not authorized": "wrong", "the right to read": "secret"} {
+		var text safeBuffer
+		startAgent(t, "mqtt://"+plain.Address(), func(c *link.Config) {
+			c.Username, c.Password, c.Log = station, password, slog.New(slog.NewTextHandler(&text, nil))
+		})
+		eventually(t, name, func() bool { return strings.Contains(strings.ToLower(text.String()), name) })
+		if strings.Contains(text.String(), password) {
+			t.Error("the log shows the password")
+		}
+	}
+}
+
+// safeBuffer is a log that can be read while it is written.
+type safeBuffer struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// door is who may enter a mochi broker: anyone, or who knows the password, who then may only write.
+type door struct {
+	mochi.HookBase
+	open     bool
+	password string
+}
+
+func (d *door) Provides(b byte) bool {
+	return b == mochi.OnConnectAuthenticate || b == mochi.OnACLCheck
+}
+
+func (d *door) OnConnectAuthenticate(_ *mochi.Client, p packets.Packet) bool {
+	return d.open || string(p.Connect.Password) == d.password
+}
+
+func (d *door) OnACLCheck(_ *mochi.Client, _ string, write bool) bool { return d.open || write }
