@@ -1,19 +1,14 @@
 package main
 
-import (
-	"fmt"
-	"os"
-)
+import "golang.org/x/sys/windows"
 
-const mostSpoolBytes = 2 << 30
-
-// spoolLimit is the configured limit, or 2 GiB.
-func spoolLimit(cfg SpoolConfig) (int64, error) {
-	if err := os.MkdirAll(cfg.Path, 0o700); err != nil {
-		return 0, fmt.Errorf("spool.path: %q: %w; name a directory that this account may make", cfg.Path, err)
+// diskBytes is the size of the disk that a directory is on.
+func diskBytes(dir string) (uint64, error) {
+	name, err := windows.UTF16PtrFromString(dir)
+	if err != nil {
+		return 0, err
 	}
-	if cfg.Limit != 0 {
-		return int64(cfg.Limit), nil
-	}
-	return mostSpoolBytes, nil
+	var free, total, totalFree uint64
+	err = windows.GetDiskFreeSpaceEx(name, &free, &total, &totalFree)
+	return total, err
 }
