@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fulgidus/heimdall/agent/history"
 	"github.com/fulgidus/heimdall/agent/radio"
 	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/protocol"
@@ -42,7 +43,7 @@ type PositionConfig struct {
 	Lon          float64  `yaml:"lon"`
 	HeightM      *float64 `yaml:"height_m"`
 	UncertaintyM *float64 `yaml:"uncertainty_m"`
-	Publish      string   `yaml:"publish"`
+	Publish      string   `yaml:"publish"` // exact, 10km or hidden; empty: 10km
 }
 
 // MQTTConfig is the broker and how to speak to it. Without a URL the agent keeps what it measures.
@@ -149,7 +150,6 @@ type LogConfig struct {
 const (
 	defaultFFT          = 4096
 	defaultSpectrumBins = 1024
-	defaultHistory      = configs.Bytes(64 << 20)
 	day                 = 24 * time.Hour
 )
 
@@ -211,11 +211,10 @@ func LoadConfig(path string) (Config, error) {
 	if err := configs.Read(path, &cfg); err != nil {
 		return Config{}, err
 	}
-	for name, into := range map[string]*configs.Secret{"HEIMDALL_AGENT_MQTT_PASSWORD": &cfg.MQTT.Password} {
-		if v := os.Getenv(name); v != "" {
-			if err := into.UnmarshalText([]byte(v)); err != nil {
-				return Config{}, fmt.Errorf("%s: %w", name, err)
-			}
+	const password = "HEIMDALL_AGENT_MQTT_PASSWORD"
+	if v := os.Getenv(password); v != "" {
+		if err := cfg.MQTT.Password.UnmarshalText([]byte(v)); err != nil {
+			return Config{}, fmt.Errorf("%s: %w", password, err)
 		}
 	}
 	if cfg.MQTT.Username == "" {
@@ -242,7 +241,7 @@ func (r *ReceiverConfig) setDefaults() {
 		r.Detect.Threshold = 8
 	}
 	setDefault(&r.Detect.MergeGap, configs.Duration(10*time.Millisecond))
-	setDefault(&r.History, defaultHistory)
+	setDefault(&r.History, history.DefaultLimitBytes)
 	for i := range r.Plan {
 		if r.Plan[i].Dwell == 0 {
 			r.Plan[i].Dwell = configs.Duration(10 * time.Second)
@@ -294,10 +293,9 @@ func (c *Config) checkPosition(report func(field, message string)) {
 	if p == nil {
 		return
 	}
-	if p.Publish == "" {
-		p.Publish = "10km"
+	if p.Publish != "" {
+		oneOf(report, "station.position.publish", p.Publish, "exact", "10km", "hidden")
 	}
-	oneOf(report, "station.position.publish", p.Publish, "exact", "10km", "hidden")
 	if p.Lat < -90 || p.Lat > 90 {
 		report("station.position.lat", "want degrees from -90 to 90")
 	}
