@@ -13,7 +13,7 @@ import (
 )
 
 // orders carries out what the network asks of the station, within its owner's rules. A command is carried out once: when
-// its id comes again, the last reply is given again.
+// its id comes again after its end, the last reply is given again.
 type orders struct {
 	agent    *Agent
 	log      *slog.Logger
@@ -24,8 +24,12 @@ type orders struct {
 	jobs    sync.WaitGroup
 }
 
-// waitingOrders is how many commands may wait while an earlier one is looked at, which takes one write to the disk.
-const waitingOrders = 64
+const (
+	// waitingOrders is how many commands may wait while an earlier one is looked at, which takes one write to the disk.
+	waitingOrders = 64
+	// mostCaptures is how many captures run at once; each holds a filter and a chunk of samples, some 200 KB.
+	mostCaptures = 32
+)
 
 func newOrders(a *Agent, log *slog.Logger) *orders {
 	return &orders{agent: a, log: log, commands: make(chan *protocol.Command, waitingOrders), running: map[string]context.CancelCauseFunc{}}
@@ -82,24 +86,39 @@ func (o *orders) isRunning(id string) bool {
 	return running
 }
 
+// begin notes that an order is under way; it is false when too many are.
+func (o *orders) begin(id string, cancel context.CancelCauseFunc) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.running) >= mostCaptures {
+		return false
+	}
+	o.running[id] = cancel
+	return true
+}
+
+func (o *orders) end(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.running, id)
+}
+
 func (o *orders) capture(ctx context.Context, cmd *protocol.Command) {
 	if no := o.agent.cfg.Control.judge(cmd.GetCapture(), o.agent.now()); no != nil {
 		o.refuse(ctx, cmd, no.code, no.message)
 		return
 	}
 	id := cmd.GetId()
-	ctx, cancel := context.WithCancelCause(ctx)
-	o.mu.Lock()
-	o.running[id] = cancel
-	o.mu.Unlock()
+	running, cancel := context.WithCancelCause(ctx)
+	if !o.begin(id, cancel) {
+		cancel(nil)
+		o.refuse(ctx, cmd, "busy", fmt.Sprintf("%d captures are under way at this station: order it again when one has ended", mostCaptures))
+		return
+	}
 	o.jobs.Go(func() {
-		defer func() {
-			o.mu.Lock()
-			delete(o.running, id)
-			o.mu.Unlock()
-			cancel(nil)
-		}()
-		if err := o.agent.recorder.Capture(ctx, cmd); err != nil {
+		defer cancel(nil)
+		defer o.end(id)
+		if err := o.agent.recorder.Capture(running, cmd); err != nil {
 			o.log.ErrorContext(ctx, "a capture's last reply could not be stored", "command", id, "error", err)
 		}
 	})
