@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -31,6 +30,9 @@ type Agent struct {
 	orders    *orders
 	network   *network
 	control   *controlServer
+
+	mu   sync.Mutex // guards last
+	last condition  // as found by the latest look
 }
 
 // OpenAgent makes the parts and takes the state directory. It opens no receiver and no connection.
@@ -87,7 +89,7 @@ func (a *Agent) newCaptureMeter(id string, info radio.Info) (recorder.Meter, err
 	cfg := survey.Config{MaskDC: info.MaskDC}
 	for _, r := range a.receivers {
 		if r.cfg.ID == id {
-			cfg.FFT, cfg.Calibration = r.cfg.FFT, r.cfg.analyzer().Calibration
+			cfg.FFT, cfg.Calibration = r.cfg.FFT, r.cfg.Calibration.survey()
 		}
 	}
 	return survey.NewMeter(cfg)
@@ -110,10 +112,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	for i, r := range a.receivers {
 		working.Go(func() { surveyErrs[i] = r.survey.Run(ctx) })
 	}
-	working.Go(func() {
-		r := &reporter{agent: a, log: a.log, connected: map[string]bool{}, levelled: map[string]bool{}}
-		r.run(ctx)
-	})
+	working.Go(func() { (&reporter{agent: a, log: a.log}).run(ctx) })
 	working.Go(func() { a.orders.run(ctx) })
 	if a.control != nil {
 		working.Go(func() { a.control.run(ctx, a.log) })
@@ -152,8 +151,7 @@ func (a *Agent) drain(ctx context.Context) {
 // Close gives the state directory back. Run does it itself.
 func (a *Agent) Close() error {
 	if a.control != nil {
-		a.control.listener.Close()
-		os.Remove(controlPath(a.cfg.Spool.Path))
+		a.control.listener.Close() // which removes the socket; after Run it is closed already
 	}
 	if err := a.spool.Close(); err != nil {
 		return fmt.Errorf("close the spool: %w", err)
@@ -175,11 +173,10 @@ func (a *Agent) acknowledged() uint64 {
 
 // status gathers what the control socket answers.
 func (a *Agent) status() status {
-	state, reason := a.condition()
 	stats := a.spool.Stats()
 	return status{
 		Station: a.cfg.Station.ID, Version: a.version, UptimeS: round(a.now().Sub(a.began).Seconds(), 1e3), StateDir: a.cfg.Spool.Path,
-		State: a.state(state, reason, a.began), Info: a.info(),
+		State: a.state(a.condition()), Info: a.info(),
 		Spool: spoolStatus{
 			Identity: fmt.Sprintf("%x", stats.Identity), Records: stats.Records, Bytes: stats.Bytes, LimitBytes: stats.Limit,
 			LastSeq: stats.LastSeq, Shed: stats.Shed,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/fulgidus/heimdall/agent/link"
@@ -21,6 +22,12 @@ type CheckCmd struct {
 	configFlag `embed:""`
 	Strict     bool `help:"A warning ends with 1 too."`
 	JSON       bool `name:"json" help:"JSON lines."`
+}
+
+// Help is shown below the usage.
+func (CheckCmd) Help() string {
+	return "Example:  heimdall-agent check --config /etc/heimdall/agent.yaml\n\n" +
+		"Ends with 0 when nothing fails; warnings count as failures with --strict."
 }
 
 // finding is one line of a check.
@@ -40,16 +47,8 @@ func (c CheckCmd) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	findings := []finding{{"ok", "config", fmt.Sprintf("station %s, %d receivers", cfg.Station.ID, len(cfg.Receivers))}}
-	st, err := askStatus(ctx, cfg.Spool.Path)
-	if err == nil {
-		findings = append(findings, checkRunning(st)...)
-	} else {
-		for _, r := range cfg.Receivers {
-			findings = append(findings, checkReceiver(ctx, r))
-		}
-		findings = append(findings, checkSpool(cfg))
-		findings = append(findings, checkLink(ctx, cfg)...)
-	}
+	findings = append(findings, checkStation(ctx, cfg)...)
+	findings = append(findings, checkLink(ctx, cfg)...)
 	findings = append(findings, checkClock(time.Now(), time.Duration(cfg.Clock.Uncertainty)))
 	if len(cfg.Control.Allow) == 0 {
 		findings = append(findings, finding{"ok", "control", "takes no orders from the network (control.allow is empty)"})
@@ -80,7 +79,22 @@ func (c CheckCmd) print(w io.Writer, findings []finding) error {
 	return nil
 }
 
-// checkRunning takes a running agent's word: receivers and spool serve one process each.
+// checkStation looks at receivers and spool. They serve one process each: where an agent runs, its word is taken.
+func checkStation(ctx context.Context, cfg Config) []finding {
+	st, err := askStatus(ctx, cfg.Spool.Path)
+	switch {
+	case err == nil:
+		return checkRunning(st)
+	case !errors.Is(err, errNotRunning):
+		return []finding{{"fail", "agent", err.Error()}}
+	}
+	var findings []finding
+	for _, r := range cfg.Receivers {
+		findings = append(findings, checkReceiver(ctx, r))
+	}
+	return append(findings, checkSpool(cfg))
+}
+
 func checkRunning(st status) []finding {
 	var findings []finding
 	for _, info := range st.Info.Receivers {
@@ -91,12 +105,11 @@ func checkRunning(st status) []finding {
 		}
 		findings = append(findings, f)
 	}
-	findings = append(findings, finding{"ok", "spool", fmt.Sprintf("%s of %s, %d records wait", configs.Bytes(st.Spool.Bytes), configs.Bytes(st.Spool.LimitBytes), st.Spool.Records)})
-	verdict := "ok"
-	if st.Broker.URL == "" || !st.Broker.CollectorOnline {
-		verdict = "warn"
-	}
-	return append(findings, finding{verdict, "broker", st.Broker.String()})
+	return append(findings, spoolFinding(st.Spool.Bytes, st.Spool.LimitBytes, st.Spool.Records))
+}
+
+func spoolFinding(bytes, limit, records int64) finding {
+	return finding{"ok", "spool", fmt.Sprintf("%s of %s, %d records wait", configs.Bytes(bytes), configs.Bytes(limit), records)}
 }
 
 // checkReceiver opens the receiver and listens for a while.
@@ -144,10 +157,13 @@ func checkSpool(cfg Config) finding {
 		return finding{"fail", "spool", err.Error()}
 	}
 	stats, err := spool.Stat(cfg.Spool.Path)
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return finding{"ok", "spool", fmt.Sprintf("%s will be made, up to %s", cfg.Spool.Path, configs.Bytes(limit))}
+	case err != nil:
+		return finding{"fail", "spool", err.Error()}
 	}
-	return finding{"ok", "spool", fmt.Sprintf("%s of %s, %d records wait", configs.Bytes(stats.Bytes), configs.Bytes(limit), stats.Records)}
+	return spoolFinding(stats.Bytes, limit, stats.Records)
 }
 
 // earliestYear is a year that every clock in use has reached.
@@ -158,7 +174,7 @@ func checkClock(now time.Time, uncertainty time.Duration) finding {
 	text := fmt.Sprintf("%s ±%s", quality.Short(), u)
 	switch {
 	case now.Year() < earliestYear:
-		return finding{"fail", "clock", "says " + timeText(now) + "; set it"}
+		return finding{"fail", "clock", "says " + protocol.FormatTime(now) + "; set it"}
 	case quality == protocol.TimeQuality_TIME_QUALITY_SYSTEM:
 		return finding{"warn", "clock", text + ": the kernel does not call itself synchronised; run an NTP client (clock.uncertainty says how far off it may be)"}
 	}

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/fulgidus/heimdall/configs"
@@ -91,6 +93,9 @@ type StatusCmd struct {
 	JSON       bool `name:"json" help:"Print JSON."`
 }
 
+// Help is shown below the usage.
+func (StatusCmd) Help() string { return "Example:  heimdall-agent status --json" }
+
 // Run is called by the command line.
 func (c StatusCmd) Run(ctx context.Context, s streams) error {
 	cfg, err := c.load(s.err)
@@ -98,8 +103,11 @@ func (c StatusCmd) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	st, err := askStatus(ctx, cfg.Spool.Path)
-	if err != nil {
+	if errors.Is(err, errNotRunning) {
 		return fmt.Errorf("%w; `heimdall-agent run` or the service starts it", err)
+	}
+	if err != nil {
+		return err
 	}
 	if c.JSON {
 		return json.NewEncoder(s.out).Encode(st)
@@ -135,7 +143,8 @@ func (st status) print(w io.Writer) error {
 			connected = fmt.Sprintf("%s at %s, %s a second, history reaches back %.0f s, %d samples lost", info.Hardware, configs.Hertz(info.CenterHz), configs.Hertz(info.SampleRateHz), r.HistoryS, r.LostSamplesTotal)
 		}
 		fmt.Fprintf(w, "  receiver %s: %s\n", info.ID, connected)
-		for name, step := range r.Steps {
+		for _, name := range slices.Sorted(maps.Keys(r.Steps)) {
+			step := r.Steps[name]
 			fmt.Fprintf(w, "    %s: level %s dBFS, floor %s dBFS/Hz, SNR %s dB, %d detections\n", name, number(step.PowerDBFS), number(step.NoiseFloorDBFSHz), number(step.SNRDB), step.DetectionsTotal)
 		}
 	}
@@ -149,7 +158,7 @@ func (l linkStatus) String() string {
 	case l.URL == "":
 		return "none configured (mqtt.url): records are kept here"
 	case !l.Connected:
-		return l.URL + " not connected: " + l.Error
+		return l.URL + " not connected: records are kept here; `heimdall-agent check` says why"
 	case !l.CollectorOnline:
 		return l.URL + " connected, but no collector is online: records are kept here"
 	}
@@ -171,7 +180,8 @@ type TapCmd struct {
 
 // Help is shown below the usage.
 func (TapCmd) Help() string {
-	return "Asks the running agent, or opens the receivers itself where none runs. Needs no broker."
+	return "Example:  heimdall-agent tap\n\n" +
+		"Asks the running agent, or opens the receivers itself where none runs. Needs no broker."
 }
 
 // Run is called by the command line.

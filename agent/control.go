@@ -93,7 +93,6 @@ type linkStatus struct {
 	Connected       bool   `json:"connected"`
 	CollectorOnline bool   `json:"collector_online"`
 	Acknowledged    uint64 `json:"acknowledged"`
-	Error           string `json:"error,omitempty"`
 }
 
 func (c *controlServer) status(w http.ResponseWriter, _ *http.Request) {
@@ -146,11 +145,16 @@ func forward(ctx context.Context, from <-chan survey.Snapshot, to chan<- survey.
 	}
 }
 
-// askAgent asks the running agent of a state directory. ErrNotRunning tells that there is none.
+// errNotRunning tells that nobody listens on the control socket.
+var errNotRunning = errors.New("no agent is running here")
+
+// askAgent asks the running agent of a state directory; errNotRunning tells that there is none.
 func askAgent(ctx context.Context, stateDir, path string) (io.ReadCloser, error) {
+	socket := controlPath(stateDir)
 	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, // one question a command
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", controlPath(stateDir))
+			return (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", socket)
 		},
 	}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
@@ -158,10 +162,22 @@ func askAgent(ctx context.Context, stateDir, path string) (io.ReadCloser, error)
 		return nil, fmt.Errorf("ask the agent: %w", err)
 	}
 	resp, err := client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("%w (%s): %w", errNotRunning, controlPath(stateDir), err)
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("ask the agent at %s: %w; run this command under the agent's account", socket, err)
+	case refusedDial(err) && ctx.Err() == nil:
+		return nil, fmt.Errorf("%w (%s)", errNotRunning, socket)
+	case err != nil:
+		return nil, fmt.Errorf("ask the agent at %s: %w", socket, err)
+	case resp.StatusCode != http.StatusOK:
+		resp.Body.Close()
+		return nil, fmt.Errorf("ask the agent at %s for %s: it answers %s; use the version of this program that it runs", socket, path, resp.Status)
 	}
 	return resp.Body, nil
 }
 
-var errNotRunning = errors.New("no agent is running here")
+// refusedDial tells whether nobody took the connection: there is no socket, or the one of an agent that was killed.
+func refusedDial(err error) bool {
+	dial, ok := errors.AsType[*net.OpError](err)
+	return ok && dial.Op == "dial" && !dial.Timeout()
+}

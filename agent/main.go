@@ -47,6 +47,7 @@ func main() {
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	var line commandLine
 	exit := -1
 	parser := kong.Must(&line,
@@ -83,6 +84,9 @@ func exitCode(err error) int {
 
 // VersionCmd prints the version.
 type VersionCmd struct{}
+
+// Help is shown below the usage.
+func (VersionCmd) Help() string { return "Example:  heimdall-agent version" }
 
 // Run is called by the command line.
 func (VersionCmd) Run(s streams) error {

@@ -10,8 +10,9 @@ import (
 
 // network is the way to the broker; a station without one keeps what it measures.
 type network struct {
-	url  string
-	link *link.Link // nil without a broker
+	url       string
+	brokerAck bool       // a record leaves on the broker's word: no collector is waited for
+	link      *link.Link // nil without a broker
 }
 
 // outbox shows the spool to the link.
@@ -24,7 +25,7 @@ func (o outbox) Next(ctx context.Context) (link.Item, error) {
 }
 
 func newNetwork(a *Agent) (*network, error) {
-	n := &network{url: a.cfg.MQTT.URL}
+	n := &network{url: a.cfg.MQTT.URL, brokerAck: a.cfg.Delivery.Ack == "broker"}
 	if n.url == "" {
 		return n, nil
 	}
@@ -65,6 +66,14 @@ func (n *network) setState(text []byte) {
 	if n.link != nil {
 		n.link.SetState(text)
 	}
+}
+
+// waitsFor says what keeps records here although the broker is reached; empty when nothing does.
+func (n *network) waitsFor() string {
+	if n.link == nil || n.brokerAck || !n.link.Connected() || n.link.CollectorOnline() {
+		return ""
+	}
+	return "no collector is online: records are kept here until one is"
 }
 
 func (n *network) status() linkStatus {

@@ -60,7 +60,7 @@ func (r ReceiverConfig) plan() survey.Plan {
 }
 
 func (r ReceiverConfig) analyzer() survey.Config {
-	cfg := survey.Config{
+	return survey.Config{
 		FFT:              r.FFT,
 		MeasurementEvery: time.Duration(r.Measurement.Every),
 		SpectrumEvery:    time.Duration(*r.Spectrum.Every),
@@ -70,14 +70,20 @@ func (r ReceiverConfig) analyzer() survey.Config {
 			MinDuration: time.Duration(r.Detect.MinDuration),
 			MergeGap:    time.Duration(*r.Detect.MergeGap),
 		},
+		Calibration: r.Calibration.survey(),
 	}
-	if c := r.Calibration; c != nil {
-		cfg.Calibration = &survey.Calibration{OffsetDB: c.OffsetDB, UncertaintyDB: c.UncertaintyDB}
-		for _, p := range c.Table {
-			cfg.Calibration.Table = append(cfg.Calibration.Table, survey.CalibrationPoint{FrequencyHz: float64(p.Frequency), OffsetDB: p.OffsetDB})
-		}
+}
+
+// survey is nil for a receiver that is not calibrated.
+func (c *CalibrationConfig) survey() *survey.Calibration {
+	if c == nil {
+		return nil
 	}
-	return cfg
+	calibration := &survey.Calibration{OffsetDB: c.OffsetDB, UncertaintyDB: c.UncertaintyDB}
+	for _, p := range c.Table {
+		calibration.Table = append(calibration.Table, survey.CalibrationPoint{FrequencyHz: float64(p.Frequency), OffsetDB: p.OffsetDB})
+	}
+	return calibration
 }
 
 // info is how the station describes the receiver to others. The source's address stays at home: only its kind is told.

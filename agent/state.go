@@ -1,28 +1,16 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"math"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/fulgidus/heimdall/protocol"
 )
-
-const (
-	stateEvery    = time.Minute
-	healthEvery   = time.Minute
-	lookEvery     = time.Second
-	maxStateBytes = 1024
-)
-
-// timeText is RFC 3339 in UTC with nanoseconds.
-func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z") }
 
 // info describes the station to others.
 func (a *Agent) info() protocol.Info {
@@ -74,24 +62,37 @@ func (a *Agent) site() *protocol.Record {
 	}
 }
 
-// condition is the station's state in a word, and why.
-func (a *Agent) condition() (state, reason string) {
-	for _, r := range a.receivers {
-		h := r.survey.Health()
-		if h.Err != nil && !h.Connected {
-			return "degraded", fmt.Sprintf("receiver %s: %v", r.cfg.ID, h.Err)
-		}
-	}
-	return "running", ""
+// condition is the station's state in a word, why, and since when.
+type condition struct {
+	word, reason string
+	since        time.Time
 }
 
-// state is the retained condition. It stays under 1 KiB: where it would not, the steps' levels are left out.
-func (a *Agent) state(state, reason string, since time.Time) protocol.State {
+// condition tells how the station is now.
+func (a *Agent) condition() condition {
+	now := condition{word: "running", reason: a.network.waitsFor(), since: a.now()}
+	for _, r := range a.receivers {
+		if h := r.survey.Health(); h.Err != nil && !h.Connected {
+			now.word, now.reason = "degraded", fmt.Sprintf("receiver %s: %v", r.cfg.ID, h.Err)
+			break
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now.word == a.last.word {
+		now.since = a.last.since
+	}
+	a.last = now
+	return now
+}
+
+// state is what the station says of itself, all of it.
+func (a *Agent) state(is condition) protocol.State {
 	now := a.now()
 	quality, uncertainty := systemClock(time.Duration(a.cfg.Clock.Uncertainty))
 	stats := a.spool.Stats()
 	s := protocol.State{
-		Time: timeText(now), State: state, Reason: reason, Since: timeText(since),
+		Time: protocol.FormatTime(now), State: is.word, Reason: is.reason, Since: protocol.FormatTime(is.since),
 		Receivers:   map[string]protocol.ReceiverState{},
 		TimeQuality: quality.Short(), TimeUncertaintyS: uncertainty.Seconds(),
 		Backlog: uint64(stats.Records), SpoolUsedRatio: round(stats.UsedRatio, 1e6),
@@ -105,17 +106,41 @@ func (a *Agent) state(state, reason string, since time.Time) protocol.State {
 	return s
 }
 
+const (
+	stateBytes  = 1024 // the retained state is smaller
+	reasonBytes = 160  // of a reason when room is short
+)
+
+// encodeState writes the retained state. Where it would be too large, what is needed least goes first: the end of a long
+// reason, the steps' levels, the receivers.
 func encodeState(s protocol.State) ([]byte, error) {
 	text, err := json.Marshal(s)
-	if err != nil || len(text) <= maxStateBytes {
-		return text, err
+	for _, shorten := range []func(*protocol.State){shortReason, withoutSteps, withoutReceivers} {
+		if err != nil || len(text) < stateBytes {
+			break
+		}
+		shorten(&s)
+		text, err = json.Marshal(s)
 	}
+	return text, err
+}
+
+func shortReason(s *protocol.State) {
+	if len(s.Reason) > reasonBytes {
+		s.Reason = strings.ToValidUTF8(s.Reason[:reasonBytes], "") + "…"
+	}
+}
+
+func withoutSteps(s *protocol.State) {
+	receivers := make(map[string]protocol.ReceiverState, len(s.Receivers))
 	for id, r := range s.Receivers {
 		r.Steps = map[string]protocol.StepState{}
-		s.Receivers[id] = r
+		receivers[id] = r
 	}
-	return json.Marshal(s)
+	s.Receivers = receivers
 }
+
+func withoutReceivers(s *protocol.State) { s.Receivers = map[string]protocol.ReceiverState{} }
 
 // health is the agent's account of itself, for the database.
 func (a *Agent) health() *protocol.Record {
@@ -142,84 +167,4 @@ func (a *Agent) health() *protocol.Record {
 		Time: h.Now, TimeQuality: &quality, TimeUncertaintyS: proto.Float64(uncertainty.Seconds()),
 		Body: &protocol.Record_Health{Health: h},
 	}
-}
-
-// reporter publishes info and state when they change, and state and health each minute.
-type reporter struct {
-	agent     *Agent
-	log       *slog.Logger
-	info      []byte
-	state     string // in a word, with its reason
-	since     time.Time
-	stateAt   time.Time
-	healthAt  time.Time
-	connected map[string]bool
-	levelled  map[string]bool
-}
-
-// run reports until the context ends, then says that the station stopped.
-func (r *reporter) run(ctx context.Context) {
-	if site := r.agent.site(); site != nil {
-		if err := r.agent.publisher.Queue(ctx, site); err != nil {
-			r.log.WarnContext(ctx, "cannot store the station's place", "error", err)
-		}
-	}
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		r.look(ctx)
-		select {
-		case <-ctx.Done():
-			r.publishState(context.WithoutCancel(ctx), "stopped", "the agent was stopped", r.agent.now())
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// look publishes what has changed or is due.
-func (r *reporter) look(ctx context.Context) {
-	now := r.agent.now()
-	info, err := json.Marshal(r.agent.info())
-	if err != nil {
-		r.log.ErrorContext(ctx, "cannot encode the station's description", "error", err)
-	} else if !bytes.Equal(info, r.info) {
-		r.info = info
-		r.agent.network.setInfo(info)
-	}
-	state, reason := r.agent.condition()
-	changed := state+reason != r.state
-	if changed {
-		r.state, r.since = state+reason, now
-	}
-	for _, rx := range r.agent.receivers {
-		s := rx.survey.State()
-		level := len(s.Steps) > 0
-		for _, step := range s.Steps {
-			level = level && step.PowerDBFS != nil
-		}
-		if s.Connected != r.connected[rx.cfg.ID] || level != r.levelled[rx.cfg.ID] {
-			r.connected[rx.cfg.ID], r.levelled[rx.cfg.ID] = s.Connected, level
-			changed = true
-		}
-	}
-	if changed || now.Sub(r.stateAt) >= stateEvery || now.Before(r.stateAt) {
-		r.stateAt = now
-		r.publishState(ctx, state, reason, r.since)
-	}
-	if now.Sub(r.healthAt) >= healthEvery || now.Before(r.healthAt) {
-		r.healthAt = now
-		if err := r.agent.publisher.Queue(ctx, r.agent.health()); err != nil {
-			r.log.WarnContext(ctx, "cannot store the station's health", "error", err)
-		}
-	}
-}
-
-func (r *reporter) publishState(ctx context.Context, state, reason string, since time.Time) {
-	text, err := encodeState(r.agent.state(state, reason, since))
-	if err != nil {
-		r.log.ErrorContext(ctx, "cannot encode the station's state", "error", err)
-		return
-	}
-	r.agent.network.setState(text)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,13 +44,13 @@ func lineOf(s survey.Snapshot) tapLine {
 	rec := s.Measurement
 	m := rec.GetMeasurement()
 	line := tapLine{
-		Time: timeText(time.Unix(0, rec.GetTime())), Receiver: s.Receiver, Step: s.Step, Detections: s.Detections,
+		Time: protocol.FormatTime(time.Unix(0, rec.GetTime())), Receiver: s.Receiver, Step: s.Step, Detections: s.Detections,
 		PowerDBFS: decimal(m.PowerDbfs), NoiseFloorDBFSHz: decimal(m.NoiseFloorDbfsHz), SNRDB: decimal(m.SnrDb), PeakHz: m.PeakHz,
 		TimeQuality: rec.GetTimeQuality().Short(), UncertaintyS: rec.GetTimeUncertaintyS(),
 	}
 	if d := s.Detection.GetDetection(); d != nil {
 		line.LastDetection = &tapDetection{
-			Time: timeText(time.Unix(0, s.Detection.GetTime())), CenterHz: d.GetCenterHz(), DurationS: d.GetDurationS(), SNRDB: round(float64(d.GetSnrDb()), 100),
+			Time: protocol.FormatTime(time.Unix(0, s.Detection.GetTime())), CenterHz: d.GetCenterHz(), DurationS: d.GetDurationS(), SNRDB: round(float64(d.GetSnrDb()), 100),
 		}
 	}
 	return line
@@ -77,14 +78,17 @@ func (a *Agent) tapLine(s survey.Snapshot) tapLine {
 
 func (l tapLine) String() string {
 	var b strings.Builder
-	clock := strings.TrimSuffix(l.Time[11:min(23, len(l.Time))], "Z")
+	clock := l.Time
+	if t, err := protocol.ParseTime(l.Time); err == nil {
+		clock = t.Format("15:04:05.000")
+	}
 	fmt.Fprintf(&b, "%s  %s %s  level %s dBFS  floor %s dBFS/Hz  SNR %s dB", clock, l.Receiver, l.Step, number(l.PowerDBFS), number(l.NoiseFloorDBFSHz), number(l.SNRDB))
 	if l.PeakHz != nil {
-		fmt.Fprintf(&b, " at %s", configs.Hertz(*l.PeakHz))
+		fmt.Fprintf(&b, " at %s", configs.Hertz(math.Round(*l.PeakHz)))
 	}
 	fmt.Fprintf(&b, "  detections %d", l.Detections)
 	if d := l.LastDetection; d != nil {
-		fmt.Fprintf(&b, " (last %s, %.3f s, SNR %.1f dB)", configs.Hertz(d.CenterHz), d.DurationS, d.SNRDB)
+		fmt.Fprintf(&b, " (last %s, %.3f s, SNR %.1f dB)", configs.Hertz(math.Round(d.CenterHz)), d.DurationS, d.SNRDB)
 	}
 	fmt.Fprintf(&b, "  clock %s ±%s", l.TimeQuality, time.Duration(l.UncertaintyS*1e9))
 	if l.Backlog != nil {

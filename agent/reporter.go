@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+const (
+	lookEvery   = time.Second
+	stateEvery  = time.Minute
+	healthEvery = time.Minute
+)
+
+// reporter publishes info and state when they change, and state and health each minute.
+type reporter struct {
+	agent *Agent
+	log   *slog.Logger
+
+	// What was published last, and when.
+	info      []byte
+	condition condition
+	receivers map[string]reception
+	stateAt   time.Time
+	healthAt  time.Time
+}
+
+// reception is what about a receiver is worth a state at once.
+type reception struct {
+	connected bool
+	levelled  bool // every step has been measured
+}
+
+// run reports until the context ends, then says that the station stopped.
+func (r *reporter) run(ctx context.Context) {
+	if site := r.agent.site(); site != nil {
+		if err := r.agent.publisher.Queue(ctx, site); err != nil {
+			r.log.WarnContext(ctx, "cannot store the station's place", "error", err)
+		}
+	}
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		now := r.agent.now()
+		r.reportInfo(ctx)
+		r.reportState(ctx, now)
+		r.reportHealth(ctx, now)
+		select {
+		case <-ctx.Done():
+			stopped := condition{"stopped", "the agent was stopped", r.agent.now()}
+			r.publishState(context.WithoutCancel(ctx), stopped)
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *reporter) reportInfo(ctx context.Context) {
+	info, err := json.Marshal(r.agent.info())
+	if err != nil {
+		r.log.ErrorContext(ctx, "cannot encode the station's description", "error", err)
+		return
+	}
+	if !bytes.Equal(info, r.info) {
+		r.info = info
+		r.agent.network.setInfo(info)
+	}
+}
+
+func (r *reporter) reportState(ctx context.Context, now time.Time) {
+	is := r.agent.condition()
+	receivers := map[string]reception{}
+	for _, rx := range r.agent.receivers {
+		receivers[rx.cfg.ID] = receptionOf(rx.survey.State())
+	}
+	if is == r.condition && maps.Equal(receivers, r.receivers) && !due(r.stateAt, stateEvery, now) {
+		return
+	}
+	r.condition, r.receivers, r.stateAt = is, receivers, now
+	r.publishState(ctx, is)
+}
+
+func receptionOf(s protocol.ReceiverState) reception {
+	levelled := len(s.Steps) > 0
+	for _, step := range s.Steps {
+		levelled = levelled && step.PowerDBFS != nil
+	}
+	return reception{s.Connected, levelled}
+}
+
+func (r *reporter) reportHealth(ctx context.Context, now time.Time) {
+	if !due(r.healthAt, healthEvery, now) {
+		return
+	}
+	r.healthAt = now
+	if err := r.agent.publisher.Queue(ctx, r.agent.health()); err != nil {
+		r.log.WarnContext(ctx, "cannot store the station's health", "error", err)
+	}
+}
+
+// due tells whether it is time again, also after the clock was set back.
+func due(last time.Time, every time.Duration, now time.Time) bool {
+	return now.Sub(last) >= every || now.Before(last)
+}
+
+func (r *reporter) publishState(ctx context.Context, is condition) {
+	text, err := encodeState(r.agent.state(is))
+	if err != nil {
+		r.log.ErrorContext(ctx, "cannot encode the station's state", "error", err)
+		return
+	}
+	r.agent.network.setState(text)
+}
