@@ -2,7 +2,6 @@ package protocol
 
 import (
 	"archive/tar"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -81,31 +80,4 @@ func ReadSigMFArchive(r io.ReaderAt, size int64) ([]SigMFRecording, error) {
 		recordings[i].Data = data[recordings[i].Name]
 	}
 	return recordings, nil
-}
-
-// WriteSigMFArchive writes one recording as a .sigmf archive: a folder with both files. size is the number of bytes
-// that data will give.
-func WriteSigMFArchive(w io.Writer, name string, meta []byte, data io.Reader, size int64) error {
-	archive := tar.NewWriter(w)
-	for _, f := range []struct {
-		ext  string
-		from io.Reader
-		size int64
-	}{{SigMFMetaExt, bytes.NewReader(meta), int64(len(meta))}, {SigMFDataExt, data, size}} {
-		header := &tar.Header{Typeflag: tar.TypeReg, Name: name + "/" + name + f.ext, Size: f.size, Mode: 0o644, Format: tar.FormatPAX}
-		if err := archive.WriteHeader(header); err != nil {
-			return fmt.Errorf("archive %s: %w", header.Name, err)
-		}
-		n, err := io.Copy(archive, f.from)
-		if err == nil && n != f.size {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return fmt.Errorf("archive %s: %w", header.Name, err)
-		}
-	}
-	if err := archive.Close(); err != nil {
-		return fmt.Errorf("archive %s: %w", name, err)
-	}
-	return nil
 }

@@ -282,13 +282,10 @@ func TestCaptureManifest_SigMF_RefusesNamingField(t *testing.T) {
 	}
 }
 
-func TestSigMFArchive_ReadsWhatItWrote(t *testing.T) {
+func TestReadSigMFArchive_WholeOrCut(t *testing.T) {
 	data := bytes.Repeat([]byte{1, 2, 3, 4, 5}, 1001)
-	var b bytes.Buffer
-	if err := protocol.WriteSigMFArchive(&b, "burst", []byte(richSigMF), bytes.NewReader(data), int64(len(data))); err != nil {
-		t.Fatal(err)
-	}
-	recordings, err := protocol.ReadSigMFArchive(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	whole := tarOf(t, file("burst/burst.sigmf-meta", richSigMF), file("burst/burst.sigmf-data", string(data)))
+	recordings, err := protocol.ReadSigMFArchive(bytes.NewReader(whole), int64(len(whole)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,10 +296,10 @@ func TestSigMFArchive_ReadsWhatItWrote(t *testing.T) {
 	if err != nil || !bytes.Equal(got, data) {
 		t.Errorf("got %d bytes, %v; want the %d written", len(got), err, len(data))
 	}
-	for cut := 0; cut < b.Len()-2048; cut += 97 { // the last blocks are padding
-		got, err := protocol.ReadSigMFArchive(bytes.NewReader(b.Bytes()[:cut]), int64(cut))
+	for cut := 0; cut < len(whole)-2048; cut += 97 { // the last blocks are padding
+		got, err := protocol.ReadSigMFArchive(bytes.NewReader(whole[:cut]), int64(cut))
 		if err == nil && got[0].Data != nil { // cut between the files it looks like an archive of metadata only
-			t.Fatalf("cut at %d of %d bytes: no error", cut, b.Len())
+			t.Fatalf("cut at %d of %d bytes: no error", cut, len(whole))
 		}
 	}
 }
@@ -381,32 +378,4 @@ func TestReadSigMFArchive_Refuses(t *testing.T) {
 			t.Errorf("%s: got %v, want code %q", name, err, c.want)
 		}
 	}
-}
-
-func TestWriteSigMFArchive_PassesOnErrors(t *testing.T) {
-	broken := errors.New("disk full")
-	for name, err := range map[string]error{
-		"short data": protocol.WriteSigMFArchive(io.Discard, "a", []byte("{}"), strings.NewReader("123"), 4),
-		"long data":  protocol.WriteSigMFArchive(io.Discard, "a", []byte("{}"), strings.NewReader("12345"), 4),
-		"bad reader": protocol.WriteSigMFArchive(io.Discard, "a", []byte("{}"), iotest.ErrReader(broken), 4),
-		"bad writer": protocol.WriteSigMFArchive(failAfter(0), "a", []byte("{}"), strings.NewReader("1234"), 4),
-		"bad end":    protocol.WriteSigMFArchive(failAfter(2050), "a", []byte("{}"), strings.NewReader("1234"), 4),
-	} {
-		if err == nil || !strings.HasPrefix(err.Error(), "archive a") {
-			t.Errorf("%s: got %v, want an error that names the recording", name, err)
-		}
-	}
-}
-
-// failAfter is a writer that takes so many bytes.
-func failAfter(n int) io.Writer { return &failing{n} }
-
-type failing struct{ left int }
-
-func (f *failing) Write(b []byte) (int, error) {
-	if len(b) > f.left {
-		return 0, io.ErrShortWrite
-	}
-	f.left -= len(b)
-	return len(b), nil
 }

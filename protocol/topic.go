@@ -116,9 +116,6 @@ func (t Topics) StationFilters() []string {
 	return []string{t.Status("+"), t.Info("+"), t.State("+")}
 }
 
-// MirrorFilter is what a subscriber to the JSON mirror of all stations and kinds uses.
-func (t Topics) MirrorFilter() string { return t.base() + "+/json/#" }
-
 // Parse reads a topic as delivered by a broker; filters are not topics. The error is an *Error.
 func (t Topics) Parse(topic string) (Topic, error) {
 	rest, ok := strings.CutPrefix(topic, t.base())

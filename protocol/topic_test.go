@@ -21,7 +21,6 @@ func TestTopics_NamesOfTheContract(t *testing.T) {
 		topics.Command("giaveno"):                             "heimdall/v1/giaveno/command",
 		topics.JSON("giaveno", protocol.KindDetection):        "heimdall/v1/giaveno/json/detection",
 		topics.CollectorStatus("main"):                        "heimdall/v1/collector/main/status",
-		topics.MirrorFilter():                                 "heimdall/v1/+/json/#",
 		protocol.Topics{Prefix: "club/rf"}.Status("giaveno"):  "club/rf/v1/giaveno/status",
 		strings.Join(topics.AgentFilters("giaveno"), " "):     "heimdall/v1/giaveno/ack/# heimdall/v1/giaveno/command heimdall/v1/collector/+/status",
 		strings.Join(topics.StationFilters(), " "):            "heimdall/v1/+/status heimdall/v1/+/info heimdall/v1/+/state",
