@@ -240,8 +240,9 @@ func TestMigrateCmd_SaysWhatItDid(t *testing.T) {
 	}
 	cfg := testConfig(t)
 	cfg.Store.URL = "postgres://heimdall@127.0.0.1:1/heimdall"
-	if err := (MigrateCmd{configFlag{configFile(t, cfg)}}).Run(t.Context(), streams{out: io.Discard, err: io.Discard}); err == nil || exitCode(err) != exitFailed {
-		t.Errorf("a database that is away: %v", err)
+	if err := (MigrateCmd{configFlag{configFile(t, cfg)}}).Run(t.Context(), streams{out: io.Discard, err: io.Discard}); err == nil ||
+		exitCode(err) != exitFailed || strings.Contains(err.Error(), "\n") {
+		t.Errorf("a database that is away: %q, want one line and exit code %d", err, exitFailed)
 	}
 }
 

@@ -46,7 +46,10 @@ type Error struct {
 	Err   error
 }
 
-func (e *Error) Error() string { return e.Err.Error() }
+// Error is one line, for logs and terminals: pgx puts each address that it tried on one of its own.
+func (e *Error) Error() string { return oneLine.Replace(e.Err.Error()) }
+
+var oneLine = strings.NewReplacer(":\n\t", ": ", "\n\t", ", ", "\n", " ")
 
 // Unwrap gives the database's own error.
 func (e *Error) Unwrap() error { return e.Err }

@@ -13,6 +13,13 @@ import (
 	"github.com/fulgidus/heimdall/protocol"
 )
 
+func TestError_IsOneLine(t *testing.T) {
+	err := wrap(errors.New("cannot connect:\n\t127.0.0.1:1: refused\n\t[::1]:1: refused\nend"), "migrate")
+	if want := "migrate: cannot connect: 127.0.0.1:1: refused, [::1]:1: refused end"; err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
+	}
+}
+
 func TestClassify(t *testing.T) {
 	for code, want := range map[string]struct{ statement, data Class }{
 		"08006": {ClassTransient, ClassTransient}, // connection failure
