@@ -6,12 +6,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 // Config is the collector's configuration file. Every key is shown, with its default, in configs/collector.yaml.
@@ -163,11 +163,9 @@ func (c *Config) embed() {
 	}
 }
 
-var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
-
 // Check reports what the types cannot tell.
 func (c *Config) Check(report func(field, message string)) {
-	if !idPattern.MatchString(c.ID) {
+	if protocol.ValidCollector(c.ID) != nil {
 		report("id", "want 1 to 32 of a-z, 0-9 and -, another for each collector")
 	}
 	c.checkMQTT(report)
@@ -208,8 +206,8 @@ func hasScheme(s string, schemes ...string) bool {
 }
 
 func (c *Config) checkMQTT(report func(field, message string)) {
-	if c.MQTT.Prefix == "" || strings.ContainsAny(c.MQTT.Prefix, "+#") || strings.HasPrefix(c.MQTT.Prefix, "/") || strings.HasSuffix(c.MQTT.Prefix, "/") {
-		report("mqtt.prefix", "want a topic without wildcards and without a slash at its ends, for instance heimdall")
+	if protocol.ValidPrefix(c.MQTT.Prefix) != nil {
+		report("mqtt.prefix", "want levels without + # or space, such as heimdall or club/heimdall")
 	}
 	if c.MQTT.SharedGroup == "" || strings.ContainsAny(c.MQTT.SharedGroup, "/+#") {
 		report("mqtt.shared_group", "want a name without /, + and #")
