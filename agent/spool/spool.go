@@ -82,8 +82,8 @@ type Spool struct {
 	waiting      []*entry
 	waitingBytes int64
 	since        time.Time // when the oldest of what waits for a commit began to wait; zero: nothing waits
-	urgent       bool // something that waits is to be committed at once
-	hasty        bool // or soon
+	urgent       bool      // something that waits is to be committed at once
+	hasty        bool      // or soon
 	pace         pace
 	linkUp       bool
 	memory       *memory
