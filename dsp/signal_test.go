@@ -30,7 +30,7 @@ func TestSignals_Power(t *testing.T) {
 }
 
 func TestSignals_AnyBlocks(t *testing.T) {
-	make := func() []dsp.Signal {
+	signals := func() []dsp.Signal {
 		return []dsp.Signal{
 			dsp.Tone(0.1, 0.37), dsp.WhiteNoise(0.1, 3), dsp.QPSK(0.1, 25, 0.35, 3), dsp.MSK(0.1, 24, 3),
 			dsp.NoiseBand(0.01, 0.1, 0.2, 3), dsp.Shifted(dsp.QPSK(0.1, 10, 1, 4), 0.1),
@@ -38,10 +38,10 @@ func TestSignals_AnyBlocks(t *testing.T) {
 		}
 	}
 	var whole, parts [5000]complex128
-	for _, s := range make() {
+	for _, s := range signals() {
 		s(whole[:], 0)
 	}
-	for _, s := range make() {
+	for _, s := range signals() {
 		for at := 0; at < len(parts); {
 			n := min(1+at%777, len(parts)-at)
 			s(parts[at:at+n], uint64(at))

@@ -10,11 +10,10 @@ import (
 const precision = 400 // bits: the alternating sum cancels most of them at 64 averages
 
 var (
-	tableAverages  = []int{1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64}
-	tableDecades   = 12
-	half           = big.NewFloat(0.5).SetPrec(precision)
-	piDigits       = "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211706798214808651328230664709384460955058223172535940812848111745028410270193852110555964462294895493038196"
-	bisectionSteps = 26
+	tableAverages = []int{1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64}
+	tableDecades  = 12
+	half          = big.NewFloat(0.5).SetPrec(precision)
+	piDigits      = "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211706798214808651328230664709384460955058223172535940812848111745028410270193852110555964462294895493038196"
 )
 
 // thresholds writes the exact detection thresholds for means of overlapped Hann frames, in decibels over the mean.
@@ -47,20 +46,17 @@ func thresholds() []byte {
 	return b.Bytes()
 }
 
-// thresholdDB finds the ratio to the mean that k overlapped averages of noise exceed with probability pfa.
+// thresholdDB finds the ratio to the mean that k overlapped averages of noise exceed with probability pfa. The
+// logarithm of the tail is almost straight, so that the secant method needs few steps.
 func thresholdDB(k int, pfa float64) float64 {
-	want := big.NewFloat(pfa).SetPrec(precision)
-	tail := newTail(k)
-	lo, hi := 0.5, 60.0
-	for range bisectionSteps {
-		mid := (lo + hi) / 2
-		if tail.above(mid).Cmp(want) > 0 {
-			lo = mid
-		} else {
-			hi = mid
-		}
+	tail, want := newTail(k), math.Log(pfa)
+	x0, x1 := 1.0, 1.5
+	y0, y1 := tail.logAbove(x0)-want, tail.logAbove(x1)-want
+	for math.Abs(x1-x0) > 1e-9 && y1 != y0 {
+		x0, x1 = x1, x1-y1*(x1-x0)/(y1-y0)
+		y0, y1 = y1, tail.logAbove(x1)-want
 	}
-	return 10 * math.Log10(lo)
+	return 10 * math.Log10(x1)
 }
 
 // tail is the distribution of the mean of k Hann frames at half overlap on white noise. Neighbouring frames have
@@ -107,6 +103,14 @@ func (t *tail) above(ratio float64) *big.Float {
 		sum.Add(sum, e.Mul(e, t.weight[i]))
 	}
 	return sum
+}
+
+// logAbove is the natural logarithm of above.
+func (t *tail) logAbove(ratio float64) float64 {
+	mantissa := new(big.Float)
+	exponent := t.above(ratio).MantExp(mantissa)
+	m, _ := mantissa.Float64()
+	return math.Log(m) + float64(exponent)*math.Ln2
 }
 
 // cos sums the Taylor series.
