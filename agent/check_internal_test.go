@@ -1,0 +1,126 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// checkOf runs a check and gives its findings.
+func checkOf(t *testing.T, c CheckCmd) ([]finding, error) {
+	t.Helper()
+	c.JSON = true
+	text, err := output(t, c)
+	return linesOf[finding](t, text), err
+}
+
+func verdictOf(findings []finding, what string) string {
+	for _, f := range findings {
+		if f.What == what {
+			return f.Verdict
+		}
+	}
+	return ""
+}
+
+func TestCheck_WithoutAnAgent(t *testing.T) {
+	t.Parallel()
+	here := newSite(t, "")
+	for _, strict := range []bool{false, true} {
+		findings, err := checkOf(t, CheckCmd{configFlag: configFlag{here.config}, Strict: strict})
+		if errors.Is(err, errReported) != strict { // no broker is configured, which is a warning
+			t.Errorf("strict %v: ended with %v", strict, err)
+		}
+		for what, want := range map[string]string{"config": "ok", "receiver": "ok", "spool": "ok", "broker": "warn", "control": "ok"} {
+			if got := verdictOf(findings, what); got != want {
+				t.Errorf("%s: got %q, want %q in %+v", what, got, want, findings)
+			}
+		}
+	}
+}
+
+func TestCheck_NamesWhatFails(t *testing.T) {
+	t.Parallel()
+	here := newSite(t, "mqtt: {url: \"mqtt://127.0.0.1:1\"}\n")
+	if err := os.Remove(filepath.Join(filepath.Dir(here.config), "sky.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, here.state, "a file where the directory belongs")
+	text, err := output(t, CheckCmd{configFlag: configFlag{here.config}})
+	if !errors.Is(err, errReported) {
+		t.Errorf("ended with %v, want %v", err, errReported)
+	}
+	for _, want := range []string{"fail  receiver   r0 open scene", "fail  spool      spool.path", "fail  broker     mqtt://127.0.0.1:1: connect"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
+func TestCheck_DamagedSpool(t *testing.T) {
+	here := newSite(t, "")
+	cfg := here.load(t)
+	if f := checkSpool(cfg); f.Verdict != "ok" || !strings.Contains(f.Detail, "will be made, up to 16 MiB") {
+		t.Errorf("no spool yet: %+v", f)
+	}
+	a := here.open(t)
+	if f := checkSpool(cfg); f.Verdict != "fail" || !strings.Contains(f.Detail, "in use") {
+		t.Errorf("spool of another process: %+v", f)
+	}
+	a.Close()
+	if f := checkSpool(cfg); f.Verdict != "ok" || !strings.Contains(f.Detail, "of 16 MiB, 0 records wait") {
+		t.Errorf("a sound spool: %+v", f)
+	}
+	write(t, filepath.Join(here.state, "spool.db"), strings.Repeat("not bbolt ", 1000))
+	if f := checkSpool(cfg); f.Verdict != "fail" {
+		t.Errorf("a damaged spool: %+v", f)
+	}
+}
+
+func TestCheck_OfARunningAgentTakesItsWord(t *testing.T) {
+	here := newSite(t, "control: {allow: [capture]}")
+	here.start(t)
+	here.hears(t)
+	began := time.Now()
+	findings, err := checkOf(t, CheckCmd{configFlag: configFlag{here.config}})
+	if err != nil || verdictOf(findings, "receiver") != "ok" || verdictOf(findings, "spool") != "ok" || verdictOf(findings, "control") != "" {
+		t.Errorf("%+v, %v", findings, err)
+	}
+	if took := time.Since(began); took > listenFor {
+		t.Errorf("it took %v: the receiver was opened a second time", took)
+	}
+}
+
+func TestCheck_RunningAgentWithoutReceiver(t *testing.T) {
+	here := newSite(t, "")
+	if err := os.Remove(filepath.Join(filepath.Dir(here.config), "sky.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := here.start(t)
+	eventually(t, "the station is degraded", func() error {
+		if is := a.condition(); is.word != "degraded" {
+			return errors.New(is.word)
+		}
+		return nil
+	})
+	findings, err := checkOf(t, CheckCmd{configFlag: configFlag{here.config}})
+	if !errors.Is(err, errReported) || verdictOf(findings, "receiver") != "fail" {
+		t.Errorf("%+v, %v", findings, err)
+	}
+	text, err := output(t, StatusCmd{configFlag: configFlag{here.config}})
+	if err != nil || !strings.Contains(text, "torino degraded") || !strings.Contains(text, "receiver r0: not connected") {
+		t.Errorf("%v: %s", err, text)
+	}
+}
+
+func TestCheckClock(t *testing.T) {
+	if f := checkClock(time.Date(1970, 1, 1, 0, 1, 0, 0, time.UTC), time.Second); f.Verdict != "fail" || !strings.Contains(f.Detail, "1970-01-01T00:01:00") {
+		t.Errorf("a clock that was never set: %+v", f)
+	}
+	if f := checkClock(time.Now(), time.Second); f.Verdict == "fail" {
+		t.Errorf("this machine's clock: %+v", f)
+	}
+}

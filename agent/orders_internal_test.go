@@ -1,0 +1,187 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/fulgidus/heimdall/agent/recorder"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+func capture(seconds float64) *protocol.Capture {
+	return &protocol.Capture{
+		Acquisition: proto.String("a1"), CenterHz: proto.Float64(skyCenterHz), DurationS: &seconds, Iq: proto.Bool(true),
+	}
+}
+
+func ordered(order any) *protocol.Command {
+	cmd := &protocol.Command{Id: proto.String(uuid.Must(uuid.NewV7()).String()), Expires: proto.Int64(time.Now().Add(time.Minute).UnixNano())}
+	switch o := order.(type) {
+	case *protocol.Capture:
+		cmd.Order = &protocol.Command_Capture{Capture: o}
+	case *protocol.Cancel:
+		cmd.Order = &protocol.Command_Cancel{Cancel: o}
+	case *protocol.Resend:
+		cmd.Order = &protocol.Command_Resend{Resend: o}
+	case *protocol.Tune:
+		cmd.Order = &protocol.Command_Tune{Tune: o}
+	}
+	return cmd
+}
+
+// lastReply waits until a command has its last reply.
+func lastReply(t *testing.T, a *Agent, cmd *protocol.Command) *protocol.Reply {
+	t.Helper()
+	reply := new(protocol.Reply)
+	eventually(t, "the command has its last reply", func() error {
+		text, _ := a.spool.Recall(cmd.GetId())
+		if err := proto.Unmarshal(text, reply); err != nil {
+			return err
+		}
+		if !reply.GetState().Final() || a.orders.isRunning(cmd.GetId()) {
+			return fmt.Errorf("%v", reply)
+		}
+		return nil
+	})
+	return reply
+}
+
+func TestOrders(t *testing.T) {
+	here := newSite(t, "control: {allow: [capture], deny: [145.6M-145.7M], max_duration: 2h}")
+	a, stop := here.start(t)
+	here.hears(t)
+	expect := func(order any, state protocol.Reply_State, code string) *protocol.Command {
+		t.Helper()
+		cmd := ordered(order)
+		a.orders.take(t.Context(), cmd)
+		reply := lastReply(t, a, cmd)
+		if reply.GetState() != state || reply.GetReasonCode() != code {
+			t.Errorf("%T: got %v, want %v %q", order, reply, state, code)
+		}
+		return cmd
+	}
+	refused, done := protocol.Reply_STATE_REFUSED, protocol.Reply_STATE_DONE
+
+	// The passband ends at 145.62 MHz, 20 kHz inside what the owner denies; its lower half does not.
+	expect(capture(0.1), refused, "frequency_denied")
+	narrow := capture(0.1)
+	narrow.BandwidthHz = proto.Float64(100e3)
+	recorded := expect(narrow, done, "")
+	expect(capture(3*3600), refused, "too_long")
+	expect(&protocol.Tune{}, refused, "unknown_order")
+	expect(&protocol.Resend{}, done, "")
+	expect(&protocol.Cancel{Id: proto.String("nobody")}, refused, "not_running")
+
+	later := capture(0.1)
+	later.BandwidthHz, later.Start = proto.Float64(100e3), proto.Int64(time.Now().Add(time.Hour).UnixNano())
+	waiting := ordered(later)
+	a.orders.take(t.Context(), waiting)
+	eventually(t, "the capture is under way", func() error {
+		if !a.orders.isRunning(waiting.GetId()) {
+			return fmt.Errorf("it is not")
+		}
+		return nil
+	})
+	a.orders.take(t.Context(), waiting) // comes again: is under way already
+	expect(&protocol.Cancel{Id: waiting.Id}, done, "")
+	if reply := lastReply(t, a, waiting); reply.GetState() != protocol.Reply_STATE_CANCELLED {
+		t.Errorf("got %v, want cancelled", reply)
+	}
+
+	a.orders.take(t.Context(), recorded) // comes again after its end
+	interrupted := ordered(capture(1))
+	half, err := proto.Marshal(&protocol.Reply{CommandId: interrupted.Id, State: protocol.Reply_STATE_CAPTURING.Enum()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.spool.Remember(t.Context(), interrupted.GetId(), half); err != nil {
+		t.Fatal(err)
+	}
+	a.orders.take(t.Context(), interrupted) // was under way when the agent stopped
+	if reply := lastReply(t, a, interrupted); reply.GetState() != protocol.Reply_STATE_FAILED || reply.GetReasonCode() != recorder.ReasonInterrupted {
+		t.Errorf("got %v, want failed, interrupted", reply)
+	}
+	stop()
+
+	byKind := here.records(t)
+	manifests, chunks := 0, 0
+	for _, r := range byKind[protocol.KindReply] {
+		if m := r.GetReply(); m.GetCommandId() == recorded.GetId() && m.GetCapture() != nil {
+			manifests++
+			chunks = int(m.GetCapture().GetChunks())
+			// The carrier alone: 20 kHz from the centre, inside the channel.
+			if level := m.GetCapture().GetMeasurement().GetPowerDbfs(); level < -23 || level > -21 {
+				t.Errorf("the capture was measured at %.1f dBFS, want -22", level)
+			}
+		}
+	}
+	if got := len(byKind[protocol.KindIQ]); manifests != 2 || chunks == 0 || got != chunks {
+		t.Errorf("%d manifests of %d chunks and %d chunks, want the manifest twice and the chunks once", manifests, chunks, got)
+	}
+}
+
+func TestOrders_NotAllowed(t *testing.T) {
+	here := newSite(t, "")
+	a, _ := here.start(t)
+	cmd := ordered(capture(1))
+	a.orders.take(t.Context(), cmd)
+	reply := lastReply(t, a, cmd)
+	if reply.GetState() != protocol.Reply_STATE_REFUSED || reply.GetReasonCode() != "not_allowed" || reply.GetAcquisition() != "a1" || !strings.Contains(reply.GetMessage(), "control.allow") {
+		t.Errorf("got %v", reply)
+	}
+}
+
+func TestOrders_Bounded(t *testing.T) {
+	here := newSite(t, "control: {allow: [capture]}")
+	a, stop := here.start(t)
+	here.hears(t)
+	start := proto.Int64(time.Now().Add(time.Hour).UnixNano())
+	for i := range mostCaptures + 1 {
+		order := capture(0.1)
+		order.Start = start
+		cmd := ordered(order)
+		a.orders.take(t.Context(), cmd)
+		if i == mostCaptures {
+			if reply := lastReply(t, a, cmd); reply.GetReasonCode() != "busy" {
+				t.Errorf("capture %d: got %v, want busy", i+1, reply)
+			}
+			continue
+		}
+		eventually(t, "the capture is under way", func() error {
+			if !a.orders.isRunning(cmd.GetId()) {
+				return fmt.Errorf("it is not")
+			}
+			return nil
+		})
+	}
+	stop() // ends them all
+	failed := 0
+	for _, r := range here.records(t)[protocol.KindReply] {
+		if r.GetReply().GetReasonCode() == recorder.ReasonInterrupted {
+			failed++
+		}
+	}
+	if failed != mostCaptures {
+		t.Errorf("%d captures say that they were interrupted, want %d", failed, mostCaptures)
+	}
+}
+
+// A flood of commands is left for their repetitions; the link that brings them never waits.
+func TestOrders_TakeNeverWaits(t *testing.T) {
+	here := newSite(t, "")
+	a := here.open(t)
+	defer a.Close()
+	o := newOrders(a, slog.New(slog.DiscardHandler))
+	for range 2 * waitingOrders {
+		o.take(t.Context(), ordered(&protocol.Resend{}))
+	}
+	if got := len(o.commands); got != waitingOrders {
+		t.Errorf("%d commands wait, want %d", got, waitingOrders)
+	}
+}

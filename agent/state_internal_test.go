@@ -1,0 +1,113 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// stateOf has so many receivers with so many measured steps each.
+func stateOf(reason string, receivers, steps int) protocol.State {
+	s := protocol.State{
+		Time: "2026-11-24T02:00:00.000000000Z", State: "degraded", Reason: reason, Since: "2026-11-24T02:00:00.000000000Z",
+		Receivers: map[string]protocol.ReceiverState{}, TimeQuality: "ntp", TimeUncertaintyS: 0.012345,
+	}
+	for r := range receivers {
+		rx := protocol.ReceiverState{Connected: true, Steps: map[string]protocol.StepState{}}
+		for step := range steps {
+			level := -71.25
+			rx.Steps[fmt.Sprintf("step-%d", step)] = protocol.StepState{PowerDBFS: &level, NoiseFloorDBFSHz: &level, SNRDB: &level}
+		}
+		s.Receivers[fmt.Sprintf("receiver-%d", r)] = rx
+	}
+	return s
+}
+
+func TestEncodeState_StaysUnderOneKiB(t *testing.T) {
+	long := strings.Repeat("dial tcp: no route to hōst; ", 100)
+	for name, c := range map[string]struct {
+		state                  protocol.State
+		reason, receivers, all int // what is left: bytes of the reason, receivers, steps in all
+	}{
+		"small":          {stateOf("why", 1, 3), 3, 1, 3},
+		"many steps":     {stateOf("why", 1, 20), 3, 1, 0},
+		"long reason":    {stateOf(long, 1, 3), reasonBytes, 1, 3},
+		"many receivers": {stateOf("why", 40, 1), 3, 0, 0},
+		"everything":     {stateOf(long, 40, 20), reasonBytes, 0, 0},
+	} {
+		text, err := encodeState(c.state)
+		if err != nil || len(text) >= 1024 {
+			t.Errorf("%s: %d bytes, want under 1024; %v", name, len(text), err)
+		}
+		var got protocol.State
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatal(err)
+		}
+		steps := 0
+		for _, r := range got.Receivers {
+			steps += len(r.Steps)
+		}
+		// A cut reason loses at most one letter's bytes more, and gains an ellipsis.
+		if n := len(got.Reason); n < c.reason-1 || n > c.reason+len("…") || len(got.Receivers) != c.receivers || steps != c.all {
+			t.Errorf("%s: a reason of %d bytes, %d receivers, %d steps; want %d, %d, %d", name, n, len(got.Receivers), steps, c.reason, c.receivers, c.all)
+		}
+		if got.State != "degraded" || got.TimeQuality != "ntp" {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+}
+
+func TestCondition_SinceFollowsTheWord(t *testing.T) {
+	here := newSite(t, "")
+	a := here.open(t)
+	defer a.Close()
+	now := time.Date(2026, 11, 24, 2, 0, 0, 0, time.UTC)
+	a.now = func() time.Time { return now }
+	first := a.condition()
+	if first.word != "running" || first.since != now {
+		t.Errorf("got %+v, want running since %v", first, now)
+	}
+	now = now.Add(time.Minute)
+	if again := a.condition(); again != first {
+		t.Errorf("got %+v, want %+v still", again, first)
+	}
+	a.last.word = "degraded"
+	if back := a.condition(); back.since != now {
+		t.Errorf("got %+v, want running since %v", back, now)
+	}
+}
+
+func TestDue(t *testing.T) {
+	last := time.Date(2026, 11, 24, 2, 0, 0, 0, time.UTC)
+	for after, want := range map[time.Duration]bool{0: false, time.Minute - 1: false, time.Minute: true, -1: true} {
+		if got := due(last, time.Minute, last.Add(after)); got != want {
+			t.Errorf("%v after: got %v, want %v", after, got, want)
+		}
+	}
+}
+
+func TestPublisher_NamesTheRecord(t *testing.T) {
+	here := newSite(t, "")
+	a := here.open(t)
+	defer a.Close()
+	for _, want := range []uint64{1, 2} {
+		id, err := a.publisher.Publish(t.Context(), a.health())
+		if wanted := fmt.Sprintf("torino-%x-%d", a.spool.Identity(), want); err != nil || id != wanted {
+			t.Errorf("got %q, %v; want %q", id, err, wanted)
+		}
+	}
+	bad := &protocol.Record{Receiver: proto.String("\xff")}
+	if _, err := a.publisher.Publish(t.Context(), bad); err == nil || !strings.Contains(err.Error(), "encode") {
+		t.Errorf("a record that is no UTF-8: got %v", err)
+	}
+	a.Close()
+	if err := a.publisher.Put(t.Context(), a.health()); err == nil || !strings.Contains(err.Error(), "spool a health") {
+		t.Errorf("a closed spool: got %v", err)
+	}
+}
