@@ -76,8 +76,3 @@ type commander struct {
 	*acquisition.Conductor
 	*store.DB
 }
-
-// Create begins an acquisition.
-func (c commander) Create(ctx context.Context, req protocol.AcquisitionRequest) (*protocol.Acquisition, error) {
-	return c.Conductor.Create(ctx, req)
-}

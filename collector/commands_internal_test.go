@@ -18,7 +18,7 @@ import (
 	"github.com/fulgidus/heimdall/protocol"
 )
 
-// played starts a collector with two stations that obey, and one that never answers.
+// played starts a collector with two stations that obey.
 func played(t *testing.T) (w *whole, torino *player) {
 	t.Helper()
 	w = startCollector(t, testConfig(t)).ready(t)
@@ -100,6 +100,26 @@ func TestAcquireCmd_EndsWithoutAResult(t *testing.T) {
 	if _, err := ask(ctx, AcquireCmd{Wait: true}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want the end of the wait", err)
 	}
+}
+
+func TestAcquireCmd_TellsOfSpoiltSamples(t *testing.T) {
+	w, torino := played(t)
+	torino.spoilt.Store(true)
+	var out output
+	cmd := AcquireCmd{remote: w.remote, Frequency: 145.5e6, Duration: configs.Duration(time.Second), Bandwidth: 12500, IQ: true, Wait: true, Stations: []string{"torino"}}
+	if err := cmd.Run(t.Context(), streams{out: &out, err: io.Discard}); !errors.Is(err, errReported) || !strings.Contains(out.String(), "the SHA-512 of its samples is ") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
+func TestCollector_ShowsWhatAStationSaysOfItself(t *testing.T) {
+	w, torino := played(t)
+	text := `{"time":"2026-11-24T02:00:00Z","state":"paused","reason":"owner","since":"2026-11-24T01:00:00Z"}`
+	torino.wait(torino.client.Publish(protocol.Topics{Prefix: "heimdall"}.State("torino"), 0, true, text))
+	eventually(t, "the state", func() bool {
+		var s protocol.Station
+		return w.remote.call(t.Context(), http.MethodGet, "/api/v1/stations/torino", nil, &s) == nil && s.State == "paused" && s.Reason == "owner"
+	})
 }
 
 func TestTapCmd_ShowsWhatIsStored(t *testing.T) {

@@ -119,6 +119,8 @@ type player struct {
 	id     string
 	client mqtt.Client
 	seq    atomic.Uint64
+	// spoilt has it hand over other samples than its manifest says.
+	spoilt atomic.Bool
 }
 
 func playStation(t *testing.T, url, id string) *player {
@@ -177,6 +179,9 @@ func (p *player) obey(_ mqtt.Client, m mqtt.Message) {
 	if order.GetIq() {
 		samples := bytes.Repeat([]byte{1, 0, 2, 0}, 8)
 		sum := sha512.Sum512(samples)
+		if p.spoilt.Load() {
+			samples[0]++
+		}
 		manifest.Chunks, manifest.Bytes, manifest.Samples, manifest.Sha512 = new(uint32(1)), new(uint64(len(samples))), new(uint64(8)), sum[:]
 		p.publish(&protocol.Record{Body: &protocol.Record_Iq{Iq: &protocol.IqChunk{
 			CaptureId: cmd.Id, Index: new(uint32(0)), FirstSample: new(uint64(0)), Samples: new(uint32(8)), Data: samples,
