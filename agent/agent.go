@@ -58,7 +58,7 @@ func (a *Agent) assemble(ctx context.Context) error {
 	a.replies = replySink{a.publisher}
 	sources := make([]recorder.Receiver, 0, len(a.cfg.Receivers))
 	for _, cfg := range a.cfg.Receivers {
-		r, err := newReceiver(cfg, a.publisher, a.log.With("component", "survey", "receiver", cfg.ID))
+		r, err := newReceiver(cfg, a.publisher, a.log)
 		if err != nil {
 			return err
 		}
@@ -112,10 +112,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	for i, r := range a.receivers {
 		working.Go(func() { surveyErrs[i] = r.survey.Run(ctx) })
 	}
-	working.Go(func() { (&reporter{agent: a, log: a.log}).run(ctx) })
+	working.Go(func() { (&reporter{agent: a, log: a.log.With("component", "reporter")}).run(ctx) })
 	working.Go(func() { a.orders.run(ctx) })
 	if a.control != nil {
-		working.Go(func() { a.control.run(ctx, a.log) })
+		working.Go(func() { a.control.run(ctx, a.log.With("component", "control")) })
 	}
 	a.log.InfoContext(ctx, "station is running", "station", a.cfg.Station.ID, "version", a.version, "spool", a.cfg.Spool.Path)
 

@@ -150,6 +150,29 @@ func firstLine(t *testing.T, c command) string {
 	return line
 }
 
+// A reader of the tap sees its end when the agent stops, not a torn connection: the agent waits for its answers.
+func TestTap_EndsWithTheAgent(t *testing.T) {
+	here := newSite(t, "")
+	_, stop := here.start(t)
+	here.hears(t)
+	body, err := askAgent(t.Context(), here.state, "/tap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	lines := bufio.NewReader(body)
+	if _, err := lines.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	for err == nil {
+		_, err = lines.ReadString('\n')
+	}
+	if !errors.Is(err, io.EOF) { // a torn connection is io.ErrUnexpectedEOF
+		t.Errorf("got %v, want %v", err, io.EOF)
+	}
+}
+
 func TestTap_WithoutAnAgent(t *testing.T) {
 	here := newSite(t, "")
 	got := linesOf[tapLine](t, firstLine(t, TapCmd{configFlag: configFlag{here.config}, JSON: true}))[0]

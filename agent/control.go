@@ -46,7 +46,14 @@ func listenControl(ctx context.Context, a *Agent) (*controlServer, error) {
 	return &controlServer{agent: a, listener: l}, nil
 }
 
-// run serves until the context ends.
+const (
+	// readWait is how long a reader of the tap may take for a line before it is left.
+	readWait = time.Second
+	// answerWait is how long answers under way are waited for at the end: longer than readWait, so that they do end.
+	answerWait = 2 * readWait
+)
+
+// run serves until the context ends and every answer with it: an answer looks at the spool, which is closed next.
 func (c *controlServer) run(ctx context.Context, log *slog.Logger) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", c.status)
@@ -59,7 +66,12 @@ func (c *controlServer) run(ctx context.Context, log *slog.Logger) {
 	go func() {
 		defer close(done)
 		<-ctx.Done()
-		server.Close()
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWait)
+		defer cancel()
+		if err := server.Shutdown(ending); err != nil {
+			log.WarnContext(ctx, "an answer on the control socket was cut off", "error", err)
+			server.Close()
+		}
 	}()
 	if err := server.Serve(c.listener); !errors.Is(err, http.ErrServerClosed) {
 		log.WarnContext(ctx, "control socket ended", "error", err)
@@ -101,13 +113,16 @@ func (c *controlServer) status(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (c *controlServer) tap(w http.ResponseWriter, r *http.Request) {
-	flush := http.NewResponseController(w)
+	connection := http.NewResponseController(w)
 	encode := json.NewEncoder(w)
 	_ = c.agent.tap(r.Context(), func(line tapLine) error {
+		if err := connection.SetWriteDeadline(time.Now().Add(readWait)); err != nil {
+			return err
+		}
 		if err := encode.Encode(line); err != nil {
 			return err
 		}
-		return flush.Flush()
+		return connection.Flush()
 	}) // ends with the reader
 }
 

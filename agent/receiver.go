@@ -22,13 +22,15 @@ type receiver struct {
 func newReceiver(cfg ReceiverConfig, to survey.Publisher, log *slog.Logger) (*receiver, error) {
 	r := &receiver{cfg: cfg, history: history.New(int(*cfg.History))}
 	settings := survey.Settings{
-		Receiver:  cfg.ID,
-		Open:      func() (radio.Receiver, error) { return radio.Open(cfg.Source, radio.Options{Log: log}) },
+		Receiver: cfg.ID,
+		Open: func() (radio.Receiver, error) {
+			return radio.Open(cfg.Source, radio.Options{Log: log.With("component", "radio", "receiver", cfg.ID)})
+		},
 		Plan:      cfg.plan(),
 		Analyzer:  cfg.analyzer(),
 		History:   r.history,
 		Publisher: to,
-		Log:       log,
+		Log:       log.With("component", "survey"), // which adds the receiver
 	}
 	if cfg.Gain != "" && cfg.Gain != "auto" {
 		gain, err := parseGain(cfg.Gain)
