@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"path/filepath"
 	"strings"
@@ -311,10 +312,7 @@ func (f *fileReceiver) Health() Health {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	h := f.health
-	h.Lost = map[string]uint64{}
-	for k, v := range f.health.Lost {
-		h.Lost[k] = v
-	}
+	h.Lost = maps.Clone(f.health.Lost)
 	return h
 }
 

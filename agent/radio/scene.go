@@ -2,8 +2,9 @@ package radio
 
 import (
 	"fmt"
+	"maps"
 	"math"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 
@@ -170,12 +171,7 @@ func (s *Scene) Check(report func(field, message string)) {
 	if len(s.Stations) == 0 {
 		report("stations", "missing: name at least one station with its position")
 	}
-	ids := make([]string, 0, len(s.Stations))
-	for id := range s.Stations {
-		ids = append(ids, id)
-	}
-	sort.Strings(ids)
-	for _, id := range ids {
+	for _, id := range slices.Sorted(maps.Keys(s.Stations)) {
 		s.checkStation(id, report, bound)
 	}
 	seen := map[string]bool{}
@@ -240,7 +236,7 @@ func (p ScenePosition) check(field string, report func(field, message string), b
 	}
 }
 
-// modulationKinds are what an emitter may send, with the parameter each needs.
+// modulationKinds are what an emitter may send.
 var modulationKinds = []string{"tone", "fm", "ook", "fsk", "qpsk", "noise"}
 
 func (e *SceneEmitter) check(field string, report func(field, message string), bound bounds) {

@@ -3,8 +3,9 @@ package radio
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
-	"sort"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -96,11 +97,7 @@ func (s *simReceiver) Open(ctx context.Context) (Info, error) {
 	}
 	st := scene.Stations[s.station]
 	if st == nil {
-		ids := make([]string, 0, len(scene.Stations))
-		for id := range scene.Stations {
-			ids = append(ids, id)
-		}
-		sort.Strings(ids)
+		ids := slices.Sorted(maps.Keys(scene.Stations))
 		return Info{}, &Fault{"scene " + s.path, "station", s.station, "not in the scene, which has " + strings.Join(ids, ", ")}
 	}
 	s.scene, s.format = scene, dsp.Format(st.Format)
@@ -258,10 +255,7 @@ func (s *simReceiver) Health() Health {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.health
-	h.Lost = map[string]uint64{}
-	for k, v := range s.health.Lost {
-		h.Lost[k] = v
-	}
+	h.Lost = maps.Clone(s.health.Lost)
 	return h
 }
 

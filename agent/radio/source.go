@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"path/filepath"
 	"runtime"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,10 +45,8 @@ func Open(source string, opts Options) (Receiver, error) {
 	case "sim":
 		return openSim(source, rest, opts)
 	}
-	for _, s := range laterSchemes {
-		if s == scheme {
-			return nil, &Fault{fmt.Sprintf("source %q", source), "scheme", scheme, "not in this version, which reads file: and sim:"}
-		}
+	if slices.Contains(laterSchemes, scheme) {
+		return nil, &Fault{fmt.Sprintf("source %q", source), "scheme", scheme, "not in this version, which reads file: and sim:"}
 	}
 	return nil, &Fault{fmt.Sprintf("source %q", source), "scheme", scheme, "unknown: this version reads file: and sim:"}
 }
@@ -109,10 +108,8 @@ func (p *params) oneOf(name, fallback string, choices ...string) string {
 	if !ok {
 		return fallback
 	}
-	for _, c := range choices {
-		if v == c {
-			return v
-		}
+	if slices.Contains(choices, v) {
+		return v
 	}
 	p.fault(name, v, "want "+strings.Join(choices, " or "))
 	return fallback
@@ -176,16 +173,11 @@ func (p *params) format(name string) dsp.Format {
 
 // finish reports parameters that nobody asked for, and all faults.
 func (p *params) finish() error {
-	sort.Strings(p.known)
-	var unknown []string
-	for name := range p.values {
-		if i := sort.SearchStrings(p.known, name); i == len(p.known) || p.known[i] != name {
-			unknown = append(unknown, name)
+	slices.Sort(p.known)
+	for _, name := range slices.Sorted(maps.Keys(p.values)) {
+		if !slices.Contains(p.known, name) {
+			p.fault(name, p.values[name], "unknown parameter: this source takes "+strings.Join(p.known, ", "))
 		}
-	}
-	sort.Strings(unknown)
-	for _, name := range unknown {
-		p.fault(name, p.values[name], "unknown parameter: this source takes "+strings.Join(p.known, ", "))
 	}
 	return errors.Join(p.faults...)
 }
