@@ -1,12 +1,16 @@
 #!/bin/sh
 # Prints the statement coverage of each package, generated code and test servers left out, and fails below the project's
 # marks: 95 % in dsp, protocol, agent/spool and collector/ingest, 85 % over all. Programs started by the end-to-end tests
-# count too: they are built with coverage and write into COVER.
+# count too: they are built with coverage and write into HEIMDALL_COVER_DIR. A failing test fails this too.
 set -eu
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 mkdir "$out/programs"
-HEIMDALL_COVER_DIR="$out/programs" go test -timeout 20m -coverpkg=./... -coverprofile="$out/tests" ./... | grep -v 'no test files' >&2
+HEIMDALL_COVER_DIR="$out/programs" go test -timeout 20m -coverpkg=./... -coverprofile="$out/tests" ./... >"$out/log" 2>&1 || {
+  cat "$out/log" >&2
+  exit 1
+}
+grep -v 'no test files' "$out/log" >&2
 {
   cat "$out/tests"
   if [ -n "$(ls "$out/programs")" ]; then
