@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/fulgidus/heimdall/collector/archive"
 	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -55,6 +56,10 @@ type ArchiveConfig struct {
 	URL       string         `yaml:"url"`
 	AccessKey string         `yaml:"access_key"`
 	SecretKey configs.Secret `yaml:"secret_key"`
+}
+
+func (c ArchiveConfig) credentials() archive.Credentials {
+	return archive.Credentials{AccessKey: c.AccessKey, SecretKey: string(c.SecretKey)}
 }
 
 // HTTPConfig is where the REST API listens.

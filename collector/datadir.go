@@ -35,6 +35,26 @@ func openDataDir(path string) (*dataDir, error) {
 	return &dataDir{path: path, lock: lock}, nil
 }
 
+// lockData takes the data directory for this process; it is free again when the file is closed or the process ends.
+func lockData(dir string) (*os.File, error) {
+	path := filepath.Join(dir, "lock")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data: %q: %w; name a directory that this account may write to", dir, err)
+	}
+	taken, err := tryLock(f)
+	switch {
+	case taken:
+		err = fmt.Errorf("data: %q: another collector uses this directory (%s says which); stop it, or choose another directory", dir, filepath.Join(dir, runFile))
+	case err != nil:
+		err = fmt.Errorf("data: %q: lock %s: %w", dir, path, err)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // announce writes run.json, whole or not at all.
 func (d *dataDir) announce(r running) error {
 	text, err := json.Marshal(r)

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+
+	"github.com/fulgidus/heimdall/collector/api"
+	"github.com/fulgidus/heimdall/configs"
+)
+
+// TapCmd shows records as they are stored.
+type TapCmd struct {
+	remote  `embed:""`
+	Station string `help:"Only this station." placeholder:"S"`
+	Kind    string `help:"Only this kind of record." placeholder:"K"`
+	JSON    bool   `name:"json" help:"One JSON record a line."`
+}
+
+// Help is shown below the usage.
+func (TapCmd) Help() string {
+	return "Example:  heimdall-collector tap --station torino --kind detection"
+}
+
+// Run is called by the command line.
+func (c TapCmd) Run(ctx context.Context, s streams) error {
+	query := url.Values{"event": {api.EventRecord}}
+	if c.Station != "" {
+		query.Set("station", c.Station)
+	}
+	if c.Kind != "" {
+		query.Set("kind", c.Kind)
+	}
+	return c.events(ctx, query, api.EventRecord, func(data []byte) error {
+		if c.JSON {
+			_, err := fmt.Fprintf(s.out, "%s\n", data)
+			return err
+		}
+		return printRecord(s.out, data)
+	})
+}
+
+// printRecord is one line for people: who, when, what, and the numbers that matter.
+func printRecord(w io.Writer, data []byte) error {
+	var head struct {
+		Time, Station, Receiver, Step string
+		Seq                           uint64
+		Measurement                   *heard
+		Detection                     *struct {
+			CenterHz  float64 `json:"center_hz"`
+			DurationS float64 `json:"duration_s"`
+			PowerDBFS float64 `json:"power_dbfs"`
+			SNRDB     float64 `json:"snr_db"`
+		}
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return fmt.Errorf("read a record: %w", err)
+	}
+	where := fmt.Sprintf("%s  %-16s %-8s", head.Time, head.Station, head.Step)
+	var err error
+	switch {
+	case head.Measurement != nil:
+		_, err = fmt.Fprintf(w, "%s level %s dBFS  floor %s dBFS/Hz  SNR %s dB\n", where, number(head.Measurement.PowerDBFS), number(head.Measurement.NoiseFloorDBFSHz), number(head.Measurement.SNRDB))
+	case head.Detection != nil:
+		d := head.Detection
+		_, err = fmt.Fprintf(w, "%s heard %s for %.3f s, %.1f dBFS, SNR %.1f dB\n", where, configs.Hertz(d.CenterHz), d.DurationS, d.PowerDBFS, d.SNRDB)
+	default:
+		_, err = fmt.Fprintf(w, "%s record %d\n", where, head.Seq)
+	}
+	return err
+}
