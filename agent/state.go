@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +19,9 @@ func (a *Agent) info() protocol.Info {
 		Station: a.cfg.Station.ID, Name: a.cfg.Station.Name, Position: publishedPosition(a.cfg.Station.Position),
 		Receivers: []protocol.ReceiverInfo{}, Capabilities: []string{}, Version: a.version,
 	}
-	info.Capabilities = append(info.Capabilities, a.cfg.Control.Allow...)
+	if slices.Contains(a.cfg.Control.Allow, "capture") { // the only order that this version carries out
+		info.Capabilities = append(info.Capabilities, "capture")
+	}
 	for _, r := range a.receivers {
 		info.Receivers = append(info.Receivers, r.info())
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/fulgidus/heimdall/protocol"
@@ -80,6 +81,19 @@ func TestCondition_SinceFollowsTheWord(t *testing.T) {
 	a.last.word = "degraded"
 	if back := a.condition(); back.since != now {
 		t.Errorf("got %+v, want running since %v", back, now)
+	}
+}
+
+// Collectors ask a station for what it announces: it announces what it does.
+func TestInfo_CapabilitiesAreCarriedOut(t *testing.T) {
+	for control, want := range map[string][]string{
+		"": {}, "control: {allow: [tune]}": {}, "control: {allow: [tune, capture]}": {"capture"},
+	} {
+		a := newSite(t, control).open(t)
+		if diff := cmp.Diff(want, a.info().Capabilities); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", control, diff)
+		}
+		a.Close()
 	}
 }
 
