@@ -134,7 +134,8 @@ func (r remote) watch(ctx context.Context, id string, seen func(*protocol.Acquis
 	}
 }
 
-// events hands over the data of each server-sent event of a name until the stream ends.
+// events hands over the data of each server-sent event of a name until the context ends. That the stream ends before is
+// an error: what comes after it would be missing without a word.
 func (r remote) events(ctx context.Context, query url.Values, name string, handle func(data []byte) error) error {
 	path := "/api/v1/events"
 	if len(query) > 0 {
@@ -158,8 +159,11 @@ func (r remote) events(ctx context.Context, query url.Values, name string, handl
 			}
 		}
 	}
-	if err := lines.Err(); err != nil && ctx.Err() == nil {
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err := lines.Err(); err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}
-	return nil
+	return errors.New("the collector ended the stream: it is stopping, or this command did not keep up; start it again")
 }
