@@ -200,7 +200,7 @@ func (w *measureWriter) begin() error {
 		center = configs.Hertz(t.CenterHz).String()
 	}
 	_, err := fmt.Fprintf(w.out, "%s: %s, centre %s, rate %s, %s\n", w.path, w.info.Format, center,
-		configs.Hertz(math.Round(t.SampleRateHz*1000)/1000), seconds(float64(w.info.Samples)/t.SampleRateHz))
+		configs.Hertz(math.Round(t.SampleRateHz)), seconds(float64(w.info.Samples)/t.SampleRateHz))
 	return err
 }
 
