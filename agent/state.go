@@ -154,6 +154,7 @@ func (a *Agent) health() *protocol.Record {
 		Now:             proto.Int64(now.UnixNano()),
 		Unacked:         a.spool.Unacked().Coarsen(64).Wire(),
 		LastSeq:         proto.Uint64(stats.LastSeq),
+		Spool:           stats.Identity[:],
 		SpoolBytes:      proto.Uint64(uint64(stats.Bytes)),
 		SpoolLimitBytes: proto.Uint64(uint64(stats.Limit)),
 		Clock:           &protocol.Clock{Quality: &quality, UncertaintyS: proto.Float64(uncertainty.Seconds())},

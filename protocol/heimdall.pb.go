@@ -1116,6 +1116,7 @@ type Health struct {
 	TemperatureC    *float32               `protobuf:"fixed32,9,opt,name=temperature_c,json=temperatureC,proto3,oneof" json:"temperature_c,omitempty"`
 	Version         *string                `protobuf:"bytes,10,opt,name=version,proto3,oneof" json:"version,omitempty"`
 	UptimeS         *float64               `protobuf:"fixed64,11,opt,name=uptime_s,json=uptimeS,proto3,oneof" json:"uptime_s,omitempty"`
+	Spool           []byte                 `protobuf:"bytes,12,opt,name=spool,proto3,oneof" json:"spool,omitempty"` // whose numbers unacked and last_seq are; absent: the record's own identity
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1225,6 +1226,13 @@ func (x *Health) GetUptimeS() float64 {
 		return *x.UptimeS
 	}
 	return 0
+}
+
+func (x *Health) GetSpool() []byte {
+	if x != nil {
+		return x.Spool
+	}
+	return nil
 }
 
 type ReceiverHealth struct {
@@ -2781,7 +2789,7 @@ const file_heimdall_proto_rawDesc = "" +
 	"\x05_openB\f\n" +
 	"\n" +
 	"_power_dbmB\x1d\n" +
-	"\x1b_calibration_uncertainty_db\"\xb2\x04\n" +
+	"\x1b_calibration_uncertainty_db\"\xd7\x04\n" +
 	"\x06Health\x12\x15\n" +
 	"\x03now\x18\x01 \x01(\x10H\x00R\x03now\x88\x01\x01\x12/\n" +
 	"\aunacked\x18\x02 \x03(\v2\x15.heimdall.v1.SeqRangeR\aunacked\x12\x1e\n" +
@@ -2795,7 +2803,8 @@ const file_heimdall_proto_rawDesc = "" +
 	"\rtemperature_c\x18\t \x01(\x02H\x06R\ftemperatureC\x88\x01\x01\x12\x1d\n" +
 	"\aversion\x18\n" +
 	" \x01(\tH\aR\aversion\x88\x01\x01\x12\x1e\n" +
-	"\buptime_s\x18\v \x01(\x01H\bR\auptimeS\x88\x01\x01B\x06\n" +
+	"\buptime_s\x18\v \x01(\x01H\bR\auptimeS\x88\x01\x01\x12\x19\n" +
+	"\x05spool\x18\f \x01(\fH\tR\x05spool\x88\x01\x01B\x06\n" +
 	"\x04_nowB\v\n" +
 	"\t_last_seqB\x0e\n" +
 	"\f_spool_bytesB\x14\n" +
@@ -2805,7 +2814,8 @@ const file_heimdall_proto_rawDesc = "" +
 	"\x0e_temperature_cB\n" +
 	"\n" +
 	"\b_versionB\v\n" +
-	"\t_uptime_s\"\xd4\x02\n" +
+	"\t_uptime_sB\b\n" +
+	"\x06_spool\"\xd4\x02\n" +
 	"\x0eReceiverHealth\x12\x1f\n" +
 	"\breceiver\x18\x01 \x01(\tH\x00R\breceiver\x88\x01\x01\x12!\n" +
 	"\tconnected\x18\x02 \x01(\bH\x01R\tconnected\x88\x01\x01\x12(\n" +

@@ -77,6 +77,9 @@ func (c *checker) health(h *Health) {
 	checkNumber(c, "temperature_c", h.TemperatureC, -274, 10000)
 	c.text("version", h.Version, MaxTextBytes)
 	checkNumber(c, "uptime_s", h.UptimeS, 0, maxSeconds)
+	if h.Spool != nil {
+		c.spool(h.Spool)
+	}
 }
 
 func (c *checker) receiverHealth(r *ReceiverHealth) {

@@ -149,6 +149,7 @@ func (o *output) flush(ctx context.Context) error {
 func (o *output) manifest(f *frame, span uint64) *protocol.CaptureManifest {
 	j, r := o.run.job, o.run
 	m := &protocol.CaptureManifest{
+		Id:               proto.String(o.id),
 		Start:            proto.Int64(f.start.UnixNano()),
 		AskedStart:       r.order.Start,
 		DurationS:        proto.Float64(float64(span) / f.rateHz),
@@ -173,7 +174,6 @@ func (o *output) manifest(f *frame, span uint64) *protocol.CaptureManifest {
 		m.Scale = proto.Float64(f.scale)
 	}
 	if j.iq {
-		m.Id = proto.String(o.id)
 		m.Chunks = proto.Uint32(o.chunks)
 		m.Bytes = proto.Uint64(o.samples * uint64(o.width))
 		m.Sha512 = o.sum.Sum(nil)

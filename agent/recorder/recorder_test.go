@@ -284,7 +284,7 @@ func TestCapture_MeasurementOnly(t *testing.T) {
 		t.Errorf("states (-want +got):\n%s", diff)
 	}
 	m := r.last().GetCapture()
-	if len(r.chunks) > 0 || m.Id != nil || m.Chunks != nil || m.Sha512 != nil {
+	if len(r.chunks) > 0 || m.Id == nil || m.Chunks != nil || m.Sha512 != nil {
 		t.Errorf("a measurement has IQ: %v", m)
 	}
 	if p := m.GetMeasurement(); p.GetSamples() != 4800 || math.Abs(float64(p.GetPowerDbfs())+12.041) > 0.001 {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"time"
@@ -183,7 +184,11 @@ func (c *commit) account(fresh []*entry) error {
 			l.gapped = l.gapped.Union(lost)
 		}
 		l := c.ledgers[e.stream]
-		if health := e.rec.GetHealth(); health != nil && e.seq > l.healthSeq {
+		health := e.rec.GetHealth()
+		if len(health.GetSpool()) > 0 && !bytes.Equal(health.GetSpool(), e.stream.Spool[:]) {
+			continue // made under an earlier identity and moved here: its numbers are none of this spool
+		}
+		if health != nil && e.seq > l.healthSeq {
 			held, err := rangesOf("health.unacked", health.Unacked)
 			if err != nil {
 				return err

@@ -223,6 +223,13 @@ func testPending(t *testing.T, s *server) {
 	if v = verdict(t, db, stream, false); v.Missing != 8 || v.Pending != 0 || v.Last != 15 {
 		t.Errorf("the agent has none of them: %+v", v)
 	}
+	// A record made under an earlier identity and moved here speaks of other numbers.
+	moved := health("torino", 1, 16, 500, protocol.Range{From: 400, To: 500})
+	moved.GetHealth().Spool = spoolOf(2)
+	commit(t, db, moved)
+	if v = verdict(t, db, stream, false); v.Missing != 8 || v.Pending != 0 || v.Last != 16 {
+		t.Errorf("after a health record of another identity: %+v", v)
+	}
 }
 
 func testRejections(t *testing.T, s *server) {

@@ -223,6 +223,8 @@ func healthTable() *table {
 			float32Field("temperature_c", of, func(b *h) **float32 { return &b.TemperatureC }),
 			textField("version", of, func(b *h) **string { return &b.Version }),
 			float64Field("uptime_s", of, func(b *h) **float64 { return &b.UptimeS }),
+			blobField("health_spool", func(e *entry) ([]byte, error) { return of(e.rec).Spool, nil },
+				func(rec *protocol.Record) any { return &of(rec).Spool }),
 		},
 	}
 }

@@ -168,7 +168,8 @@ CREATE TABLE health (
   clock              jsonb,
   temperature_c      real,
   version            text,
-  uptime_s           double precision
+  uptime_s           double precision,
+  health_spool       bytea                -- whose numbers it speaks of; null: the record's own identity
 );
 CREATE UNIQUE INDEX health_identity ON health (station, spool, seq, time);
 CREATE INDEX health_time ON health (time DESC);

@@ -168,7 +168,8 @@ CREATE TABLE health (
   clock              TEXT,
   temperature_c      REAL,
   version            TEXT,
-  uptime_s           REAL
+  uptime_s           REAL,
+  health_spool       BLOB                -- whose numbers it speaks of; null: the record's own identity
 );
 CREATE UNIQUE INDEX health_identity ON health (station, spool, seq, time);
 CREATE INDEX health_time ON health (time DESC);
