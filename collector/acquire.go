@@ -27,7 +27,7 @@ type AcquireCmd struct {
 	Label     string           `help:"A few words to find it by."`
 }
 
-// Help is shown below the usage.
+// Help begins with the example.
 func (AcquireCmd) Help() string {
 	return "Example:  heimdall-collector acquire 145.5M 10s --bandwidth 12.5k --iq --wait"
 }

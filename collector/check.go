@@ -21,6 +21,11 @@ type CheckCmd struct {
 	JSON       bool             `name:"json" help:"JSON lines."`
 }
 
+// Help begins with the example.
+func (CheckCmd) Help() string {
+	return "Example:  heimdall-collector check --config /etc/heimdall/collector.yaml"
+}
+
 // finding is one line of a check.
 type finding struct {
 	Verdict string `json:"verdict"` // ok, warn, fail

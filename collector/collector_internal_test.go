@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -57,7 +59,7 @@ func TestOpen_TellsWhatIsTaken(t *testing.T) {
 			if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "port 0 takes any free port") {
 				t.Errorf("got %v, want %s and a mend", err, c.want)
 			}
-			if code := exitCode(err); code != exitFailed {
+			if code := exitCode(err, io.Discard); code != exitFailed {
 				t.Errorf("exit code %d, want %d", code, exitFailed)
 			}
 			startCollector(t, cfg).ready(t) // what was taken before is free again
@@ -246,9 +248,33 @@ func TestRun_ExitCodes(t *testing.T) {
 		},
 	} {
 		for _, args := range calls {
-			if got := run(args); got != want {
+			if got := run(args, streams{out: io.Discard, err: io.Discard}); got != want {
 				t.Errorf("heimdall-collector %q ends with %d, want %d", args, got, want)
 			}
+		}
+	}
+}
+
+func TestRun_HelpBeginsWithAnExample(t *testing.T) {
+	help := func(args ...string) string {
+		t.Helper()
+		var out output
+		if code := run(append(args, "--help"), streams{out: &out, err: io.Discard}); code != 0 {
+			t.Errorf("%q --help ends with %d", args, code)
+		}
+		return out.String()
+	}
+	example := regexp.MustCompile(`^Example:  (heimdall-collector .+)\n\nUsage: `)
+	if !example.MatchString(help()) {
+		t.Errorf("it begins otherwise:\n%s", help())
+	}
+	commands := reflect.TypeFor[commandLine]()
+	for i := range commands.NumField() {
+		name := strings.ToLower(commands.Field(i).Name)
+		text := help(name)
+		found := example.FindStringSubmatch(text)
+		if found == nil || !strings.HasPrefix(found[1], "heimdall-collector "+name) || strings.Count(text, "Example:") != 1 {
+			t.Errorf("%s --help does not begin with its example, once:\n%s", name, text)
 		}
 	}
 }

@@ -58,7 +58,7 @@ type RunCmd struct {
 	configFlag `embed:""`
 }
 
-// Help is shown below the usage.
+// Help begins with the example.
 func (RunCmd) Help() string {
 	return "Example:  heimdall-collector run --config /etc/heimdall/collector.yaml"
 }
@@ -79,6 +79,11 @@ func (c RunCmd) Run(ctx context.Context, s streams) error {
 // MigrateCmd brings the database up to date.
 type MigrateCmd struct {
 	configFlag `embed:""`
+}
+
+// Help begins with the example.
+func (MigrateCmd) Help() string {
+	return "Example:  heimdall-collector migrate --config /etc/heimdall/collector.yaml"
 }
 
 // Run is called by the command line.

@@ -261,7 +261,7 @@ func TestMigrateCmd_SaysWhatItDid(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.Store.URL = "postgres://heimdall@127.0.0.1:1/heimdall"
 	if err := (MigrateCmd{configFlag{configFile(t, cfg)}}).Run(t.Context(), streams{out: io.Discard, err: io.Discard}); err == nil ||
-		exitCode(err) != exitFailed || strings.Contains(err.Error(), "\n") {
+		exitCode(err, io.Discard) != exitFailed || strings.Contains(err.Error(), "\n") {
 		t.Errorf("a database that is away: %q, want one line and exit code %d", err, exitFailed)
 	}
 }
@@ -315,7 +315,7 @@ func TestCheckCmd_TriesEverything(t *testing.T) {
 
 	cfg.Store.URL, cfg.Archive.URL = "postgres://heimdall@127.0.0.1:1/heimdall", "s3://heimdall?endpoint=http://127.0.0.1:1"
 	out, err = check(cfg, CheckCmd{JSON: true})
-	if !errors.Is(err, errReported) || exitCode(err) != exitFailed {
+	if !errors.Is(err, errReported) || exitCode(err, io.Discard) != exitFailed {
 		t.Errorf("all away: %v", err)
 	}
 	failed := map[string]string{}

@@ -28,7 +28,7 @@ type DemoCmd struct {
 	Keep string `help:"Keep the data in this directory." placeholder:"DIR" type:"path"`
 }
 
-// Help is shown below the usage.
+// Help begins with the example.
 func (DemoCmd) Help() string {
 	return "Example:  heimdall-collector demo\n\nRuns a collector with its embedded broker, database and archive, and seven heimdall-agent processes whose simulated receivers hear the same hidden transmitter. Everything listens on loopback only."
 }

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -42,10 +44,10 @@ func (e usageError) Unwrap() error { return e.error }
 var errReported = errors.New("failed")
 
 func main() {
-	os.Exit(run(os.Args[1:]))
+	os.Exit(run(os.Args[1:], streams{out: os.Stdout, err: os.Stderr}))
 }
 
-func run(args []string) int {
+func run(args []string, s streams) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
@@ -55,27 +57,44 @@ func run(args []string) int {
 		kong.Name("heimdall-collector"),
 		kong.Description("Example:  heimdall-collector demo\n\nGathers what a network of radio stations hears, and asks them to listen together."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Help(exampleFirst),
+		kong.Writers(s.out, s.err),
 		kong.Exit(func(code int) { exit = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(streams{out: os.Stdout, err: os.Stderr}),
+		kong.Bind(s),
 	)
 	command, err := parser.Parse(args)
 	if exit >= 0 { // --help was printed
 		return exit
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "heimdall-collector: %v (--help explains)\n", err)
+		fmt.Fprintf(s.err, "heimdall-collector: %v (--help explains)\n", err)
 		return exitUsage
 	}
-	return exitCode(command.Run())
+	return exitCode(command.Run(), s.err)
 }
 
-func exitCode(err error) int {
+// exampleFirst prints help that begins with the example, the part that can be copied.
+func exampleFirst(options kong.HelpOptions, ctx *kong.Context) error {
+	text := &ctx.Model.Help
+	if command := ctx.Selected(); command != nil {
+		text = &command.Detail
+	}
+	example, rest, _ := strings.Cut(*text, "\n\n")
+	*text = rest
+	if _, err := fmt.Fprintf(ctx.Stdout, "%s\n\n", example); err != nil {
+		return err
+	}
+	return kong.DefaultHelpPrinter(options, ctx)
+}
+
+// exitCode is what the program ends with after an error, which it prints unless that has been done.
+func exitCode(err error, w io.Writer) int {
 	if err == nil {
 		return 0
 	}
 	if !errors.Is(err, errReported) {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(w, err)
 	}
 	if errors.As(err, new(usageError)) {
 		return exitUsage
@@ -85,6 +104,9 @@ func exitCode(err error) int {
 
 // VersionCmd prints the version.
 type VersionCmd struct{}
+
+// Help begins with the example.
+func (VersionCmd) Help() string { return "Example:  heimdall-collector version" }
 
 // Run is called by the command line.
 func (VersionCmd) Run(s streams) error {

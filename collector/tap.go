@@ -19,7 +19,7 @@ type TapCmd struct {
 	JSON    bool   `name:"json" help:"One JSON record a line."`
 }
 
-// Help is shown below the usage.
+// Help begins with the example.
 func (TapCmd) Help() string {
 	return "Example:  heimdall-collector tap --station torino --kind detection"
 }

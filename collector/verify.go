@@ -18,7 +18,7 @@ type VerifyCmd struct {
 	JSON       bool   `name:"json" help:"JSON lines."`
 }
 
-// Help is shown below the usage.
+// Help begins with the example.
 func (VerifyCmd) Help() string {
 	return "Example:  heimdall-collector verify --station torino\n\nFor each station and spool, every number from 1 to the highest known must be stored once, released by retention, declared lost, rejected, or still held by the agent. Ends with 1 if any is missing or there twice."
 }
