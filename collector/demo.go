@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -59,18 +60,33 @@ func (c DemoCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	defer remove()
+	defer c.leave(ctx, s.out, dir, remove)
 	log, closeLog, err := demoLog(dir)
 	if err != nil {
 		return err
 	}
 	defer closeLog()
+	// What the agents end with is the thread that started them: this one, and it stays until they have ended.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	collector, err := openDemoCollector(ctx, dir, log)
 	if err != nil {
 		return err
 	}
 	d := &demoRun{out: s.out, dir: dir, agent: agent, collector: collector, remote: remote{URL: "http://" + collector.HTTPAddr()}, began: time.Now()}
 	return d.run(ctx, c.Exit, c.Keep != "")
+}
+
+// leave cleans up, and after Ctrl-C says what became of everything.
+func (c DemoCmd) leave(ctx context.Context, w io.Writer, dir string, remove func()) {
+	remove()
+	switch {
+	case ctx.Err() == nil:
+	case c.Keep != "":
+		fmt.Fprintf(w, "Stopped; the data is kept in %s.\n", dir)
+	default:
+		fmt.Fprintln(w, "Stopped; the data is removed.")
+	}
 }
 
 // findAgent looks beside this program, then in PATH.
@@ -159,6 +175,17 @@ func (d *demoRun) greet(keep bool) {
 `, d.dir, fate, d.collector.BrokerURL(), d.collector.HTTPAddr())
 }
 
+// ownCommand is how to start this program again: by the path it was started with, unless it was found in PATH.
+func ownCommand(started string) string {
+	if !strings.ContainsRune(started, os.PathSeparator) {
+		return "heimdall-collector"
+	}
+	if strings.ContainsAny(started, " '\"") {
+		return strconv.Quote(started)
+	}
+	return started
+}
+
 func (d *demoRun) say(format string, args ...any) {
 	fmt.Fprintf(d.out, "[%2.0fs] %s\n", time.Since(d.began).Seconds(), fmt.Sprintf(format, args...))
 }
@@ -192,9 +219,9 @@ func (d *demoRun) show(ctx context.Context, exit bool, running *sync.WaitGroup) 
 	}
 	fmt.Fprintf(d.out, `Try:  curl -s '%[1]s/api/v1/measurements?limit=3'
       mosquitto_sub -h %[2]s -p %[3]s -t 'heimdall/v1/+/json/detection' | jq -c .detection
-      heimdall-collector acquire 145.5M 2s --iq --wait --url %[1]s
+      %[4]s acquire 145.5M 2s --iq --wait --url %[1]s
 Ctrl-C ends it.
-`, d.remote.URL, host, port)
+`, d.remote.URL, host, port, ownCommand(os.Args[0]))
 	<-ctx.Done()
 	return failed
 }
@@ -234,7 +261,7 @@ func (d *demoRun) startAgents(ctx context.Context, stations []demo.Station, runn
 	return nil
 }
 
-// startAgent starts one station's process; it ends with the demo.
+// startAgent starts one station's process; it ends with the demo, on Linux also when that is killed.
 func (d *demoRun) startAgent(ctx context.Context, id, config, logPath string, running *sync.WaitGroup) error {
 	log, err := os.Create(logPath)
 	if err != nil {
@@ -242,6 +269,7 @@ func (d *demoRun) startAgent(ctx context.Context, id, config, logPath string, ru
 	}
 	cmd := exec.CommandContext(ctx, d.agent, "run", "--config", config)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = endsWithParent()
 	cmd.Cancel = func() error {
 		if runtime.GOOS == "windows" {
 			return cmd.Process.Kill()

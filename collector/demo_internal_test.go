@@ -47,11 +47,41 @@ func TestDemoCmd_TellsWhyAStationEnded(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("after Ctrl-C: %v", err)
 	}
-	if !strings.Contains(out.String(), keep+" (kept)") {
-		t.Errorf("it does not say that the data is kept:\n%s", out.String())
+	if !strings.Contains(out.String(), keep+" (kept)") || !strings.HasSuffix(out.String(), "\nStopped; the data is kept in "+keep+".\n") {
+		t.Errorf("it does not say that the data is kept, and that it has stopped:\n%s", out.String())
 	}
 	if _, err := os.Stat(filepath.Join(keep, "heimdall-data", "heimdall.db")); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestDemoCmd_SaysThatItStopped(t *testing.T) {
+	brokenAgent(t)
+	t.Setenv("TMPDIR", t.TempDir())
+	var out output
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1) // Run returns once
+	go func() { ended <- DemoCmd{}.Run(ctx, streams{out: &out, err: io.Discard}) }()
+	eventually(t, "the demo", func() bool { return strings.Contains(out.String(), "Heimdall demo") })
+	cancel()
+	if err := <-ended; err != nil || !strings.HasSuffix(out.String(), "\nStopped; the data is removed.\n") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestOwnCommand_CanBeCopied(t *testing.T) {
+	for started, want := range map[string]string{
+		"bin/heimdall-collector":                 "bin/heimdall-collector",
+		"./heimdall-collector":                   "./heimdall-collector",
+		"heimdall-collector":                     "heimdall-collector",
+		"/home/eva/new build/heimdall-collector": `"/home/eva/new build/heimdall-collector"`,
+	} {
+		if got := ownCommand(started); got != want {
+			t.Errorf("started as %s: %s, want %s", started, got, want)
+		}
 	}
 }
 
