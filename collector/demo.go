@@ -193,10 +193,11 @@ func (d *demoRun) say(format string, args ...any) {
 // show starts the stations and does what the demo is for. When exit is not set it returns only once the context ends.
 func (d *demoRun) show(ctx context.Context, exit bool, running *sync.WaitGroup) error {
 	stations := demo.Stations()
-	if err := d.startAgents(ctx, stations, running); err != nil {
-		return err
+	err := d.startAgents(ctx, stations, running)
+	if err == nil {
+		err = d.waitOnline(ctx, len(stations))
 	}
-	if err := d.waitOnline(ctx, len(stations)); err != nil {
+	if err != nil {
 		if ctx.Err() != nil {
 			err = nil // Ctrl-C
 		}
