@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -47,10 +50,10 @@ func (c AcquireCmd) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	if !c.Wait {
-		return c.print(ctx, s.out, a)
+		return c.printBegun(s.out, a)
 	}
 	progress := progressLine{w: s.err}
-	a, err = c.watch(ctx, a.ID, func(a *protocol.Acquisition) { progress.show(acquisitionProgress(a)) })
+	a, err = c.watch(ctx, a.ID, func(a *protocol.Acquisition) { progress.show(acquisitionState(a), fmt.Sprintf(", %.0f %%", a.Progress)) })
 	progress.end()
 	if err != nil {
 		return err
@@ -64,14 +67,32 @@ func (c AcquireCmd) Run(ctx context.Context, s streams) error {
 	return nil
 }
 
-func acquisitionProgress(a *protocol.Acquisition) string {
-	done := 0
+// acquisitionState counts the stations in each state, in the order in which they pass them.
+func acquisitionState(a *protocol.Acquisition) string {
+	count := make(map[protocol.StationState]int)
 	for _, s := range a.Stations {
-		if s.State.Settled() {
-			done++
+		count[s.State]++
+	}
+	var parts []string
+	for _, state := range []protocol.StationState{
+		protocol.StationQueued, protocol.StationSent, protocol.StationAccepted, protocol.StationCapturing, protocol.StationUploading,
+		protocol.StationDone, protocol.StationRefused, protocol.StationFailed, protocol.StationExpired, protocol.StationCancelled,
+	} {
+		if n := count[state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	return fmt.Sprintf("%s %s: %.0f %%, %d of %d stations settled", a.ID, a.State, a.Progress, done, len(a.Stations))
+	return fmt.Sprintf("%s %s: %s", a.ID, a.State, strings.Join(parts, ", "))
+}
+
+// printBegun says how to go on, for nothing has been heard yet.
+func (c AcquireCmd) printBegun(w io.Writer, a *protocol.Acquisition) error {
+	if c.JSON {
+		return json.NewEncoder(w).Encode(a)
+	}
+	_, err := fmt.Fprintf(w, "acquisition %s %s: %s\n  result  %s/api/v1/acquisitions/%s (with --wait this command waits for it)\n",
+		a.ID, a.State, plural(len(a.Stations), "station"), c.base(), a.ID)
+	return err
 }
 
 func (c AcquireCmd) print(ctx context.Context, w io.Writer, a *protocol.Acquisition) error {
@@ -94,7 +115,8 @@ type heard struct {
 func printAcquisition(ctx context.Context, w io.Writer, r remote, a *protocol.Acquisition) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "  station\tlevel dBFS\tfloor dBFS/Hz\tSNR dB\tbandwidth\tstart (uncertainty)\trecording")
-	for _, s := range a.Stations {
+	byName := func(a, b protocol.AcquisitionStation) int { return strings.Compare(a.Station, b.Station) }
+	for _, s := range slices.SortedFunc(slices.Values(a.Stations), byName) {
 		if s.State != protocol.StationDone {
 			fmt.Fprintf(t, "  %s\t%s\t%s\n", s.Station, s.State, s.Message)
 			continue
@@ -150,5 +172,23 @@ func hertz(v *float64) string {
 	if v == nil {
 		return "-"
 	}
-	return fmt.Sprintf("%.1f kHz", *v/1e3)
+	return inThree(*v).String()
+}
+
+// inThree rounds a width to three digits: more of it is never sure.
+func inThree(hz float64) configs.Hertz {
+	text := strconv.FormatFloat(hz, 'e', 2, 64)
+	rounded, err := strconv.ParseFloat(text, 64)
+	if err != nil { // FormatFloat writes nothing else
+		return configs.Hertz(hz)
+	}
+	return configs.Hertz(rounded)
+}
+
+// plural counts things: 1 station, 7 stations.
+func plural[N int | uint64](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,20 +38,28 @@ func (r remote) base() string {
 
 // problem is an RFC 9457 answer.
 type problem struct {
-	Title  string                `json:"title"`
-	Detail string                `json:"detail"`
-	Errors []protocol.FieldError `json:"errors"`
+	Title  string               `json:"title"`
+	Status int                  `json:"status"`
+	Detail string               `json:"detail"`
+	Errors protocol.FieldErrors `json:"errors"`
 }
 
-func (p problem) String() string {
-	parts := []string{p.Title}
-	if p.Detail != "" && p.Detail != p.Title {
-		parts = append(parts, p.Detail)
+// Error is what the user has to know: the faults of the request, each once, or else what the collector says.
+func (p problem) Error() string {
+	switch {
+	case len(p.Errors) > 0:
+		return p.Errors.Error()
+	case p.Detail == "":
+		return fmt.Sprintf("the collector answers %d: %s", p.Status, p.Title)
 	}
-	for _, e := range p.Errors {
-		parts = append(parts, e.Error())
-	}
-	return strings.Join(parts, "; ")
+	return fmt.Sprintf("the collector answers %d: %s: %s", p.Status, p.Title, p.Detail)
+}
+
+// usage tells whether the fault is in what the user wrote. A fault without a value is that of something else: that no
+// station is online, for instance.
+func (p problem) usage() bool {
+	written := func(e protocol.FieldError) bool { return e.Value != "" }
+	return (p.Status == http.StatusBadRequest || p.Status == http.StatusUnprocessableEntity) && slices.ContainsFunc(p.Errors, written)
 }
 
 // call sends one request and decodes the JSON answer into answer, unless that is nil.
@@ -101,10 +110,14 @@ func (r remote) send(ctx context.Context, method, path string, body any) (*http.
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what did arrive is still worth showing
 	var p problem
-	if json.Unmarshal(text, &p) != nil || p.Title == "" {
-		p.Title = strings.TrimSpace(string(text))
+	if json.Unmarshal(text, &p) != nil || p.Title == "" { // whoever answers is no collector
+		p = problem{Title: http.StatusText(resp.StatusCode), Detail: strings.TrimSpace(string(text))}
 	}
-	return nil, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, p)
+	p.Status = resp.StatusCode
+	if p.usage() {
+		return nil, usageError{p}
+	}
+	return nil, p
 }
 
 // acquire asks for an acquisition.

@@ -105,6 +105,6 @@ func (c MigrateCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "%s: %d migrations applied, now at %d\n", d, applied, d.Migration)
-	return nil
+	_, err = fmt.Fprintf(s.out, "%s: %s applied, now at %d\n", d, plural(applied, "migration"), d.Migration)
+	return err
 }

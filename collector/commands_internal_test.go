@@ -1,13 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,15 +51,17 @@ func TestAcquireCmd_ShowsWhatEachStationHeard(t *testing.T) {
 	if len(lines) != 4 || !strings.HasPrefix(lines[0], "acquisition ") || !strings.HasSuffix(lines[0], " done") {
 		t.Fatalf("got\n%s", out.String())
 	}
-	for i, station := range []string{"torino", "genova"} {
+	for i, station := range []string{"genova", "torino"} { // by name, whatever was asked for first
 		got := strings.Fields(lines[2+i])
 		want := []string{station, "-40.0", "-110.0", "21.5", "11.2", "kHz"}
 		if len(got) != 10 || strings.Join(got[:6], " ") != strings.Join(want, " ") || got[7] != "(4ms)" || strings.Join(got[8:], "") != "32B" {
 			t.Errorf("row %q, want %q, a start and 32 B", got, want)
 		}
 	}
-	if errs.String() != "" {
-		t.Errorf("progress where there is no terminal: %q", errs.String())
+	progress := strings.Split(strings.TrimSpace(errs.String()), "\n")
+	if last := progress[len(progress)-1]; !strings.HasSuffix(last, " done: 2 done") || len(slices.Compact(slices.Clone(progress))) != len(progress) ||
+		strings.ContainsAny(errs.String(), "\r\x1b%") {
+		t.Errorf("without a terminal a line for each change of state, and got %q", errs.String())
 	}
 
 	out = output{}
@@ -67,6 +73,15 @@ func TestAcquireCmd_ShowsWhatEachStationHeard(t *testing.T) {
 	if err := json.Unmarshal([]byte(out.String()), &a); err != nil || a.ID == "" || len(a.Stations) != 2 || a.Request.Label != "beacon" {
 		t.Errorf("JSON %s (%v)", out.String(), err)
 	}
+	out = output{}
+	cmd.JSON = false
+	if err := cmd.Run(t.Context(), streams{out: &out, err: &errs}); err != nil {
+		t.Fatal(err)
+	}
+	begun := regexp.MustCompile(`^acquisition (\S+) (queued|running): 2 stations\n  result  ` + w.remote.URL + `/api/v1/acquisitions/(\S+) \(with --wait `)
+	if found := begun.FindStringSubmatch(out.String()); found == nil || found[1] != found[3] {
+		t.Errorf("it does not say how to go on: %q", out.String())
+	}
 	a2, err := w.remote.watch(t.Context(), a.ID, func(*protocol.Acquisition) {})
 	if err != nil || a2.State != protocol.AcquisitionDone {
 		t.Errorf("%+v, %v", a2, err)
@@ -77,16 +92,24 @@ func TestAcquireCmd_EndsWithoutAResult(t *testing.T) {
 	w := startCollector(t, testConfig(t)).ready(t)
 	ask := func(ctx context.Context, c AcquireCmd) (string, error) {
 		var out output
-		c.remote, c.Frequency, c.Duration = w.remote, 145.5e6, configs.Duration(time.Second)
+		c.remote, c.Frequency = w.remote, 145.5e6
+		c.Duration = cmp.Or(c.Duration, configs.Duration(time.Second))
 		err := c.Run(ctx, streams{out: &out, err: io.Discard})
 		return out.String(), err
 	}
-	if _, err := ask(t.Context(), AcquireCmd{Stations: []string{"nowhere"}, Start: "soon"}); err == nil ||
-		!strings.Contains(err.Error(), "422") || !strings.Contains(err.Error(), "start_time") {
-		t.Errorf("a wrong start: %v", err)
-	}
-	if _, err := ask(t.Context(), AcquireCmd{Stations: []string{"nowhere"}}); err == nil || !strings.Contains(err.Error(), "nowhere") {
-		t.Errorf("an unknown station: %v", err)
+	for _, c := range []struct {
+		cmd  AcquireCmd
+		want string // once, and nothing else
+		code int
+	}{
+		{AcquireCmd{Start: "yesterday"}, "start_time: yesterday: write a time like 2026-11-24T02:00:00Z", exitUsage},
+		{AcquireCmd{Duration: configs.Duration(-5 * time.Second)}, `duration_s: -5: write seconds such as 5 or 0.25, or text such as "250ms"; it must be above 0`, exitUsage},
+		{AcquireCmd{Stations: []string{"nowhere"}}, "stations: nowhere: no station of this id has ever connected; GET /api/v1/stations lists them", exitUsage},
+		{AcquireCmd{}, "stations: no station is online and takes orders; GET /api/v1/stations tells why", exitFailed},
+	} {
+		if _, err := ask(t.Context(), c.cmd); err == nil || err.Error() != c.want || exitCode(err, io.Discard) != c.code {
+			t.Errorf("got %v\nwant %s and exit code %d", err, c.want, c.code)
+		}
 	}
 	// A station that takes orders and never answers: the wait ends with the context, and says for what it waited.
 	deaf := playStation(t, w.BrokerURL(), "deaf")
@@ -341,13 +364,18 @@ func TestCheckCmd_TriesEverything(t *testing.T) {
 
 func TestRemote_SaysWhatFailed(t *testing.T) {
 	w := startCollector(t, testConfig(t)).ready(t)
+	stranger := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "short and stout", http.StatusTeapot)
+	}))
+	defer stranger.Close()
 	for name, c := range map[string]struct {
 		remote remote
 		path   string
 		want   string
 	}{
 		"nobody there": {remote{URL: "http://127.0.0.1:1"}, "/x", "no collector answers at http://127.0.0.1:1 (--url or HEIMDALL_URL names another)"},
-		"not found":    {w.remote, "/api/v1/acquisitions/none", "404 Not Found: There is no such thing; there is no acquisition none"},
+		"not found":    {w.remote, "/api/v1/acquisitions/none", "id: none: no such acquisition"},
+		"no collector": {remote{URL: stranger.URL}, "/x", "the collector answers 418: I'm a teapot: short and stout"},
 		"field":        {w.remote, "/api/v1/measurements?limit=0", `write a whole number from 1 to 1000`},
 		"a list":       {w.remote, "/api/v1/stations", "read the collector's answer to GET /api/v1/stations"},
 	} {
@@ -382,5 +410,13 @@ func TestRemote_FindsTheCollector(t *testing.T) {
 	}
 	if got := (remote{URL: "http://there/"}).base(); got != "http://there" {
 		t.Errorf("with --url: %s", got)
+	}
+}
+
+func TestHertz_RoundsToWhatIsSure(t *testing.T) {
+	for hz, want := range map[float64]string{12001.145000000001: "12 kHz", 11200: "11.2 kHz", 10: "10 Hz", 3.456: "3.46 Hz", 0: "0 Hz", 999.6: "1 kHz", 2.4e6: "2.4 MHz"} {
+		if got := hertz(&hz); got != want {
+			t.Errorf("%v: %s, want %s", hz, got, want)
+		}
 	}
 }

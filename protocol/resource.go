@@ -57,7 +57,12 @@ type FieldError struct {
 	Message string `json:"message"`
 }
 
-func (e FieldError) Error() string { return fmt.Sprintf("%s: %s: %s", e.Field, e.Value, e.Message) }
+func (e FieldError) Error() string {
+	if e.Value == "" {
+		return e.Field + ": " + e.Message
+	}
+	return fmt.Sprintf("%s: %s: %s", e.Field, e.Value, e.Message)
+}
 
 // FieldErrors is every fault of one request.
 type FieldErrors []FieldError

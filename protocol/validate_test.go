@@ -295,6 +295,9 @@ func TestError_SaysFieldValueAndMend(t *testing.T) {
 	if got, want := faults.Error(), "a: 1: no; b: 2: nor this"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+	if got, want := (protocol.FieldError{Field: "a", Message: "is missing"}).Error(), "a: is missing"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
 	if got, want := (&protocol.BatchError{}).Error(), "batch"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -16,6 +16,9 @@ const maxHz = 1e12
 func (c *Conductor) check(req protocol.AcquisitionRequest, all []protocol.Station, now time.Time) ([]protocol.Station, time.Time, error) {
 	var faults protocol.FieldErrors
 	fault := func(field string, value any, format string, args ...any) {
+		if v, ok := value.(float64); ok {
+			value = decimal(v)
+		}
 		faults = append(faults, protocol.FieldError{Field: field, Value: fmt.Sprint(value), Message: fmt.Sprintf(format, args...)})
 	}
 	if !(req.FrequencyHz > 0 && req.FrequencyHz <= maxHz) {
@@ -24,7 +27,7 @@ func (c *Conductor) check(req protocol.AcquisitionRequest, all []protocol.Statio
 	longest := c.cfg.MaxDuration.Seconds()
 	durationOK := req.DurationS > 0 && req.DurationS <= longest
 	if !durationOK {
-		fault("duration_s", req.DurationS, "want more than 0 and at most %g seconds", longest)
+		fault("duration_s", req.DurationS, "want more than 0 and at most %s seconds", decimal(longest))
 	}
 	bandwidthOK := req.BandwidthHz == nil || (*req.BandwidthHz > 0 && *req.BandwidthHz <= maxHz)
 	if !bandwidthOK {
@@ -51,7 +54,7 @@ func (c *Conductor) check(req protocol.AcquisitionRequest, all []protocol.Statio
 		if fit, heaviest := c.longestIQ(req, asked); req.DurationS > fit {
 			fault("duration_s", req.DurationS,
 				"the IQ of %s would be more than %d MiB; want at most %s seconds, or a narrower bandwidth_hz",
-				heaviest, c.cfg.IQBytes>>20, strconv.FormatFloat(fit, 'f', -1, 64))
+				heaviest, c.cfg.IQBytes>>20, decimal(fit))
 		}
 	}
 	if len(faults) > 0 {
@@ -59,6 +62,9 @@ func (c *Conductor) check(req protocol.AcquisitionRequest, all []protocol.Statio
 	}
 	return asked, start, nil
 }
+
+// decimal writes a number as people do, without an exponent.
+func decimal(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 // start reads a start, to the microsecond that databases keep. The past is for the stations to judge: their histories
 // reach back differently far.
