@@ -168,20 +168,38 @@ func (o *orders) reply(ctx context.Context, reply *protocol.Reply) {
 }
 
 // replySink remembers the last reply to each command beside storing it, so that the command is not carried out twice.
+//
+// Killed between the two, the agent must neither carry out an order again nor leave it without a last word: so a reply
+// that begins is remembered before it is stored, and one that ends is stored before it is remembered.
 type replySink struct{ publisher }
 
 // Put stores the record durably.
 func (s replySink) Put(ctx context.Context, r *protocol.Record) error {
-	if reply := r.GetReply(); reply != nil {
-		text, err := proto.Marshal(reply)
-		if err != nil {
-			return fmt.Errorf("encode a reply: %w", err)
+	reply := r.GetReply()
+	switch {
+	case reply == nil:
+		return s.publisher.Put(ctx, r)
+	case reply.GetState().Final():
+		if err := s.publisher.Put(ctx, r); err != nil {
+			return err
 		}
-		if err := s.spool.Remember(ctx, reply.GetCommandId(), text); err != nil {
-			return fmt.Errorf("remember the reply to %s: %w", reply.GetCommandId(), err)
-		}
+		return s.remember(ctx, reply)
+	}
+	if err := s.remember(ctx, reply); err != nil {
+		return err
 	}
 	return s.publisher.Put(ctx, r)
+}
+
+func (s replySink) remember(ctx context.Context, reply *protocol.Reply) error {
+	text, err := proto.Marshal(reply)
+	if err != nil {
+		return fmt.Errorf("encode a reply: %w", err)
+	}
+	if err := s.spool.Remember(ctx, reply.GetCommandId(), text); err != nil {
+		return fmt.Errorf("remember the reply to %s: %w", reply.GetCommandId(), err)
+	}
+	return nil
 }
 
 func acquisitionOf(cmd *protocol.Command) *string {

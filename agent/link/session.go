@@ -360,10 +360,15 @@ func (s *session) giveBack() {
 	}
 }
 
-// sayFarewell publishes that the station is offline, and leaves.
+// sayFarewell publishes the station's last condition and that it is offline, and leaves.
 func (s *session) sayFarewell(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer cancel()
+	if _, state := s.link.said(); state != nil {
+		if err := s.pipe.publish(ctx, s.link.topics.State(s.cfg.Station), 0, true, state, farewell); err != nil {
+			s.cfg.Log.DebugContext(ctx, "the last state could not be published", "error", err)
+		}
+	}
 	err := s.pipe.publish(ctx, s.link.topics.Status(s.cfg.Station), 1, true, []byte(protocol.Offline), farewell)
 	if err != nil {
 		s.cfg.Log.DebugContext(ctx, "the last status could not be published", "error", err)
