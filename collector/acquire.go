@@ -53,7 +53,9 @@ func (c AcquireCmd) Run(ctx context.Context, s streams) error {
 		return c.printBegun(s.out, a)
 	}
 	progress := progressLine{w: s.err}
-	a, err = c.watch(ctx, a.ID, func(a *protocol.Acquisition) { progress.show(acquisitionState(a), fmt.Sprintf(", %.0f %%", a.Progress)) })
+	a, err = c.watch(ctx, a.ID, func(a *protocol.Acquisition) {
+		progress.show(acquisitionState(a), fmt.Sprintf(", %.0f %%", a.Progress))
+	})
 	progress.end()
 	if err != nil {
 		return err

@@ -6,6 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/fulgidus/heimdall/collector/archive"
@@ -82,20 +88,51 @@ func (c CheckCmd) print(w io.Writer, findings []finding) error {
 func (c CheckCmd) try(ctx context.Context, cfg Config) []finding {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	return []finding{checkStore(ctx, cfg), checkArchive(ctx, cfg), checkBroker(ctx, cfg), checkClock()}
+	return []finding{
+		checkStore(ctx, cfg), checkArchive(ctx, cfg), checkBroker(ctx, cfg), checkPort(ctx, cfg, "api", "http.listen", cfg.HTTP.Listen), checkClock(),
+	}
 }
 
 func fail(what string, err error) finding { return finding{"fail", what, err.Error()} }
 
+// willBeMade tells whether a file or folder that is not there can be made, without making it.
+func willBeMade(path string) error {
+	for {
+		info, err := os.Stat(path)
+		parent := filepath.Dir(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && parent != path:
+			path = parent
+			continue
+		case err != nil:
+			return err
+		case !info.IsDir():
+			return fmt.Errorf("%s is no directory", path)
+		}
+		trial, err := os.MkdirTemp(path, ".heimdall-check-")
+		if err != nil {
+			return fmt.Errorf("%w; name a place that this account may write to", err)
+		}
+		return os.Remove(trial)
+	}
+}
+
 func checkStore(ctx context.Context, cfg Config) finding {
-	db, err := store.Open(ctx, string(cfg.Store.URL), quiet())
+	db, err := store.OpenExisting(ctx, string(cfg.Store.URL), quiet())
+	if errors.Is(err, fs.ErrNotExist) {
+		path := strings.TrimPrefix(string(cfg.Store.URL), "sqlite:")
+		if err := willBeMade(path); err != nil {
+			return fail("database", fmt.Errorf("store.url: %w", err))
+		}
+		return finding{"warn", "database", path + " is not there yet: `heimdall-collector migrate` or `run` makes it"}
+	}
 	if err != nil {
 		return fail("database", err)
 	}
 	defer db.Close()
 	d, err := db.Describe(ctx)
 	if err != nil {
-		return fail("database", err)
+		return fail("database", unreachable(err, "store.url"))
 	}
 	detail := fmt.Sprintf("%s %s, migration %d", redact(string(cfg.Store.URL)), d, d.Migration)
 	if d.Migration == 0 {
@@ -105,30 +142,59 @@ func checkStore(ctx context.Context, cfg Config) finding {
 }
 
 func checkArchive(ctx context.Context, cfg Config) finding {
+	if path, ok := strings.CutPrefix(cfg.Archive.URL, "file:"); ok {
+		path = strings.TrimPrefix(path, "//")
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			if err := willBeMade(path); err != nil {
+				return fail("archive", fmt.Errorf("archive.url: %w", err))
+			}
+			return finding{"ok", "archive", cfg.Archive.URL + ", will be made"}
+		}
+	}
 	a, err := archive.Open(ctx, archive.Config{Location: cfg.Archive.URL, Credentials: cfg.Archive.credentials(), Log: quiet()})
 	if err != nil {
 		return fail("archive", err)
 	}
 	defer a.Close()
 	if err := a.Check(ctx); err != nil {
-		return fail("archive", err)
+		return fail("archive", unreachable(err, "archive.url"))
 	}
 	return finding{"ok", "archive", cfg.Archive.URL}
 }
 
-// checkBroker connects as a second collector would; an embedded broker is there whenever the collector runs.
+// checkBroker connects as a second collector would; the embedded broker needs its port.
 func checkBroker(ctx context.Context, cfg Config) finding {
 	if cfg.MQTT.URL == "" {
-		return finding{"ok", "broker", "embedded, on " + cfg.MQTT.Embedded.Listen}
+		return checkPort(ctx, cfg, "broker", "mqtt.embedded.listen", cfg.MQTT.Embedded.Listen)
 	}
 	session, err := brokerConfig(cfg, cfg.MQTT.URL)
 	if err != nil {
 		return fail("broker", err)
 	}
 	if err := link.Probe(ctx, session); err != nil {
-		return fail("broker", fmt.Errorf("%s: %w", cfg.MQTT.URL, err))
+		return fail("broker", fmt.Errorf("%w; start it, or correct mqtt.url, mqtt.username and mqtt.password", err))
 	}
 	return finding{"ok", "broker", cfg.MQTT.URL}
+}
+
+// checkPort tries to listen where the collector will. A port that is taken by the collector of the same data directory is
+// in good hands.
+func checkPort(ctx context.Context, cfg Config, what, field, listen string) finding {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", listen)
+	if err == nil {
+		err = l.Close()
+	}
+	if err == nil {
+		return finding{"ok", what, listen + " is free"}
+	}
+	found, absent := findRunning(cfg.Data)
+	port := listen[strings.LastIndexByte(listen, ':'):]
+	holds := strings.HasSuffix(found.HTTP, port) || strings.HasSuffix(found.MQTT, port)
+	if absent == nil && holds && (remote{URL: found.HTTP}).call(ctx, http.MethodGet, "/healthz", nil, nil) == nil {
+		return finding{"ok", what, fmt.Sprintf("%s, held by this collector, which runs (process %d)", listen, found.PID)}
+	}
+	return fail(what, fmt.Errorf("%s: %w; stop what holds the port, or choose another one (port 0 takes any free port)", field, err))
 }
 
 // buildYear is a year that every clock in use has reached.

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -52,7 +53,11 @@ type Collector struct {
 // broker, database or object store that does not answer yet is waited for in Run.
 func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (*Collector, error) {
 	c := &Collector{cfg: cfg, version: version, log: log, events: api.NewHub(), unready: errors.New("its tables are not up to date yet")}
-	for _, open := range []func(context.Context) error{c.openData, c.openStore, c.openArchive, c.openLink, c.openAPI} {
+	parts := []func(context.Context) error{c.openData, c.openPorts, c.openStore, c.openArchive, c.openLink, c.openAPI}
+	if _, err := os.Stat(cfg.Data); errors.Is(err, fs.ErrNotExist) {
+		parts[0], parts[1] = parts[1], parts[0] // a start that finds its ports taken leaves no directory behind
+	}
+	for _, open := range parts {
 		if err := open(ctx); err != nil {
 			return nil, errors.Join(err, c.close())
 		}
@@ -80,16 +85,23 @@ func (c *Collector) openArchive(ctx context.Context) (err error) {
 	return err
 }
 
-func (c *Collector) openLink(ctx context.Context) (err error) {
-	m := c.cfg.MQTT
-	url := m.URL
-	if url == "" {
-		if c.broker, err = link.OpenBroker(ctx, m.Embedded.Listen, c.component("broker")); err != nil {
+// openPorts takes the ports of the embedded broker and of the API.
+func (c *Collector) openPorts(ctx context.Context) (err error) {
+	if c.cfg.MQTT.URL == "" {
+		if c.broker, err = link.OpenBroker(ctx, c.cfg.MQTT.Embedded.Listen, c.component("broker")); err != nil {
 			return err
 		}
-		url = c.broker.URL()
 	}
-	cfg, err := brokerConfig(c.cfg, url)
+	var config net.ListenConfig
+	if c.http, err = config.Listen(ctx, "tcp", c.cfg.HTTP.Listen); err != nil {
+		return fmt.Errorf("http.listen: %s: %w; stop what holds the port, or choose another one (port 0 takes any free port)", c.cfg.HTTP.Listen, err)
+	}
+	return nil
+}
+
+func (c *Collector) openLink(context.Context) (err error) {
+	m := c.cfg.MQTT
+	cfg, err := brokerConfig(c.cfg, c.BrokerURL())
 	if err != nil {
 		return err
 	}
@@ -203,17 +215,13 @@ const (
 	conditionTimeout = 5 * time.Second
 )
 
-func (c *Collector) openAPI(ctx context.Context) error {
+func (c *Collector) openAPI(context.Context) error {
 	handler, err := api.New(api.Config{
 		Reader: c.store, Commander: commander{c.acquisitions, c.store}, Recordings: c.store, Files: c.archive, Events: c.events,
 		Ready: c.conditions, Metrics: metrics{c}, Version: c.version, Log: c.component("api"),
 	})
 	if err != nil {
 		return err
-	}
-	var config net.ListenConfig
-	if c.http, err = config.Listen(ctx, "tcp", c.cfg.HTTP.Listen); err != nil {
-		return fmt.Errorf("http.listen: %s: %w; stop what holds the port, or choose another one (port 0 takes any free port)", c.cfg.HTTP.Listen, err)
 	}
 	c.server = &http.Server{
 		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,

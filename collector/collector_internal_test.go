@@ -59,6 +59,9 @@ func TestOpen_TellsWhatIsTaken(t *testing.T) {
 			if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "port 0 takes any free port") {
 				t.Errorf("got %v, want %s and a mend", err, c.want)
 			}
+			if _, err := os.Stat(cfg.Data); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("a refused start left %s behind (%v)", cfg.Data, err)
+			}
 			if code := exitCode(err, io.Discard); code != exitFailed {
 				t.Errorf("exit code %d, want %d", code, exitFailed)
 			}

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/url"
 	"strings"
 
@@ -37,6 +39,18 @@ func redact(address string) string {
 		return strings.SplitN(address, ":", 2)[0]
 	}
 	return u.Redacted()
+}
+
+// unreachable is the error of a server that did not answer: its address once, and what to do. Other errors stay.
+func unreachable(err error, key string) error {
+	op, ok := errors.AsType[*net.OpError](err)
+	switch {
+	case !ok || op.Err == nil:
+		return err
+	case op.Addr == nil: // its name was not found
+		return fmt.Errorf("%w; correct %s", op.Err, key)
+	}
+	return fmt.Errorf("no server answers at %s: %w; start it, or name another in %s", op.Addr, op.Err, key)
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -99,7 +113,7 @@ func (c MigrateCmd) Run(ctx context.Context, s streams) error {
 	defer db.Close()
 	applied, err := db.Migrate(ctx)
 	if err != nil {
-		return err
+		return unreachable(err, "store.url")
 	}
 	d, err := db.Describe(ctx)
 	if err != nil {

@@ -6,15 +6,20 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/fulgidus/heimdall/collector/link"
 	"github.com/fulgidus/heimdall/collector/store"
@@ -217,6 +222,19 @@ func TestVerifyCmd_ProvesTheDelivery(t *testing.T) {
 		err = c.Run(t.Context(), streams{out: &o, err: &e})
 		return o.String(), e.String(), err
 	}
+	if _, _, err := verify(VerifyCmd{}); err == nil || !strings.Contains(err.Error(), "no collector has used this database yet; --config names") {
+		t.Errorf("no database: %v", err)
+	}
+	if _, err := os.Stat(cfg.Data); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("to verify made %s (%v)", cfg.Data, err)
+	}
+	empty, err := store.Open(t.Context(), string(cfg.Store.URL), quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := empty.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if _, _, err := verify(VerifyCmd{}); err == nil || !strings.Contains(err.Error(), "no collector has used this database yet") {
 		t.Errorf("an empty database: %v", err)
 	}
@@ -284,8 +302,8 @@ func TestMigrateCmd_SaysWhatItDid(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.Store.URL = "postgres://heimdall@127.0.0.1:1/heimdall"
 	if err := (MigrateCmd{configFlag{configFile(t, cfg)}}).Run(t.Context(), streams{out: io.Discard, err: io.Discard}); err == nil ||
-		exitCode(err, io.Discard) != exitFailed || strings.Contains(err.Error(), "\n") {
-		t.Errorf("a database that is away: %q, want one line and exit code %d", err, exitFailed)
+		exitCode(err, io.Discard) != exitFailed || err.Error() != "no server answers at 127.0.0.1:1: connect: connection refused; start it, or name another in store.url" {
+		t.Errorf("a database that is away: %q, want one line with the mend and exit code %d", err, exitFailed)
 	}
 }
 
@@ -308,8 +326,11 @@ func TestCheckCmd_TriesEverything(t *testing.T) {
 	}
 	cfg := testConfig(t)
 	out, err := check(cfg, CheckCmd{})
-	if got, want := verdicts(out), "database warn, archive ok, broker ok, clock ok"; err != nil || got != want || !strings.Contains(out, "heimdall-collector migrate") {
+	if got, want := verdicts(out), "database warn, archive ok, broker ok, api ok, clock ok"; err != nil || got != want || !strings.Contains(out, "heimdall-collector migrate") {
 		t.Errorf("before the first run: %s, %v, want %s\n%s", got, err, want, out)
+	}
+	if _, err := os.Stat(cfg.Data); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the check made %s (%v)", cfg.Data, err)
 	}
 	db, err := store.Open(t.Context(), string(cfg.Store.URL), quiet())
 	if err != nil {
@@ -328,7 +349,7 @@ func TestCheckCmd_TriesEverything(t *testing.T) {
 	go func() { ended <- broker.Run(ctx) }()
 	cfg.MQTT.URL = broker.URL()
 	out, err = check(cfg, CheckCmd{Wait: configs.Duration(10 * time.Second)}) // the broker may need a moment
-	if got, want := verdicts(out), "database ok, archive ok, broker ok, clock ok"; err != nil || got != want {
+	if got, want := verdicts(out), "database ok, archive ok, broker ok, api ok, clock ok"; err != nil || got != want {
 		t.Errorf("with a broker: %s, %v, want %s\n%s", got, err, want, out)
 	}
 	stop()
@@ -351,14 +372,59 @@ func TestCheckCmd_TriesEverything(t *testing.T) {
 			failed[f.What] = f.Detail
 		}
 	}
-	if len(failed) != 3 || !strings.Contains(failed["broker"], cfg.MQTT.URL) || failed["database"] == "" || !strings.Contains(failed["archive"], "127.0.0.1:1") {
-		t.Errorf("failed are %v", failed)
+	address := strings.TrimPrefix(cfg.MQTT.URL, "mqtt://")
+	if diff := gocmp.Diff(map[string]string{
+		"database": "no server answers at 127.0.0.1:1: connect: connection refused; start it, or name another in store.url",
+		"archive":  "no server answers at 127.0.0.1:1: connect: connection refused; start it, or name another in archive.url",
+		"broker":   "connect to " + address + ": connect: connection refused; start it, or correct mqtt.url, mqtt.username and mqtt.password",
+	}, failed); diff != "" {
+		t.Errorf("what failed (-want +got):\n%s", diff)
 	}
 	ctx, stop = context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer stop()
 	err = CheckCmd{configFlag: configFlag{configFile(t, cfg)}, Wait: configs.Duration(time.Minute)}.Run(ctx, streams{out: io.Discard, err: io.Discard})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the wait outlives its context: %v", err)
+	}
+}
+
+func TestCheckCmd_TriesThePorts(t *testing.T) {
+	check := func(cfg Config) map[string]finding {
+		found := map[string]finding{}
+		for _, f := range (CheckCmd{}).try(t.Context(), cfg) {
+			found[f.What] = f
+		}
+		return found
+	}
+	w := startCollector(t, testConfig(t)).ready(t)
+	cfg := w.cfg
+	cfg.MQTT.Embedded.Listen, cfg.HTTP.Listen = strings.TrimPrefix(w.BrokerURL(), "mqtt://"), w.HTTPAddr()
+	own := check(cfg)
+	for _, what := range []string{"broker", "api"} {
+		if f := own[what]; f.Verdict != "ok" || !strings.Contains(f.Detail, fmt.Sprintf("held by this collector, which runs (process %d)", os.Getpid())) {
+			t.Errorf("beside its own collector: %v", f)
+		}
+	}
+	cfg.Data = filepath.Join(t.TempDir(), "elsewhere")
+	others := check(cfg)
+	for what, field := range map[string]string{"broker": "mqtt.embedded.listen", "api": "http.listen"} {
+		if f := others[what]; f.Verdict != "fail" || !strings.HasPrefix(f.Detail, field+": ") || !strings.HasSuffix(f.Detail, "(port 0 takes any free port)") {
+			t.Errorf("where something else holds the port: %v", f)
+		}
+	}
+}
+
+func TestCheckCmd_TellsWhatCannotBeMade(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := testConfig(t)
+	cfg.Store.URL, cfg.Archive.URL = configs.Secret("sqlite:"+file+"/x/y.db"), "file:"+file+"/archive"
+	for _, f := range (CheckCmd{}).try(t.Context(), cfg)[:2] {
+		if f.Verdict != "fail" || !strings.Contains(f.Detail, file) {
+			t.Errorf("%v, want a failure that names %s", f, file)
+		}
 	}
 }
 

@@ -218,7 +218,8 @@ func (c *Config) checkMQTT(report func(field, message string)) {
 		report("mqtt.shared_group", "want a name without /, + and #")
 	}
 	if c.MQTT.URL == "" {
-		checkListen(report, "mqtt.embedded.listen", c.MQTT.Embedded.Listen)
+		checkListen(report, "mqtt.embedded.listen", c.MQTT.Embedded.Listen, "127.0.0.1:18830",
+			"for the embedded broker has no accounts; run a broker such as Mosquitto for stations elsewhere, and name it in mqtt.url")
 		return
 	}
 	u, err := url.Parse(c.MQTT.URL)
@@ -233,9 +234,15 @@ func (c *Config) checkMQTT(report func(field, message string)) {
 	}
 }
 
-func checkListen(report func(field, message string), field, address string) {
-	if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
-		report(field, "want host:port, for instance 127.0.0.1:8090; port 0 takes any free one")
+// checkListen wants an address that only this machine reaches; why tells the reason and what to do instead.
+func checkListen(report func(field, message string), field, address, example, why string) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || port == "" {
+		report(field, "want host:port, for instance "+example+"; port 0 takes any free one")
+		return
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		report(field, "only a loopback address, for instance "+example+", "+why)
 	}
 }
 
@@ -243,12 +250,5 @@ func (c *Config) checkHTTP(report func(field, message string)) {
 	if t := c.HTTP.TLS; t != nil && (t.Cert == "" || t.Key == "") {
 		report("http.tls", "TLS needs both http.tls.cert and http.tls.key")
 	}
-	checkListen(report, "http.listen", c.HTTP.Listen)
-	host, _, err := net.SplitHostPort(c.HTTP.Listen)
-	if err != nil {
-		return
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		report("http.listen", "only a loopback address, for instance 127.0.0.1:8090, until tokens and TLS are there; put a reverse proxy in front")
-	}
+	checkListen(report, "http.listen", c.HTTP.Listen, "127.0.0.1:8090", "until tokens and TLS are there; put a reverse proxy in front")
 }

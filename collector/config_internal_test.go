@@ -77,6 +77,7 @@ func TestLoadConfig_Broken(t *testing.T) {
 		"half of TLS":         {"http: {tls: {cert: c.pem}}", "http.tls"},
 		"group":               {"mqtt: {shared_group: a/b}", "mqtt.shared_group"},
 		"embedded port":       {"mqtt: {embedded: {listen: here}}", "mqtt.embedded.listen"},
+		"open broker":         {"mqtt: {embedded: {listen: \"0.0.0.0:0\"}}", "only a loopback address, for instance 127.0.0.1:18830, for the embedded broker has no accounts; run a broker such as Mosquitto"},
 		"http port":           {"http: {listen: \"127.0.0.1\"}", "http.listen"},
 		"open to the world":   {"http: {listen: \"0.0.0.0:8090\"}", "only a loopback address"},
 		"message limit":       {"limits: {message: 1B}", "limits.message"},

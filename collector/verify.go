@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"text/tabwriter"
 
 	"github.com/fulgidus/heimdall/collector/store"
@@ -29,18 +31,11 @@ func (c VerifyCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, string(cfg.Store.URL), quiet())
+	db, err := openUsed(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	d, err := db.Describe(ctx)
-	if err != nil {
-		return err
-	}
-	if d.Migration == 0 {
-		return fmt.Errorf("verify: %s: no collector has used this database yet; --config names the configuration of the one to verify", redact(string(cfg.Store.URL)))
-	}
 	verdicts, err := db.Verify(ctx, c.Station, c.Final)
 	if err != nil {
 		return err
@@ -58,6 +53,29 @@ func (c VerifyCmd) Run(ctx context.Context, s streams) error {
 		}
 	}
 	return err
+}
+
+// openUsed opens the database of a collector that has run.
+func openUsed(ctx context.Context, cfg Config) (*store.DB, error) {
+	unused := fmt.Errorf("verify: %s: no collector has used this database yet; --config names the configuration of the one to verify", redact(string(cfg.Store.URL)))
+	db, err := store.OpenExisting(ctx, string(cfg.Store.URL), quiet())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, unused
+	}
+	if err != nil {
+		return nil, err
+	}
+	d, err := db.Describe(ctx)
+	switch {
+	case err != nil:
+		err = unreachable(err, "store.url")
+	case d.Migration == 0:
+		err = unused
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
 }
 
 func (c VerifyCmd) print(w io.Writer, verdicts []store.Verdict) error {

@@ -176,7 +176,7 @@ func (c *Client) serve(ctx context.Context) error {
 	defer s.mqtt.Disconnect(quiesceMillis)
 	if err := await(alive, s.mqtt.Connect()); err != nil {
 		s.hangUp() // else paho would wait for an answer that nobody needs any more
-		return fmt.Errorf("connect to %s: %w", c.broker.Host, err)
+		return c.connectError(err)
 	}
 	if err := c.subscribe(alive, s.mqtt); err != nil {
 		return err
@@ -208,6 +208,14 @@ func (c *Client) serve(ctx context.Context) error {
 			return context.Cause(alive)
 		}
 	}
+}
+
+// connectError says in one line why there is no connection. paho adds that it was the network, and net names the address.
+func (c *Client) connectError(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Err != nil {
+		err = op.Err
+	}
+	return fmt.Errorf("connect to %s: %w", c.broker.Host, err)
 }
 
 // use makes s the session that others publish on.

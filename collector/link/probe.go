@@ -2,7 +2,6 @@ package link
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/url"
 	"os"
@@ -25,7 +24,7 @@ func Probe(ctx context.Context, cfg Config) error {
 	defer s.mqtt.Disconnect(quiesceMillis)
 	if err := await(ctx, s.mqtt.Connect()); err != nil {
 		s.hangUp()
-		return fmt.Errorf("connect to %s: %w", c.broker.Host, err)
+		return c.connectError(err)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -64,6 +65,17 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
 		return openSQLite(ctx, rest, log)
 	}
 	return nil, fmt.Errorf("open store: want postgres://user@host/database or sqlite:PATH, and this begins with %q", scheme+":")
+}
+
+// OpenExisting is Open for who only looks: it makes nothing. An SQLite file that is not there gives an error matching
+// [fs.ErrNotExist].
+func OpenExisting(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
+	if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+	}
+	return Open(ctx, url, log)
 }
 
 // Close waits for running calls and closes the connections.
