@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
@@ -325,6 +327,9 @@ func TestDocs_ShowEveryRouteAndNeedNothingFromOutside(t *testing.T) {
 			t.Errorf("link to %s: status %d", target, answer.Code)
 		}
 	}
+	if answer := get(t, h, "GET", "/docs/"); answer.Code != http.StatusMovedPermanently || answer.Header().Get("Location") != "/docs" {
+		t.Errorf("/docs/: status %d, location %q", answer.Code, answer.Header().Get("Location"))
+	}
 	if strings.Contains(page, "<script") || strings.Contains(page, "style=") {
 		t.Error("the page has scripts or styles that its own policy refuses")
 	}
@@ -336,5 +341,36 @@ func TestDocs_ShowEveryRouteAndNeedNothingFromOutside(t *testing.T) {
 		if !strings.Contains(page, `id="`+strings.TrimPrefix(p.Type, "/docs#")+`"`) {
 			t.Errorf("%s is not on the page", p.Type)
 		}
+	}
+}
+
+// Each example can be copied: it names the address that the page was read from, and an address that there is.
+func TestDocs_ExamplesCanBeCopied(t *testing.T) {
+	h := newWorld().handler(t)
+	read := func(host string) string {
+		t.Helper()
+		r := httptest.NewRequest(http.MethodGet, "/docs", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return html.UnescapeString(w.Body.String())
+	}
+	page := read("station.example:8443")
+	for _, want := range []string{
+		"\n<pre>curl -s 'http://station.example:8443/api/v1/measurements?station=giaveno'</pre>\n",
+		"\n<pre>curl -sN 'http://station.example:8443/api/v1/events?event=record'</pre>\n",
+		"\n<pre>curl -sOJ 'http://station.example:8443/api/v1/recordings/019b1c7e-5a10-7b11-8d02-2a3b4c5d6e7f.sigmf'</pre>\n",
+		"\n<pre>curl -s -H 'Content-Type: application/json' -d '{\"frequency_hz\":145500000,",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	examples := regexp.MustCompile(`curl .*'http://station\.example:8443(/[^']*)'`).FindAllStringSubmatch(page, -1)
+	if n := len(examples); n != len(document(t, h).Paths)+1 { // one address takes two methods
+		t.Errorf("%d examples", n)
+	}
+	if page := read("x'; rm -r ~ #"); !strings.Contains(page, "'http://127.0.0.1:8090/api/v1/stations'") || strings.Contains(page, "rm -r") {
+		t.Error("a host that is none is part of a command")
 	}
 }

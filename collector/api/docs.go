@@ -7,6 +7,10 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
 )
 
 //go:embed docs.html
@@ -15,13 +19,16 @@ var docsTemplate string
 //go:embed docs.css
 var docsCSS []byte
 
+// hostForm is a host as addresses have it, with or without a port.
+var hostForm = regexp.MustCompile(`^[A-Za-z0-9.:\[\]-]+$`)
+
 // docsRoute is what the page shows of a route.
 type docsRoute struct {
 	ID, Method, Path, Summary, Detail string
 	Status                            int
 	Types                             []string
 	Query                             []docsParameter
-	Body, Answer                      string
+	Curl, Body, Answer                string
 	Problems                          []problemKind
 }
 
@@ -63,13 +70,16 @@ func (s *server) renderDocs() ([]byte, error) {
 }
 
 func (rt *route) shown() (docsRoute, error) {
+	curl, err := rt.curl()
+	if err != nil {
+		return docsRoute{}, err
+	}
 	shown := docsRoute{
-		ID: rt.id, Method: rt.method, Path: rt.path, Summary: rt.summary, Detail: rt.detail, Status: rt.success(), Types: rt.answer.types, Problems: rt.allProblems(),
+		ID: rt.id, Method: rt.method, Path: rt.path, Summary: rt.summary, Detail: rt.detail, Status: rt.success(), Types: rt.answer.types, Problems: rt.allProblems(), Curl: curl,
 	}
 	for _, p := range rt.query {
 		shown.Query = append(shown.Query, docsParameter{p.name, p.text, p.example})
 	}
-	var err error
 	if rt.body != nil {
 		if shown.Body, err = indented(rt.body.example); err != nil {
 			return shown, err
@@ -77,6 +87,32 @@ func (rt *route) shown() (docsRoute, error) {
 	}
 	shown.Answer, err = indented(rt.answer.example)
 	return shown, err
+}
+
+// docsAddress stands on the page for the address that it is read from.
+const docsAddress = "http://collector.invalid"
+
+// curl is a command that asks for the route, with the first of its parameters.
+func (rt *route) curl() (string, error) {
+	options := "-s"
+	switch {
+	case rt.body != nil:
+		body, err := json.Marshal(rt.body.example)
+		if err != nil {
+			return "", fmt.Errorf("write example: %w", err)
+		}
+		options += " -H 'Content-Type: " + jsonType + "' -d '" + string(body) + "'"
+	case slices.Contains(rt.answer.types, eventsType):
+		options += "N" // each event at once
+	case rt.lasting:
+		options += "OJ" // into a file of the name that comes with it
+	}
+	id := map[string]string{"stations": exampleStation().ID, "acquisitions": exampleAcquisition, "recordings": exampleCapture}[rt.tag]
+	address := docsAddress + strings.Replace(rt.path, "{id}", id, 1)
+	if len(rt.query) > 0 {
+		address += "?" + rt.query[0].name + "=" + url.QueryEscape(rt.query[0].example)
+	}
+	return "curl " + options + " '" + address + "'", nil
 }
 
 // indented is an example as people read it; empty for none.
@@ -93,7 +129,15 @@ func indented(example any) (string, error) {
 
 func (s *server) docsPage(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Vary", "Accept")
-	return sendBytes(w, r, http.StatusOK, htmlType+"; charset=utf-8", s.docs)
+	address := "http://127.0.0.1:8090"
+	if hostForm.MatchString(r.Host) { // who asked wrote it, and it ends up in a command
+		address = "http://" + r.Host
+		if r.TLS != nil {
+			address = "https://" + r.Host
+		}
+	}
+	page := bytes.ReplaceAll(s.docs, []byte(docsAddress), []byte(address))
+	return sendBytes(w, r, http.StatusOK, htmlType+"; charset=utf-8", page)
 }
 
 func (s *server) docsStyle(w http.ResponseWriter, r *http.Request) error {

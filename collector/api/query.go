@@ -141,18 +141,21 @@ func (q *query) stations(name string) []string {
 
 const stationAdvice = "a station id has 2 to 32 lower-case letters, digits and dashes, and starts with a letter or digit"
 
-// time reads an RFC 3339 time; zero when absent or wrong.
+// time reads an RFC 3339 time, or a date for its midnight in UTC; zero when absent or wrong.
 func (q *query) time(name string) time.Time {
 	text := q.values.Get(name)
 	if text == "" {
 		return time.Time{}
 	}
 	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil && len(text) == len(time.DateOnly) {
+		t, err = time.Parse(time.DateOnly, text)
+	}
 	switch {
 	case err != nil && strings.Contains(text, " "):
 		q.fault(name, text, "write a time like "+timeExample+"; a + in an address is written %2B")
 	case err != nil:
-		q.fault(name, text, "write a time like "+timeExample)
+		q.fault(name, text, "write a time like "+timeExample+" or a date like "+timeExample[:len(time.DateOnly)])
 	case t.Year() < 1970 || t.Year() > 2200:
 		q.fault(name, text, "write a time between the years 1970 and 2200")
 	default:

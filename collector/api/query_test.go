@@ -26,6 +26,9 @@ func TestRecords_ParametersReachTheStore(t *testing.T) {
 			From: time.Date(2026, 11, 24, 2, 0, 0, 0, time.UTC), To: time.Date(2026, 11, 24, 3, 0, 0, 1, time.UTC), Limit: 100,
 		}},
 		{"from=2026-11-24T02:00:00%2B02:00", protocol.Filter{From: time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), Limit: 100}},
+		{"from=2026-11-24&to=2026-11-25", protocol.Filter{
+			From: time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC), Limit: 100,
+		}},
 		{"min_hz=145.5M&max_hz=1.2%20GHz", protocol.Filter{MinHz: 145.5e6, MaxHz: 1.2e9, Limit: 100}},
 		{"min_hz=77500&max_hz=77.5kHz", protocol.Filter{MinHz: 77500, MaxHz: 77500, Limit: 100}},
 		{"min_hz=1.455e8&limit=1000&cursor=abc", protocol.Filter{MinHz: 145.5e6, Limit: 1000, Cursor: "abc"}},
@@ -68,7 +71,7 @@ func badQueries() [][3]string {
 		for _, v := range []string{"0", "-1", "1001", "1e2", "ten", "1.5", "007", "99999999999999999999"} {
 			add(path, "limit", v, v)
 		}
-		for _, v := range []string{"yesterday", "2026-13-01T00:00:00Z", "2026-11-24", "1669248000", "1699-01-01T00:00:00Z", "9999-01-01T00:00:00Z"} {
+		for _, v := range []string{"yesterday", "2026-13-01T00:00:00Z", "2026-11-31", "2026-11-24T02:00", "1699-01-01", "1669248000", "1699-01-01T00:00:00Z", "9999-01-01T00:00:00Z"} {
 			add(path, "from", v, v)
 			add(path, "to", v, v)
 		}

@@ -67,7 +67,7 @@ func (s *server) sendFile(w http.ResponseWriter, r *http.Request, suffix, mediaT
 	if err != nil {
 		stored = time.Time{} // a row from elsewhere: then without Last-Modified
 	}
-	name := recording.ID + suffix
+	name := recording.Station + "_" + recording.ID + suffix
 	h := w.Header()
 	h.Set("Content-Type", mediaType)
 	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": name}))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/fulgidus/heimdall/protocol"
@@ -34,7 +35,8 @@ func TestRecordings_FilesAndRanges(t *testing.T) {
 		if header.Get("Content-Type") != c.mimeType || header.Get("Content-Range") != c.contentRange || header.Get("Accept-Ranges") != "bytes" {
 			t.Errorf("%s, range %q: headers %v", c.path, c.ask, header)
 		}
-		if header.Get("ETag") == "" || header.Get("Last-Modified") != "Tue, 24 Nov 2026 12:00:00 GMT" || header.Get("Content-Disposition") == "" {
+		if header.Get("ETag") == "" || header.Get("Last-Modified") != "Tue, 24 Nov 2026 12:00:00 GMT" ||
+			header.Get("Content-Disposition") != "attachment; filename=torino_"+strings.TrimPrefix(c.path, "/api/v1/recordings/") {
 			t.Errorf("%s: headers %v", c.path, header)
 		}
 	}

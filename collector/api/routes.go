@@ -59,11 +59,11 @@ var (
 		schema: map[string]any{"type": "array", "items": map[string]any{"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{1,31}$"}},
 	}
 	fromParameter = parameter{
-		name: "from", text: "Not before this time.", example: timeExample,
+		name: "from", text: "Not before this time. A date is its midnight in UTC.", example: timeExample,
 		schema: map[string]any{"type": "string", "format": "date-time"},
 	}
 	toParameter = parameter{
-		name: "to", text: "Before this time.", example: "2026-11-24T03:00:00Z",
+		name: "to", text: "Before this time. A date is its midnight in UTC.", example: "2026-11-24T03:00:00Z",
 		schema: map[string]any{"type": "string", "format": "date-time"},
 	}
 	minHzParameter = parameter{
@@ -252,6 +252,7 @@ func (s *server) register() {
 			s.handle(choose(same, r), w, r)
 		})
 	}
+	s.mux.Handle("GET /docs/{$}", http.RedirectHandler("/docs", http.StatusMovedPermanently))
 	s.mux.HandleFunc("/", s.nothing)
 }
 
