@@ -119,6 +119,8 @@ type Ingest struct {
 	acks   *ackBoard
 	saves  *saveBoard
 	counts counts
+	// complaints are the log of rejections.
+	complaints *complaints
 
 	// batches hands a batch to the committer. Capacity 0: while it is busy, the next batch goes on growing.
 	batches chan *batch
@@ -136,19 +138,20 @@ func New(cfg Config) *Ingest {
 		cfg.Now = time.Now
 	}
 	return &Ingest{
-		cfg:       cfg,
-		inbox:     newInbox(cfg.Limits),
-		acks:      newAckBoard(),
-		saves:     newSaveBoard(),
-		batches:   make(chan *batch),
-		committed: make(chan struct{}, 1),
+		cfg:        cfg,
+		inbox:      newInbox(cfg.Limits),
+		acks:       newAckBoard(),
+		saves:      newSaveBoard(),
+		complaints: newComplaints(cfg.Log),
+		batches:    make(chan *batch),
+		committed:  make(chan struct{}, 1),
 	}
 }
 
 // Run works until ctx ends. What was not committed by then has not been acknowledged.
 func (g *Ingest) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	for _, work := range []func(context.Context){g.assemble, g.commitBatches, g.publishAcks, g.saveStations} {
+	for _, work := range []func(context.Context){g.assemble, g.commitBatches, g.publishAcks, g.saveStations, g.complaints.run} {
 		wg.Go(func() { work(ctx) })
 	}
 	wg.Wait()

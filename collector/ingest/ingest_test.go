@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/fulgidus/heimdall/collector/ingest"
@@ -225,6 +226,59 @@ func TestIngest_RejectsWithAReason(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestIngest_TellsTheLogOfRejections(t *testing.T) {
+	var log strings.Builder
+	simulate(t, func(c *ingest.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) }, func(t *testing.T, r *rig) {
+		told := func() []string {
+			var lines []string
+			for line := range strings.Lines(log.String()) {
+				_, line, _ = strings.Cut(line, " ") // the time
+				line, _, _ = strings.Cut(line, " error=")
+				lines = append(lines, line)
+			}
+			log.Reset()
+			return lines
+		}
+		expect := func(when string, want ...string) {
+			t.Helper()
+			got := told()
+			slices.Sort(got)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", when, diff)
+			}
+		}
+		r.db.set(func(m *memory) {
+			m.refuses = func(rec *protocol.Record, _ *protocol.Rejection) error {
+				if rec.GetSeq() == 99 {
+					return refusedError{errors.New("out of range")}
+				}
+				return nil
+			}
+		})
+		absurd := measurement("north", 1)
+		absurd.Time = new(int64(1))
+		r.sendRecord(t, absurd)
+		for range 1500 { // more than is kept
+			r.send("south/status", []byte("maybe"))
+		}
+		refused := measurement("west", 99)
+		refused.Time = new(time.Now().UnixNano())
+		r.sendRecord(t, refused)
+		rest(time.Second)
+		expect("at once",
+			`level=WARN msg="a record is rejected" station=north reason=absurd_time field=time`,
+			`level=WARN msg="a record is rejected" station=south reason=malformed field=status`,
+			`level=WARN msg="a record is rejected" station=west reason=refused field=""`)
+		r.send("south/info", []byte("[]"))
+		rest(time.Minute)
+		expect("after a minute", `level=WARN msg="more records are rejected" station=south count=1500 reason=malformed field=""`)
+		rest(time.Minute)
+		r.sendRecord(t, absurd)
+		rest(time.Second)
+		expect("after another", `level=WARN msg="a record is rejected" station=north reason=absurd_time field=time`)
+	})
 }
 
 func TestIngest_KeepsSoMuchGarbageADay(t *testing.T) {

@@ -1,0 +1,82 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// codeRefused is the reason of a record that is right for the protocol and not for the database.
+const codeRefused protocol.Code = "refused"
+
+// complaints tells the log of what is rejected: the first of a station at once, then one line for each interval.
+type complaints struct {
+	log *slog.Logger
+
+	mu       sync.Mutex // guards stations
+	stations map[string]*complaint
+}
+
+// complaint is what was rejected of one station since the last line.
+type complaint struct {
+	count int
+	code  protocol.Code // of the latest, like field and err
+	field string
+	err   error
+}
+
+func newComplaints(log *slog.Logger) *complaints {
+	return &complaints{log: log, stations: make(map[string]*complaint)}
+}
+
+// note counts a rejection.
+func (c *complaints) note(station string, code protocol.Code, err error) {
+	field := ""
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		field = e.Field
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, ok := c.stations[station]
+	switch {
+	case ok:
+		known.count++
+		known.code, known.field, known.err = code, field, err
+	case len(c.stations) < maxLanes: // topics may name any number of stations
+		c.stations[station] = new(complaint)
+		c.log.Warn("a record is rejected", "station", station, "reason", code, "field", field, "error", err)
+	}
+}
+
+// run writes the lines of each interval.
+func (c *complaints) run(ctx context.Context) {
+	tick := time.NewTicker(complainEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			c.tell(ctx)
+		}
+	}
+}
+
+// tell writes what came since the last time. A station without anything new begins afresh.
+func (c *complaints) tell(ctx context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for station, known := range c.stations {
+		if known.count == 0 {
+			delete(c.stations, station)
+			continue
+		}
+		c.log.WarnContext(ctx, "more records are rejected", "station", station, "count", known.count,
+			"reason", known.code, "field", known.field, "error", known.err)
+		known.count = 0
+	}
+}
