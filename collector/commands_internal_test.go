@@ -200,7 +200,11 @@ func TestTapCmd_ShowsWhatIsStored(t *testing.T) {
 
 func TestPrintRecord(t *testing.T) {
 	for data, want := range map[string]string{
-		`{"time":"T","station":"torino","step":"2m","seq":7,"health":{}}`: "T  torino           2m       record 7\n",
+		`{"time":"T","station":"torino","step":"2m","seq":7,"health":{}}`:                                                               "T  torino           2m       record 7\n",
+		`{"time":"T","station":"torino","step":"dcf","detection":{"center_hz":77493.28,"duration_s":0.1,"power_dbfs":-50,"snr_db":18}}`: "T  torino           dcf      heard 77.493 kHz for 0.100 s, -50.0 dBFS, SNR 18.0 dB\n",
+		`{"time":"T","station":"torino","step":"2m","spectrum":{"start_hz":145406250,"step_hz":12500,"dbfs_hz":[-101,-62,-100,-103]}}`:  "T  torino           2m       spectrum 145.4 MHz to 145.45 MHz, 4 bins of 12.5 kHz, median -100.5 dBFS/Hz\n",
+		`{"time":"T","station":"torino","step":"2m","spectrum":{"start_hz":1000,"step_hz":585.9375,"dbfs_hz":[-101]}}`:                  "T  torino           2m       spectrum 707 Hz to 1.293 kHz, 1 bin of 586 Hz, median -101.0 dBFS/Hz\n",
+		`{"time":"T","station":"torino","step":"2m","spectrum":{}}`:                                                                     "T  torino           2m       spectrum without bins\n",
 	} {
 		var out output
 		if err := printRecord(&out, []byte(data)); err != nil || out.String() != want {
