@@ -187,6 +187,8 @@ func TestQuantities(t *testing.T) {
 		}
 	}
 	for want, got := range map[string]string{
+		"12.001145 kHz": configs.Hertz(12001.144970001233).String(), "77.50029 kHz": configs.Hertz(77500.28999999999).String(),
+		"12.001145001 MHz": configs.Hertz(12001145.001).String(), "1e+30 Hz": configs.Hertz(1e30).String(), "100 Hz": configs.Hertz(100).String(), "0 Hz": configs.Hertz(0).String(),
 		"145.5 MHz": configs.Hertz(145.5e6).String(), "12.5 kHz": configs.Hertz(12500).String(), "50 Hz": configs.Hertz(50).String(),
 		"64 MiB": configs.Bytes(64 << 20).String(), "1.5 GiB": configs.Bytes(3 << 29).String(), "12 B": configs.Bytes(12).String(), "10s": configs.Duration(10 * time.Second).String(),
 	} {

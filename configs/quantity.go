@@ -33,18 +33,25 @@ func (h *Hertz) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String prints the frequency with its unit: 145.5 MHz.
+// String prints the frequency with its unit, to a thousandth of a hertz: 145.5 MHz.
 func (h Hertz) String() string {
 	abs := math.Abs(float64(h))
+	if abs >= 1e15 || abs < 1e-3 && abs > 0 { // nothing of radio
+		return strconv.FormatFloat(float64(h), 'g', -1, 64) + " Hz"
+	}
+	scale, unit, decimals := 1.0, "Hz", 3
 	for _, u := range []struct {
-		scale float64
-		name  string
-	}{{1e9, "GHz"}, {1e6, "MHz"}, {1e3, "kHz"}} {
+		scale    float64
+		name     string
+		decimals int
+	}{{1e9, "GHz", 12}, {1e6, "MHz", 9}, {1e3, "kHz", 6}} {
 		if abs >= u.scale {
-			return strconv.FormatFloat(float64(h)/u.scale, 'f', -1, 64) + " " + u.name
+			scale, unit, decimals = u.scale, u.name, u.decimals
+			break
 		}
 	}
-	return strconv.FormatFloat(float64(h), 'f', -1, 64) + " Hz"
+	number := strconv.FormatFloat(float64(h)/scale, 'f', decimals, 64)
+	return strings.TrimSuffix(strings.TrimRight(number, "0"), ".") + " " + unit
 }
 
 // Duration is a length of time: 10s, 250ms, 1h30m, 30d, 1y; a plain number is seconds.
