@@ -126,6 +126,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	delivering.Wait()
 	stopSpool()
 	keeping.Wait()
+	a.log.InfoContext(ctx, "station has stopped", "station", a.cfg.Station.ID, "uptime", a.now().Sub(a.began).Round(time.Second), "records_waiting", a.spool.Stats().Records)
 	return errors.Join(append(surveyErrs, linkErr, spoolErr, a.Close())...)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,7 +25,7 @@ type CheckCmd struct {
 	JSON       bool `name:"json" help:"JSON lines."`
 }
 
-// Help is shown below the usage.
+// Help begins with the example.
 func (CheckCmd) Help() string {
 	return "Example:  heimdall-agent check --config /etc/heimdall/agent.yaml\n\n" +
 		"Ends with 0 when nothing fails; warnings count as failures with --strict."
@@ -37,6 +38,9 @@ type finding struct {
 	Detail  string `json:"detail"`
 }
 
+// ofSource is what a finding is of that says a fault of a source. Like one of the configuration, it does not mend itself.
+const ofSource = "source"
+
 // listenFor is how long each receiver is tried.
 const listenFor = 3 * time.Second
 
@@ -46,7 +50,7 @@ func (c CheckCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	findings := []finding{{"ok", "config", fmt.Sprintf("station %s, %d receivers", cfg.Station.ID, len(cfg.Receivers))}}
+	findings := []finding{{"ok", "config", "station " + cfg.Station.ID + ", " + receivers(len(cfg.Receivers))}}
 	findings = append(findings, checkStation(ctx, cfg)...)
 	findings = append(findings, checkLink(ctx, cfg)...)
 	findings = append(findings, checkClock(time.Now(), time.Duration(cfg.Clock.Uncertainty)))
@@ -56,10 +60,20 @@ func (c CheckCmd) Run(ctx context.Context, s streams) error {
 	if err := c.print(s.out, findings); err != nil {
 		return err
 	}
+	return c.verdict(findings)
+}
+
+// verdict is how the check ends.
+func (c CheckCmd) verdict(findings []finding) error {
+	failed := false
 	for _, f := range findings {
-		if f.Verdict == "fail" || c.Strict && f.Verdict == "warn" {
-			return errReported
+		if f.What == ofSource {
+			return usageError{errReported}
 		}
+		failed = failed || f.Verdict == "fail" || c.Strict && f.Verdict == "warn"
+	}
+	if failed {
+		return errReported
 	}
 	return nil
 }
@@ -79,6 +93,13 @@ func (c CheckCmd) print(w io.Writer, findings []finding) error {
 	return nil
 }
 
+func receivers(n int) string {
+	if n == 1 {
+		return "1 receiver"
+	}
+	return fmt.Sprintf("%d receivers", n)
+}
+
 // checkStation looks at receivers and spool. They serve one process each: where an agent runs, its word is taken.
 func checkStation(ctx context.Context, cfg Config) []finding {
 	st, err := askStatus(ctx, cfg.Spool.Path)
@@ -90,7 +111,13 @@ func checkStation(ctx context.Context, cfg Config) []finding {
 	}
 	var findings []finding
 	for _, r := range cfg.Receivers {
-		findings = append(findings, checkReceiver(ctx, r))
+		faults := r.faults(ctx)
+		for _, f := range faults {
+			findings = append(findings, finding{"fail", ofSource, r.ID + " " + f.Error()})
+		}
+		if len(faults) == 0 {
+			findings = append(findings, checkReceiver(ctx, r))
+		}
 	}
 	return append(findings, checkSpool(cfg))
 }
@@ -101,7 +128,7 @@ func checkRunning(st status) []finding {
 		r := st.State.Receivers[info.ID]
 		f := finding{"ok", "receiver", fmt.Sprintf("%s %s, %s, %s a second, %d samples lost", info.ID, info.Hardware, configs.Hertz(info.CenterHz), configs.Hertz(info.SampleRateHz), r.LostSamplesTotal)}
 		if !r.Connected {
-			f = finding{"fail", "receiver", info.ID + " is not connected: " + st.State.Reason}
+			f = finding{"fail", "receiver", info.ID + " is not connected: " + cmp.Or(st.State.Reason, "its recording has ended, or it is being opened")}
 		}
 		findings = append(findings, f)
 	}

@@ -53,7 +53,7 @@ func TestCheck_NamesWhatFails(t *testing.T) {
 	if !errors.Is(err, errReported) {
 		t.Errorf("ended with %v, want %v", err, errReported)
 	}
-	for _, want := range []string{"fail  receiver   r0 open scene", "fail  spool      spool.path", "fail  broker     mqtt://127.0.0.1:1: connect"} {
+	for _, want := range []string{"1 receiver\n", "fail  source     r0 scene ", "fail  spool      spool.path", "fail  broker     mqtt://127.0.0.1:1: connect: connection refused: "} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
@@ -65,6 +65,9 @@ func TestCheck_DamagedSpool(t *testing.T) {
 	cfg := here.load(t)
 	if f := checkSpool(cfg); f.Verdict != "ok" || !strings.Contains(f.Detail, "will be made, up to 16 MiB") {
 		t.Errorf("no spool yet: %+v", f)
+	}
+	if _, err := os.Stat(here.state); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the check made the directory: %v", err)
 	}
 	a := here.open(t)
 	if f := checkSpool(cfg); f.Verdict != "fail" || !strings.Contains(f.Detail, "in use") {

@@ -52,7 +52,7 @@ type RunCmd struct {
 	configFlag `embed:""`
 }
 
-// Help is shown below the usage.
+// Help begins with the example.
 func (RunCmd) Help() string {
 	return "Example:  heimdall-agent run --config /etc/heimdall/agent.yaml"
 }
@@ -62,6 +62,9 @@ func (c RunCmd) Run(ctx context.Context, s streams) error {
 	cfg, err := c.load(s.err)
 	if err != nil {
 		return err
+	}
+	if err := cfg.examine(ctx); err != nil {
+		return usageError{err}
 	}
 	limitMemory(cfg)
 	agent, err := OpenAgent(ctx, cfg, version, newLog(cfg.Log, s.err))
@@ -93,7 +96,7 @@ type StatusCmd struct {
 	JSON       bool `name:"json" help:"Print JSON."`
 }
 
-// Help is shown below the usage.
+// Help begins with the example.
 func (StatusCmd) Help() string { return "Example:  heimdall-agent status --json" }
 
 // Run is called by the command line.
@@ -178,7 +181,7 @@ type TapCmd struct {
 	JSON       bool `name:"json" help:"JSON lines."`
 }
 
-// Help is shown below the usage.
+// Help begins with the example.
 func (TapCmd) Help() string {
 	return "Example:  heimdall-agent tap\n\n" +
 		"Asks the running agent, or opens the receivers itself where none runs. Needs no broker."
@@ -199,6 +202,9 @@ func (c TapCmd) Run(ctx context.Context, s streams) error {
 	}
 	body, err := askAgent(ctx, cfg.Spool.Path, "/tap")
 	if errors.Is(err, errNotRunning) {
+		if err := cfg.examine(ctx); err != nil {
+			return usageError{err}
+		}
 		fmt.Fprintln(s.err, "no agent is running here: opening the receivers for this view")
 		return tapAlone(ctx, cfg, show)
 	}

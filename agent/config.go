@@ -260,12 +260,12 @@ var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
 // Check reports what the types cannot tell.
 func (c *Config) Check(report func(field, message string)) {
 	if err := protocol.ValidStation(c.Station.ID); err != nil {
-		report("station.id", err.Error())
+		report("station.id", mendOf(err))
 	}
 	c.checkPosition(report)
 	c.checkMQTT(report)
 	if len(c.Receivers) == 0 {
-		report("receivers", "list at least one receiver, for instance {id: r0, source: rtlsdr://0}")
+		report("receivers", "list at least one, for instance {id: r0, source: file:g001_433.92M_250k.cu8} or {id: r0, source: \"sim:scene.yaml?station=torino\"}")
 	}
 	seen := map[string]bool{}
 	for i := range c.Receivers {
@@ -280,6 +280,14 @@ func (c *Config) Check(report func(field, message string)) {
 	c.checkControl(report)
 	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(report, "log.format", c.Log.Format, "text", "json")
+}
+
+// mendOf is what an error of the protocol says beside the field and its value, which the report names already.
+func mendOf(err error) string {
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		return e.Message
+	}
+	return err.Error()
 }
 
 func oneOf(report func(field, message string), field, value string, allowed ...string) {
@@ -334,9 +342,7 @@ func (r *ReceiverConfig) check(field string, report func(field, message string))
 	if !idPattern.MatchString(r.ID) {
 		report(field+".id", "want 1 to 32 of a-z, 0-9 and -, for instance r0")
 	}
-	if _, err := radio.Open(r.Source, radio.Options{}); err != nil {
-		report(field+".source", err.Error())
-	}
+	r.checkSource(field+".source", report)
 	powerOfTwo := func(key string, v, low, high int) {
 		if v != 0 && (v < low || v > high || v&(v-1) != 0) {
 			report(field+"."+key, fmt.Sprintf("want a power of two from %d to %d", low, high))
@@ -350,6 +356,10 @@ func (r *ReceiverConfig) check(field string, report func(field, message string))
 	if r.Detect.Threshold < 0 || r.Detect.Threshold > 60 {
 		report(field+".detect.threshold", "want dB over the noise floor, 1 to 60; 8 is the default")
 	}
+	between(report, field+".detect.min_duration", r.Detect.MinDuration, mostPause)
+	if r.Detect.MergeGap != nil {
+		between(report, field+".detect.merge_gap", *r.Detect.MergeGap, mostPause)
+	}
 	if r.Measurement.Every < 0 || (r.Measurement.Every > 0 && time.Duration(r.Measurement.Every) < 10*time.Millisecond) {
 		report(field+".measurement.every", "want at least 10ms")
 	}
@@ -360,6 +370,27 @@ func (r *ReceiverConfig) check(field string, report func(field, message string))
 	}
 	for i, s := range r.Plan {
 		r.checkStep(fmt.Sprintf("%s.plan[%d]", field, i), s, report)
+	}
+}
+
+// mostPause bounds the durations of a detection's rules: what they hold back is kept in memory that long.
+const mostPause = configs.Duration(time.Minute)
+
+func between(report func(field, message string), field string, v, most configs.Duration) {
+	if v < 0 || v > most {
+		report(field, fmt.Sprintf("want 0s to %s", most))
+	}
+}
+
+// checkSource reports each fault of the source's URL under the name of the parameter.
+func (r *ReceiverConfig) checkSource(field string, report func(field, message string)) {
+	_, err := radio.Open(r.Source, radio.Options{})
+	for _, f := range radio.Faults(err) {
+		if f.Value == "" {
+			report(field, f.Field+": "+f.Mend)
+		} else {
+			report(field+"."+f.Field, fmt.Sprintf("%q: %s", f.Value, f.Mend))
+		}
 	}
 }
 

@@ -74,11 +74,11 @@ func TestLoadConfig_Broken(t *testing.T) {
 	}
 	with := func(more string) string { return goodConfig + more }
 	for name, c := range map[string]struct{ text, want string }{
-		"empty":                {"", "station.id: "},
+		"empty":                {"", "station.id: want 2 to 32 of a-z"},
 		"no station":           {"receivers: [{id: r0, source: \"sim:s?station=a\"}]", "station.id: "},
 		"capital station":      {"station: {id: Torino}\nreceivers: [{id: r0, source: \"sim:s?station=a\"}]", `:1:15: station.id: "Torino"`},
 		"reserved station":     {"station: {id: collector}\nreceivers: [{id: r0, source: \"sim:s?station=a\"}]", `:1:15: station.id: "collector"`},
-		"no receivers":         {"station: {id: torino}", "receivers: list at least one"},
+		"no receivers":         {"station: {id: torino}", "receivers: list at least one, for instance {id: r0, source: file:"},
 		"unknown key":          {with("colour: red"), ":5:1: colour: unknown key"},
 		"misspelt key":         {with("delivry: {ack: broker}"), "did you mean delivery?"},
 		"two of a key":         {with("station: {id: x2}"), "already set in line 1"},
@@ -96,6 +96,11 @@ func TestLoadConfig_Broken(t *testing.T) {
 		"receiver id":          {"station: {id: torino}\nreceivers: [{id: R 0, source: \"sim:s?station=a\"}]", `receivers[0].id: "R 0"`},
 		"same receiver id":     {"station: {id: torino}\nreceivers:\n  - {id: a, source: \"sim:s?station=a\"}\n  - {id: a, source: \"sim:s?station=a\"}", ":4:10: receivers[1].id"},
 		"unknown source":       {"station: {id: torino}\nreceivers: [{id: r0, source: \"gopher://x\"}]", "receivers[0].source"},
+		"source parameter":     {"station: {id: torino}\nreceivers: [{id: r0, source: \"sim:s?station=a&rate=x\"}]", `x.yaml:2:30: receivers[0].source.rate: "x": want a number of Hz`},
+		"second of a source":   {"station: {id: torino}\nreceivers: [{id: r0, source: \"sim:s?station=a&rate=x&colour=red\"}]", `x.yaml:2:30: receivers[0].source.colour: "red": unknown parameter`},
+		"scheme":               {"station: {id: torino}\nreceivers: [{id: r0, source: \"rtlsdr://0\"}]", `x.yaml:2:30: receivers[0].source.scheme: "rtlsdr": not in this version`},
+		"endless merging":      {receiver("detect: {merge_gap: 1y}"), "receivers[0].detect.merge_gap: \"1y\": want 0s to 1m0s"},
+		"endless minimum":      {receiver("detect: {min_duration: -1s}"), "receivers[0].detect.min_duration: \"-1s\": want 0s to 1m0s"},
 		"no source":            {"station: {id: torino}\nreceivers: [{id: r0}]", "receivers[0].source"},
 		"fft":                  {receiver("fft: 1000"), `receivers[0].fft: "1000": want a power of two`},
 		"bins":                 {receiver("spectrum: {bins: 3}"), "receivers[0].spectrum.bins"},

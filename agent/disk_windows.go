@@ -12,3 +12,6 @@ func diskBytes(dir string) (uint64, error) {
 	err = windows.GetDiskFreeSpaceEx(name, &free, &total, &totalFree)
 	return total, err
 }
+
+// mayWrite leaves the question to the first write: on Windows it has no short answer.
+func mayWrite(string) error { return nil }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -54,6 +55,7 @@ func run(args []string) int {
 		kong.Name("heimdall-agent"),
 		kong.Description("Example:  heimdall-agent measure g001_433.92M_250k.cu8\n\nHears what is on air beside a receiver and delivers it to the network."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Help(exampleFirst),
 		kong.Exit(func(code int) { exit = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(streams{out: os.Stdout, err: os.Stderr}),
@@ -67,6 +69,20 @@ func run(args []string) int {
 		return exitUsage
 	}
 	return exitCode(command.Run())
+}
+
+// exampleFirst prints help that begins with the example, the part that can be copied.
+func exampleFirst(options kong.HelpOptions, ctx *kong.Context) error {
+	text := &ctx.Model.Help
+	if command := ctx.Selected(); command != nil {
+		text = &command.Detail
+	}
+	example, rest, _ := strings.Cut(*text, "\n\n")
+	*text = rest
+	if _, err := fmt.Fprintf(ctx.Stdout, "%s\n\n", example); err != nil {
+		return err
+	}
+	return kong.DefaultHelpPrinter(options, ctx)
 }
 
 func exitCode(err error) int {
@@ -85,7 +101,7 @@ func exitCode(err error) int {
 // VersionCmd prints the version.
 type VersionCmd struct{}
 
-// Help is shown below the usage.
+// Help begins with the example.
 func (VersionCmd) Help() string { return "Example:  heimdall-agent version" }
 
 // Run is called by the command line.

@@ -20,14 +20,14 @@ import (
 
 // MeasureCmd analyses recordings offline.
 type MeasureCmd struct {
-	Files    []string      `arg:"" name:"file" help:"Recordings: SigMF, WAV, KiwiSDR WAV, .cu8 .cs8 .cs16 .cf32, names such as g001_433.92M_250k.cu8."`
-	Format   string        `help:"Sample format when the file does not say: cu8, cs8, cs16 or cf32."`
-	Rate     configs.Hertz `placeholder:"HZ" help:"Sample rate when the file does not say, such as 250k."`
-	Center   configs.Hertz `placeholder:"HZ" help:"Centre frequency when the file does not say, such as 433.92M."`
-	FFT      int           `name:"fft" placeholder:"N" help:"Bins of the spectrum, a power of two (4096; fewer for a short recording)."`
-	DC       string        `name:"dc" enum:"mask,keep," default:"" help:"Whether what stands at 0 Hz is the receiver's own spike (mask) or an emission (keep). Raw recordings mask it, SigMF and timed WAV keep it."`
-	Spectrum bool          `help:"Print the averaged spectrum too."`
-	JSON     bool          `name:"json" help:"JSON lines, with the fields of the wire."`
+	Files    []string       `arg:"" name:"file" help:"Recordings: SigMF, WAV, KiwiSDR WAV, .cu8 .cs8 .cs16 .cf32, names such as g001_433.92M_250k.cu8."`
+	Format   string         `help:"Sample format when the file does not say: cu8, cs8, cs16 or cf32."`
+	Rate     *configs.Hertz `placeholder:"HZ" help:"Sample rate when the file does not say, such as 250k."`
+	Center   configs.Hertz  `placeholder:"HZ" help:"Centre frequency when the file does not say, such as 433.92M."`
+	FFT      int            `name:"fft" placeholder:"N" help:"Bins of the spectrum, a power of two (4096; fewer for a short recording)."`
+	DC       string         `name:"dc" placeholder:"mask|keep" help:"Whether what stands at 0 Hz is the receiver's own spike (mask) or an emission (keep). Raw recordings mask it, SigMF and timed WAV keep it."`
+	Spectrum bool           `help:"Print the averaged spectrum too."`
+	JSON     bool           `name:"json" help:"JSON lines, with the fields of the wire."`
 }
 
 // Frames that a short recording should give to its spectrum at least.
@@ -78,9 +78,18 @@ func explain(err error) string {
 }
 
 func (c MeasureCmd) options() (radio.Options, error) {
-	opts := radio.Options{RateHz: float64(c.Rate), CenterHz: float64(c.Center)}
-	if c.Rate < 0 {
-		return opts, fmt.Errorf("--rate %s: want a positive sample rate, such as 250k", c.Rate)
+	opts := radio.Options{CenterHz: float64(c.Center)}
+	if c.Rate != nil {
+		if opts.RateHz = float64(*c.Rate); opts.RateHz <= 0 {
+			return opts, fmt.Errorf("--rate %s: want a sample rate above 0, such as 250k", *c.Rate)
+		}
+	}
+	if _, err := radio.Open(radio.FileSource("-"), opts); err != nil {
+		f := radio.Faults(err)[0]
+		return opts, fmt.Errorf("--%s %s: %s", f.Field, f.Value, f.Mend)
+	}
+	if c.DC != "" && c.DC != "mask" && c.DC != "keep" {
+		return opts, fmt.Errorf("--dc %s: want mask or keep", c.DC)
 	}
 	if c.Format != "" {
 		f, err := dsp.ParseFormat(c.Format)
@@ -97,6 +106,9 @@ func (c MeasureCmd) options() (radio.Options, error) {
 
 // file measures one recording, in constant memory.
 func (c MeasureCmd) file(ctx context.Context, path string, opts radio.Options, s streams) (err error) {
+	if path == "-" {
+		return errors.New("-: standard input is not read by this version: name a file")
+	}
 	receiver, err := radio.Open(radio.FileSource(path), opts)
 	if err != nil {
 		return err

@@ -96,7 +96,7 @@ func TestMeasure_RealRecordings(t *testing.T) {
 		t.Run(v.file, func(t *testing.T) {
 			cmd := MeasureCmd{Files: []string{filepath.Join(folder, v.file)}}
 			if v.stateless {
-				cmd.Rate = 1e6
+				cmd.Rate = new(configs.Hertz(1e6))
 			}
 			got, stderr, err := measureJSON(t, cmd)
 			if err != nil || len(got["measurement"]) != 1 {
@@ -250,7 +250,7 @@ func TestMeasure_JSON(t *testing.T) {
 func TestMeasure_Table(t *testing.T) {
 	var out, errs bytes.Buffer
 	for _, name := range []string{"g001_433.92M_250k.cu8", "plain.cu8"} {
-		c := MeasureCmd{Files: []string{tone(t, name, 50000)}, Rate: 250e3, Spectrum: true}
+		c := MeasureCmd{Files: []string{tone(t, name, 50000)}, Rate: new(configs.Hertz(250e3)), Spectrum: true}
 		if err := c.Run(t.Context(), streams{out: &out, err: &errs}); err != nil {
 			t.Fatal(err)
 		}
@@ -298,8 +298,8 @@ func TestMeasure_Refusals(t *testing.T) {
 	}{
 		{MeasureCmd{Files: []string{good}, FFT: 1000}, true, "fft 1000"},
 		{MeasureCmd{Files: []string{good}, Format: "cu9"}, true, "cu9"},
-		{MeasureCmd{Files: []string{good}, Rate: configs.Hertz(-1)}, true, "--rate"},
-		{MeasureCmd{Files: []string{filepath.Join(t.TempDir(), "none.cu8")}, Rate: 1e6}, false, "none.cu8"},
+		{MeasureCmd{Files: []string{good}, Rate: new(configs.Hertz(-1))}, true, "--rate"},
+		{MeasureCmd{Files: []string{filepath.Join(t.TempDir(), "none.cu8")}, Rate: new(configs.Hertz(1e6))}, false, "none.cu8"},
 	} {
 		_, stderr, err := measureJSON(t, v.cmd)
 		if err == nil || errors.As(err, new(usageError)) != v.usage {

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"sync"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -82,9 +84,25 @@ func connect(ctx context.Context, cfg Config) (*pipe, error) {
 		return nil, fmt.Errorf("connect to %s: %w", address, ctx.Err())
 	}
 	if err := token.Error(); err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", address, err)
+		return nil, fmt.Errorf("connect to %s: %w", address, plain(err))
 	}
 	return p, nil
+}
+
+// plain takes from an error of the client what it says twice: that the network erred, and which address was dialled.
+func plain(err error) error {
+	if both, ok := err.(interface{ Unwrap() []error }); ok && errors.Is(err, packets.ErrorNetworkError) {
+		all := both.Unwrap()
+		err = all[len(all)-1]
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		err = op.Err
+		if call, ok := errors.AsType[*os.SyscallError](err); ok {
+			err = call.Err
+		}
+		return fmt.Errorf("%w: see that the broker runs, and that mqtt.url names it", err)
+	}
+	return err
 }
 
 // open makes the network connection, so that ctx can end it at any time.

@@ -39,7 +39,7 @@ func Probe(ctx context.Context, cfg Config) (collectorOnline bool, err error) {
 		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return p.open(ctx, address, tlsConfig) })
 	client := mqtt.NewClient(o)
 	if err := settled(ctx, client.Connect()); err != nil {
-		return false, fmt.Errorf("connect: %w", err)
+		return false, fmt.Errorf("connect: %w", plain(err))
 	}
 	defer client.Disconnect(0)
 	filter := protocol.Topics{Prefix: cfg.Prefix}.CollectorStatus("+")

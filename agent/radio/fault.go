@@ -3,6 +3,7 @@ package radio
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -26,6 +27,17 @@ func (f *Fault) Error() string {
 	b.WriteString(": ")
 	b.WriteString(f.Mend)
 	return b.String()
+}
+
+// unreadable is the Fault of a file that is not there or may not be read. Other errors may pass and stay what they are.
+func unreadable(where string, err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return &Fault{where, "file", "", "missing: look at the path; a relative one begins in the folder where the program was started"}
+	case errors.Is(err, os.ErrPermission):
+		return &Fault{where, "file", "", "this account may not read it: give it the right to"}
+	}
+	return fmt.Errorf("open %s: %w", where, err)
 }
 
 // Faults lists every Fault in err, in order, however deep it is wrapped or joined.

@@ -55,7 +55,7 @@ func openFile(source, rest string, opts Options) (Receiver, error) {
 	f.opts.RateHz = either(opts.RateHz, p.hertz("rate", minRateHz, maxRateHz))
 	f.opts.CenterHz = either(opts.CenterHz, p.hertz("center", 0, maxHz))
 	if hz := f.opts.RateHz; hz != 0 && !(hz >= minRateHz && hz <= maxRateHz) {
-		p.fault("rate", formatHertz(hz), fmt.Sprintf("absurd: want %s to %s", formatHertz(minRateHz), formatHertz(maxRateHz)))
+		p.fault("rate", formatHertz(hz), fmt.Sprintf("want %s to %s", formatHertz(minRateHz), formatHertz(maxRateHz)))
 	}
 	f.start = p.instant("time")
 	if a, ok := p.take("anchor"); ok {

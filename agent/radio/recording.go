@@ -89,7 +89,7 @@ func (r *recording) note(format string, args ...any) {
 func openRecording(path string, over Options) (*recording, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("open recording: %w", err)
+		return nil, unreadable("recording "+path, err)
 	}
 	r := &recording{path: path, data: f, centerHz: math.NaN()}
 	if err := r.parse(over); err != nil {
@@ -104,7 +104,11 @@ func (r *recording) parse(over Options) error {
 		return fmt.Errorf("open recording: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return r.fault("file", info.Mode().Type().String(), "not a plain file: name the recording itself")
+		kind := "a device"
+		if info.IsDir() {
+			kind = "a folder"
+		}
+		return r.fault("file", kind, "not a plain file: name the recording itself")
 	}
 	if info.Size() == 0 {
 		return r.fault("file", "0 bytes", "empty: record again")

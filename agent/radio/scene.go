@@ -1,6 +1,8 @@
 package radio
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -138,6 +140,23 @@ func ReadScene(path string) (*Scene, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// sceneFaults says what is wrong with a scene file as a source's Faults.
+func sceneFaults(path string, err error) error {
+	many, ok := errors.AsType[configs.Faults](err)
+	if !ok {
+		return unreadable("scene "+path, err)
+	}
+	all := make([]error, len(many))
+	for i, f := range many {
+		where := "scene " + f.File
+		if f.Line > 0 {
+			where = fmt.Sprintf("%s:%d:%d", where, f.Line, f.Column)
+		}
+		all[i] = &Fault{where, cmp.Or(f.Field, "text"), f.Value, f.Message}
+	}
+	return errors.Join(all...)
 }
 
 // DecodeScene is ReadScene for text at hand.

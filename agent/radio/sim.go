@@ -93,7 +93,7 @@ func (s *simReceiver) Open(ctx context.Context) (Info, error) {
 	}
 	scene, err := ReadScene(s.path)
 	if err != nil {
-		return Info{}, fmt.Errorf("open scene: %w", err)
+		return Info{}, sceneFaults(s.path, err)
 	}
 	st := scene.Stations[s.station]
 	if st == nil {
