@@ -170,7 +170,7 @@ func (c MeasureCmd) read(ctx context.Context, r radio.Receiver, a *survey.Analyz
 	samples := uint64(0)
 	for {
 		err := r.Read(ctx, &block)
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) && len(radio.Faults(err)) == 0 {
 			return samples, nil
 		}
 		if err != nil {
@@ -330,13 +330,21 @@ func seconds(s float64) string {
 
 // hertz prints a frequency: absolute where the centre is known, else an offset with its sign.
 func hertz(hz float64, absolute bool) string {
-	if absolute {
+	switch {
+	case absolute && hz < 1e6:
+		return fmt.Sprintf("%.3f kHz", hz/1e3)
+	case absolute:
 		return fmt.Sprintf("%.6f MHz", hz/1e6)
 	}
 	return fmt.Sprintf("%+.3f kHz", hz/1e3)
 }
 
-func bandwidth(hz float64) string { return fmt.Sprintf("%.2f kHz", hz/1e3) }
+func bandwidth(hz float64) string {
+	if hz < 1e3 {
+		return fmt.Sprintf("%.1f Hz", hz)
+	}
+	return fmt.Sprintf("%.2f kHz", hz/1e3)
+}
 
 func optional(v *float32, format string) string {
 	if v == nil {

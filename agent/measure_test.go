@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha512"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -314,6 +316,39 @@ func TestMeasure_Refusals(t *testing.T) {
 	cancel()
 	if err := (MeasureCmd{Files: []string{good}}).Run(ctx, streams{out: &bytes.Buffer{}, err: &bytes.Buffer{}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
+	}
+}
+
+// A recording that is not what its description says is measured all the same, and told at the end.
+func TestMeasure_HashThatDiffers(t *testing.T) {
+	raw, err := os.ReadFile(tone(t, "g001_433.92M_250k.cu8", 50000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "x.sigmf-data")
+	meta := fmt.Sprintf(`{"global": {"core:datatype": "cu8", "core:version": "1.2.0", "core:sample_rate": 250000, "core:sha512": "%x"},
+		"captures": [{"core:sample_start": 0, "core:frequency": 77500}], "annotations": []}`, sha512.Sum512(raw))
+	write(t, strings.TrimSuffix(path, "data")+"meta", meta)
+	for _, part := range []int{len(raw), len(raw) / 4} {
+		write(t, path, string(raw[:part]))
+		got, stderr, err := measureJSON(t, MeasureCmd{Files: []string{path}})
+		if len(got["measurement"]) != 1 {
+			t.Fatalf("%d bytes: %d measurements, %v, %s", part, len(got["measurement"]), err, stderr)
+		}
+		if whole := part == len(raw); whole != (err == nil) || whole == strings.Contains(stderr, "core:sha512") {
+			t.Errorf("%d of %d bytes: ended with %v and %q", part, len(raw), err, stderr)
+		}
+	}
+}
+
+func TestHertz_ForPeople(t *testing.T) {
+	for got, want := range map[string]string{
+		hertz(77493, true): "77.493 kHz", hertz(433.945e6, true): "433.945000 MHz", hertz(-25000, false): "-25.000 kHz",
+		bandwidth(12): "12.0 Hz", bandwidth(12500): "12.50 kHz",
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 

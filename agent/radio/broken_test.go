@@ -217,7 +217,7 @@ func TestScene_Broken(t *testing.T) {
 		{"no modulation", emitter("schedule: {}"), []wrong{{"emitters[0].modulation.kind", "", "tone, fm, ook"}}},
 		{"fm without deviation", emitter("modulation: {kind: fm}"), []wrong{{"emitters[0].modulation.deviation_hz", "", "fm needs it"}}},
 		{"fsk without baud", emitter("modulation: {kind: fsk, deviation_hz: 1k}"), []wrong{{"emitters[0].modulation.baud", "", "fsk needs it"}}},
-		{"noise of negative width", emitter("modulation: {kind: noise, bandwidth_hz: -1k}"), []wrong{{"emitters[0].modulation.bandwidth_hz", "-1k", "0.1 to"}}},
+		{"noise of negative width", emitter("modulation: {kind: noise, bandwidth_hz: -1k}"), []wrong{{"emitters[0].modulation.bandwidth_hz", "-1k", "0.1 Hz to 100 MHz"}}},
 		{"schedule without duration", emitter(tone + ", schedule: {every: 1s}"), []wrong{{"emitters[0].schedule.duration", "", "how long"}}},
 		{"duration beyond every", emitter(tone + ", schedule: {every: 1s, duration: 2s}"), []wrong{{"emitters[0].schedule.duration", "2s", "longer than every"}}},
 		{"negative schedule", emitter(tone + ", schedule: {every: -1s, duration: -2s}"), []wrong{{"emitters[0].schedule.every", "-1s", "0 or more"}, {"emitters[0].schedule.duration", "-2s", "0 or more"}}},

@@ -169,11 +169,13 @@ func (f *fileReceiver) seek(now time.Time) {
 		if !f.live(s, s.first+s.samples).After(now) {
 			continue
 		}
+		f.rec.sum = nil // not from the beginning
 		f.span, f.sample = i, s.first
 		wanted := s.line.firstAt(now.Add(-f.shift-time.Duration(f.repeat)*f.every)) - s.shift
 		f.sample = min(max(wanted, s.first), s.first+s.samples)
 		return
 	}
+	f.rec.sum = nil
 	f.span, f.sample = len(f.rec.spans), f.rec.stored
 	last := &f.rec.spans[f.span-1]
 	if over := f.live(last, f.sample); f.every == 0 {
@@ -181,8 +183,9 @@ func (f *fileReceiver) seek(now time.Time) {
 	}
 }
 
-// next goes on to the next span, and round to the beginning when the recording repeats. It returns io.EOF at the end.
-func (f *fileReceiver) next() error {
+// next goes on to the next span, and round to the beginning when the recording repeats. It returns io.EOF at the end,
+// with a Fault when the data was not what its description promises.
+func (f *fileReceiver) next(ctx context.Context) error {
 	for f.span < len(f.rec.spans) {
 		s := &f.rec.spans[f.span]
 		if f.sample < s.first+s.samples {
@@ -193,8 +196,14 @@ func (f *fileReceiver) next() error {
 			f.enter(&f.rec.spans[f.span])
 		}
 	}
-	if f.every == 0 {
+	err := f.rec.verify()
+	switch {
+	case f.every == 0 && err == nil:
 		return io.EOF
+	case f.every == 0:
+		return errors.Join(io.EOF, err)
+	case err != nil:
+		f.opts.Log.WarnContext(ctx, "recording is not quite as it should be", "path", f.path, "error", err)
 	}
 	f.repeat++
 	f.span, f.sample = 0, f.rec.spans[0].first
@@ -221,7 +230,7 @@ func (f *fileReceiver) Read(ctx context.Context, b *Block) error {
 	if err := f.usable(ctx); err != nil {
 		return err
 	}
-	if err := f.next(); err != nil {
+	if err := f.next(ctx); err != nil {
 		return err
 	}
 	s := &f.rec.spans[f.span]

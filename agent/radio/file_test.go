@@ -3,8 +3,11 @@ package radio_test
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha512"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -276,6 +279,43 @@ func TestFile_SigMF(t *testing.T) {
 		}
 		if !bytes.Equal(raw(blocks), data) {
 			t.Errorf("%s: %d bytes of samples, want %d", filepath.Base(p), len(raw(blocks)), len(data))
+		}
+	}
+}
+
+// The description's hash is that of all the data, also of what is no sample. What differs is told at the end, when all
+// was played.
+func TestFile_SigMFHash(t *testing.T) {
+	data := cat(ramp(0, 2000), []byte("HEADER!"), ramp(2000, 1000), []byte("TAIL"))
+	whole := sha512.Sum512(data)
+	global := sigmfGlobal + fmt.Sprintf(`, "core:trailing_bytes": 4, "core:sha512": "%x"`, whole)
+	meta := sigmf(global, `{"core:sample_start": 0}, {"core:sample_start": 2000, "core:header_bytes": 7}`)
+	changed := bytes.Clone(data)
+	changed[100]++
+	for name, c := range map[string]struct {
+		path string
+		want string // of the fault
+	}{
+		"as recorded":         {pair(t, meta, data), ""},
+		"as recorded, packed": {write(t, "x.sigmf", archive(t, "x/x.sigmf-meta", meta, "x/x.sigmf-data", string(data))), ""},
+		"one byte changed":    {pair(t, meta, changed), "get the file again"},
+		"cut short":           {pair(t, meta, data[:len(data)-1000]), "get the file again"},
+	} {
+		r := newSource(t, radio.FileSource(c.path))
+		start(t, r)
+		var b radio.Block
+		var err error
+		for err == nil {
+			err = r.Read(t.Context(), &b)
+		}
+		if !errors.Is(err, io.EOF) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		switch faults := radio.Faults(err); {
+		case c.want == "" && len(faults) > 0:
+			t.Errorf("%s: %v", name, faults)
+		case c.want != "" && (len(faults) != 1 || faults[0].Field != "core:sha512" || !strings.Contains(faults[0].Mend, c.want)):
+			t.Errorf("%s: got %v, want one fault of core:sha512 with %q", name, faults, c.want)
 		}
 	}
 }

@@ -297,6 +297,9 @@ func (k *kiwiParser) finish(p *wavParser, info os.FileInfo) error {
 		}
 		run.addSpans(r, lines[i], week)
 	}
+	if p.facts.start.IsZero() {
+		r.doubtDates(date)
+	}
 	r.spans[0].exact = true
 	r.rateHz = r.spans[0].rateHz
 	r.quality = r.spans[0].quality
@@ -304,6 +307,16 @@ func (k *kiwiParser) finish(p *wavParser, info os.FileInfo) error {
 		r.note("%d of %d time stamps contradict the others and were refused", refused, k.frames)
 	}
 	return nil
+}
+
+// doubtDates says how little is known of a date that was guessed from a file's modification: a copy is younger than what
+// it holds, by anything up to the age of KiwiSDRs. The stamps tell no more than the time within a week.
+func (r *recording) doubtDates(guess time.Time) {
+	kiwiBegan := time.Date(2016, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i := range r.spans {
+		r.spans[i].quality = protocol.TimeQuality_TIME_QUALITY_RECORDED
+		r.spans[i].uncertainty = max(guess.Sub(kiwiBegan), time.Duration(weekNs))
+	}
 }
 
 // addSpans makes a span of each of a run's pieces.

@@ -150,6 +150,10 @@ func TestKiwi_WeekFromModificationTime(t *testing.T) {
 	if off := blocks[0].Time.Sub(kiwiStart).Abs(); off > 2*time.Nanosecond {
 		t.Errorf("first sample at %v, want %v", blocks[0].Time, kiwiStart)
 	}
+	// It may have been copied: then it is of any time since there are KiwiSDRs, 2016, and GNSS does not vouch for it.
+	if least := 694 * 24 * time.Hour; info.TimeQuality.Short() != "recorded" || blocks[0].TimeQuality.Short() != "recorded" || blocks[0].TimeUncertainty < least {
+		t.Errorf("a guessed date is of quality %s ±%v, want recorded and at least ±%v", blocks[0].TimeQuality.Short(), blocks[0].TimeUncertainty, least)
+	}
 	if len(info.Notes) != 1 || !strings.Contains(info.Notes[0], "modification time") {
 		t.Errorf("notes %q, want one about the modification time", info.Notes)
 	}

@@ -116,7 +116,8 @@ type Health struct {
 type Receiver interface {
 	// Open connects and says what was found.
 	Open(ctx context.Context) (Info, error)
-	// Read fills the block with the next samples. It returns io.EOF at the end of a recording.
+	// Read fills the block with the next samples. It returns io.EOF at the end of a recording, with a Fault
+	// beside it when the recording turned out not to be what its description promises.
 	Read(ctx context.Context, b *Block) error
 	// Tune asks for a tuning; 0 keeps what is, as does an unknown (NaN) gain. What was applied is in the first block of
 	// the next segment, the first of which are marked Settling. Asking for what already is changes nothing. It returns

@@ -41,6 +41,7 @@ type recording struct {
 	maskDC   bool
 	quality  protocol.TimeQuality
 	notes    []string
+	sum      *checksum // of the data while it is played from its beginning; else nil
 
 	firstStamp time.Time // of the first sample whose own stamp was accepted
 	lastGlobal *uint64   // core:global_index of the last SigMF capture
@@ -279,10 +280,14 @@ func (r *recording) readSamples(p []byte, sample int64) error {
 		e := r.extents[i]
 		within := at - e.first
 		n := min(int64(len(p)), e.piece-within%e.piece)
-		if _, err := r.data.ReadAt(p[:n], e.offset+within/e.piece*e.stride+within%e.piece); err != nil {
+		offset := e.offset + within/e.piece*e.stride + within%e.piece
+		if _, err := r.data.ReadAt(p[:n], offset); err != nil {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF // the file got shorter since it was opened
 			}
+			return err
+		}
+		if err := r.sum.take(p[:n], offset); err != nil {
 			return err
 		}
 		p, at = p[n:], at+n

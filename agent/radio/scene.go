@@ -180,7 +180,11 @@ func newScene() *Scene {
 func (s *Scene) Check(report func(field, message string)) {
 	bound := func(field string, v, least, most float64, unit string) {
 		if !(v >= least && v <= most) {
-			report(field, fmt.Sprintf("want %v to %v%s", least, most, unit))
+			limits := fmt.Sprintf("%v to %v%s", least, most, unit)
+			if unit == " Hz" {
+				limits = formatHertz(least) + " to " + formatHertz(most)
+			}
+			report(field, "want "+limits)
 		}
 	}
 	if t := time.Time(s.Epoch); t.Year() < 1970 || t.Year() > 2200 {
@@ -277,7 +281,7 @@ func (e *SceneEmitter) check(field string, report func(field, message string), b
 			report(at+"."+name, fmt.Sprintf("missing: %s needs it", m.Kind))
 			return
 		}
-		bound(at+"."+name, float64(v), 0.1, maxSceneRateHz, "")
+		bound(at+"."+name, float64(v), 0.1, maxSceneRateHz, " Hz")
 	}
 	switch m.Kind {
 	case "tone":

@@ -135,8 +135,13 @@ func (r *recording) describe(meta *protocol.SigMF, offset, size int64, over Opti
 		return err
 	}
 	if g.Scale != nil && *g.Scale > 0 && *g.Scale != 1 {
-		r.note("levels read %.1f dB above those of the receiver it was cut from", -20*math.Log10(*g.Scale))
+		gain, side := -20*math.Log10(*g.Scale), "above"
+		if gain < 0 {
+			side = "below"
+		}
+		r.note("levels read %.1f dB %s those of the receiver it was cut from", math.Abs(gain), side)
 	}
+	r.sum = newChecksum(g.SHA512, r.data, offset, size)
 	if g.TrailingBytes != nil {
 		size -= int64(min(*g.TrailingBytes, uint64(size)))
 	}

@@ -116,6 +116,9 @@ func (s *Survey) connectAndRead(ctx context.Context) {
 		if errors.Is(err, io.EOF) {
 			s.set.History.End()
 			s.log.InfoContext(ctx, "recording ended")
+			for _, f := range radio.Faults(err) {
+				s.log.WarnContext(ctx, "recording is not what its description promises", "error", f)
+			}
 			return
 		}
 		if delivered {
