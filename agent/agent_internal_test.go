@@ -72,6 +72,25 @@ func TestAgent_SurveysTellsAndStops(t *testing.T) {
 	}
 }
 
+// Without a centre of its own a simulated receiver stands on the first emitter, whose tone is then at 0 Hz. A simulation has
+// no spike there, so it is heard.
+func TestAgent_HearsAToneAtItsCentre(t *testing.T) {
+	here := newSite(t, "")
+	text, err := os.ReadFile(here.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, here.config, strings.Replace(string(text), "&center=145.5M", "", 1))
+	_, stop := here.start(t)
+	here.hears(t)
+	stop()
+	byKind := here.records(t)
+	m := byKind[protocol.KindMeasurement][0].GetMeasurement()
+	if m.GetPeakHz() < 145.5199e6 || m.GetPeakHz() > 145.5201e6 || m.GetCenterHz() != 145.52e6 || len(byKind[protocol.KindDetection]) == 0 {
+		t.Errorf("peak at %.0f Hz and %d detections around %.0f Hz, want the tone at 145520000 Hz", m.GetPeakHz(), len(byKind[protocol.KindDetection]), m.GetCenterHz())
+	}
+}
+
 func modeOf(t *testing.T, path string) os.FileMode {
 	t.Helper()
 	info, err := os.Stat(path)

@@ -44,6 +44,18 @@ func TestLoadConfig_ShippedExampleNamesEveryKey(t *testing.T) {
 	}
 }
 
+// The shipped example can be tried as it is, from the root of the repository.
+func TestConfig_ShippedExampleHasASource(t *testing.T) {
+	t.Chdir("..")
+	cfg, err := LoadConfig(filepath.Join("configs", "agent.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cfg.examine(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // keysOf lists the keys of a configuration and of all that it holds.
 func keysOf(typ reflect.Type) []string {
 	for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
