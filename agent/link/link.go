@@ -16,6 +16,10 @@ const (
 	// steadyAfter is how long a connection must last to count as a good one; two agents under one name, who push each
 	// other out again and again, never get there.
 	steadyAfter = 10 * time.Second
+	// shortLived: connections that all end before this are perhaps taken over by another client of the same id, after
+	// this many.
+	shortLived     = time.Minute
+	shortLivedOnes = 3
 	// sayEvery is how often an outage is mentioned in the log.
 	sayEvery = 10 * time.Minute
 )
@@ -93,19 +97,24 @@ func (l *Link) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { l.execute(ctx) })
 	defer wg.Wait()
-	var outage outage
+	var down, takeovers outage
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := l.connection(ctx)
+		held, err := l.connection(ctx)
 		if err == nil {
 			continue
 		}
+		if held && time.Since(began) < shortLived {
+			l.suspectTakeover(ctx, &takeovers)
+		} else if held {
+			takeovers = outage{}
+		}
 		if time.Since(began) > steadyAfter {
 			l.backoff.reset()
-			outage.attempts = 0
+			down.attempts = 0
 		}
-		if outage.worthSaying(time.Now()) {
-			l.cfg.Log.WarnContext(ctx, "no connection to the broker; records wait on disk", "broker", l.address, "error", err, "attempts", outage.attempts)
+		if down.worthSaying(time.Now()) {
+			l.cfg.Log.WarnContext(ctx, "no connection to the broker; records wait on disk", "broker", l.address, "error", err, "attempts", down.attempts)
 		}
 		timer := time.NewTimer(l.backoff.next())
 		select {
@@ -117,15 +126,25 @@ func (l *Link) Run(ctx context.Context) error {
 	return nil
 }
 
-// connection makes and serves one connection.
-func (l *Link) connection(ctx context.Context) error {
+// connection makes and serves one connection. held tells that there was one.
+func (l *Link) connection(ctx context.Context) (held bool, err error) {
 	p, err := connect(ctx, l.cfg)
 	if err != nil {
-		return err
+		return false, err
 	}
 	l.connected.Store(true)
 	defer l.connected.Store(false)
-	return newSession(l, p).run(ctx)
+	return true, newSession(l, p).run(ctx)
+}
+
+// suspectTakeover counts connections that ended soon. MQTT 3.1.1 has no word for why a broker ends one.
+func (l *Link) suspectTakeover(ctx context.Context, so *outage) {
+	so.attempts++
+	if now := time.Now(); so.attempts >= shortLivedOnes && now.Sub(so.last) >= sayEvery {
+		so.last = now
+		l.cfg.Log.WarnContext(ctx, "connections end again and again: another client may use this id; give each station its own station.id",
+			"client_id", clientID(l.cfg.Station), "connections", so.attempts)
+	}
 }
 
 // execute hands orders to the handler, one after another.

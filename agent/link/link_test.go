@@ -3,6 +3,7 @@ package link_test
 import (
 	"context"
 	"crypto/rand"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -313,6 +314,47 @@ func TestLink_StatusInfoAndState(t *testing.T) {
 		late := watch(t, broker.URL, topic)
 		eventually(t, "retained "+topic, func() bool { return late.last() == want })
 	}
+}
+
+// Somebody else may write to the station's status: another station's will, a hand that clears what is retained. A station
+// that is there says so again.
+func TestLink_ContradictsAFalseStatus(t *testing.T) {
+	broker := servers.Mosquitto(t)
+	startAgent(t, broker.URL, nil)
+	heard := make(chan string, 100) // far more than is said
+	other := dial(t, broker.URL, "other", "", nil)
+	t.Cleanup(func() { other.Disconnect(100) })
+	other.Subscribe(topics.Status(station), 1, func(_ mqtt.Client, m mqtt.Message) { heard <- string(m.Payload()) }).Wait()
+	next := func(want string) {
+		t.Helper()
+		select {
+		case got := <-heard:
+			if got != want {
+				t.Fatalf("status %q, want %q", got, want)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("no status within 30 s, want %q", want)
+		}
+	}
+	next("online")
+	for _, text := range []string{"", "offline"} {
+		other.Publish(topics.Status(station), 1, true, text).Wait()
+		next(text)
+		next("online")
+	}
+	never(t, "the station answers itself", func() bool { return len(heard) > 0 })
+}
+
+// Two agents with one station's name push each other out; both say what may be the matter.
+func TestLink_TwoOfOneName(t *testing.T) {
+	broker := servers.Mosquitto(t)
+	var text safeBuffer
+	log := func(c *link.Config) { c.Log = slog.New(slog.NewTextHandler(&text, nil)) }
+	startAgent(t, broker.URL, log)
+	startAgent(t, broker.URL, log)
+	eventually(t, "another client is suspected", func() bool {
+		return strings.Contains(text.String(), "another client may use this id") && strings.Contains(text.String(), "client_id=heimdall-agent-torino")
+	})
 }
 
 func TestLink_Orders(t *testing.T) {

@@ -63,7 +63,7 @@ func connect(ctx context.Context, cfg Config) (*pipe, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	o := mqtt.NewClientOptions().AddBroker("tcp://"+address).
-		SetClientID("heimdall-agent-"+cfg.Station).
+		SetClientID(clientID(cfg.Station)).
 		SetUsername(cfg.Username).SetPassword(cfg.Password).
 		SetProtocolVersion(4).SetCleanSession(true).SetStore(mqtt.NewMemoryStore()).
 		SetAutoReconnect(false).SetConnectRetry(false).
@@ -88,6 +88,9 @@ func connect(ctx context.Context, cfg Config) (*pipe, error) {
 	}
 	return p, nil
 }
+
+// clientID is a station's name at the broker, which lets in one client of a name.
+func clientID(station string) string { return "heimdall-agent-" + station }
 
 // plain takes from an error of the client what it says twice: that the network erred, and which address was dialled.
 func plain(err error) error {

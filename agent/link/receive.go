@@ -99,6 +99,8 @@ func (s *session) receive(ctx context.Context, m inbound) {
 		s.acknowledged(topic.Spool, m.payload)
 	case protocol.TopicCollectorStatus:
 		s.collector(topic.Collector, string(m.payload) == protocol.Online)
+	case protocol.TopicStatus:
+		s.denied = string(m.payload) != protocol.Online
 	case protocol.TopicCommand:
 		s.ordered(ctx, m.payload)
 	default:

@@ -45,6 +45,7 @@ type session struct {
 	window     window
 	batch      batch
 	collectors map[string]bool
+	denied     bool        // somebody said that the station is not online
 	pace       []time.Time // when the last batchRate records came, oldest first
 	// outbox is for the sender. Its capacity holds a full window, as many repeats, info and state: it is never full, and
 	// if it were, the message would be found unacknowledged in time.
@@ -73,6 +74,10 @@ func (s *session) run(ctx context.Context) error {
 	if err := s.pipe.publish(ctx, s.link.topics.Status(s.cfg.Station), 1, true, []byte(protocol.Online), s.cfg.Timeout); err != nil {
 		s.pipe.abort()
 		return err
+	}
+	// Only then, so that the first that it hears is its own word. A station that may not hear it goes without.
+	if err := s.pipe.subscribe(ctx, []string{s.link.topics.Status(s.cfg.Station)}, s.cfg.Timeout); err != nil {
+		s.cfg.Log.DebugContext(ctx, "the station cannot hear its own status, and will not contradict a false one", "error", err)
 	}
 	s.cfg.Log.InfoContext(ctx, "connected to the broker", "broker", s.link.address)
 	s.cfg.Queue.SetLinkUp(true)
@@ -129,6 +134,7 @@ func (s *session) loop(ctx context.Context, items <-chan Item) (lost bool, err e
 			if err := s.lookAfter(now); err != nil {
 				return false, err
 			}
+			s.contradict()
 		}
 	}
 }
@@ -238,6 +244,14 @@ func (s *session) announce() {
 	}
 	if state != nil {
 		s.dispatch(dispatch{topic: s.link.topics.State(s.cfg.Station), payload: state, retained: true})
+	}
+}
+
+// contradict says that the station is online when somebody denied it, once a tick at most.
+func (s *session) contradict() {
+	if s.denied {
+		s.denied = false
+		s.dispatch(dispatch{topic: s.link.topics.Status(s.cfg.Station), payload: []byte(protocol.Online), qos: 1, retained: true})
 	}
 }
 
