@@ -2,11 +2,13 @@ package recorder
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
 	"github.com/fulgidus/heimdall/agent/history"
 	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/dsp"
 )
 
@@ -38,7 +40,7 @@ func (r *run) plan() (*job, error) {
 	case o.BandwidthHz != nil && (!(o.GetBandwidthHz() > 0) || math.IsInf(o.GetBandwidthHz(), 0)):
 		return nil, refuse(ReasonBadBandwidth, "bandwidth_hz %g: want more than 0, or leave it out for the whole passband", o.GetBandwidthHz())
 	case o.Start != nil && time.Unix(0, o.GetStart()).Sub(r.set.Now()) > farFuture:
-		return nil, refuse(ReasonBadStart, "start %s: more than %v ahead", time.Unix(0, o.GetStart()).UTC().Format(time.RFC3339), farFuture)
+		return nil, refuse(ReasonBadStart, "start %s: more than a day ahead: order it later", time.Unix(0, o.GetStart()).UTC().Format(time.RFC3339))
 	}
 
 	var best *job
@@ -127,8 +129,8 @@ func (r *run) admits(j *job) *refusal {
 	t := j.info.Tuning
 	low, high := t.CenterHz-t.SampleRateHz/2, t.CenterHz+t.SampleRateHz/2
 	if math.Abs(j.centerHz-t.CenterHz)+j.bandwidthHz/2 > t.SampleRateHz/2*(1+1e-9) {
-		return refuse(ReasonOutOfPassband, "%.0f Hz with a bandwidth of %.0f Hz: receiver %q hears %.0f to %.0f Hz now",
-			j.centerHz, j.bandwidthHz, j.receiver.ID, low, high)
+		return refuse(ReasonOutOfPassband, "%s: receiver %q hears %s to %s now: order a frequency inside",
+			j.band(), j.receiver.ID, configs.Hertz(math.Ceil(low)), configs.Hertz(math.Floor(high)))
 	}
 	if r.set.Permit == nil {
 		return nil
@@ -142,6 +144,14 @@ func (r *run) admits(j *job) *refusal {
 	return nil
 }
 
+// band is what was asked for, in words.
+func (j *job) band() string {
+	if j.bandwidthHz == 0 {
+		return configs.Hertz(j.centerHz).String()
+	}
+	return fmt.Sprintf("%s with a bandwidth of %s", configs.Hertz(j.centerHz), configs.Hertz(j.bandwidthHz))
+}
+
 // fits checks the size of the result.
 func (j *job) fits(limit uint64) *refusal {
 	rate, width := j.info.Tuning.SampleRateHz, j.info.Format.BytesPerSample()
@@ -153,8 +163,8 @@ func (j *job) fits(limit uint64) *refusal {
 		rate, width = rate/float64(n), dsp.CS16.BytesPerSample()
 	}
 	if bytes := j.duration * rate * float64(width); j.iq && bytes > float64(limit) {
-		return refuse(ReasonTooLarge, "duration_s %g: %.0f bytes of IQ are more than the %d allowed: at most %.3g s fit",
-			j.duration, bytes, limit, float64(limit)/(rate*float64(width)))
+		return refuse(ReasonTooLarge, "duration_s %g: %s of IQ are more than the %s allowed: at most %.3g s fit",
+			j.duration, configs.Bytes(math.Min(bytes, 1<<62)), configs.Bytes(limit), float64(limit)/(rate*float64(width)))
 	}
 	return nil
 }

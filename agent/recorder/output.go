@@ -59,14 +59,22 @@ func newOutput(r *run, f *frame) (*output, error) {
 	if o.meter, err = r.set.NewMeter(r.job.receiver.ID, info); err != nil {
 		return nil, fmt.Errorf("measure: %w", err)
 	}
+	if b := r.job.bandwidthHz; b > 0 {
+		if err := o.meter.Channel(b); err != nil {
+			return nil, fmt.Errorf("measure: %w", err)
+		}
+	}
 	if err := o.meter.Expect(radio.SamplesDuration(float64(f.count), f.rateHz)); err != nil {
 		return nil, fmt.Errorf("measure: %w", err)
 	}
 	return o, nil
 }
 
-// source notes how well the time of the receiver's samples is known.
+// source takes notice of the receiver's own samples: how well their time is known, and the noise around a channel.
 func (o *output) source(b *radio.Block) {
+	if o.meter != nil && o.run.job.bandwidthHz > 0 {
+		o.meter.Passband(b)
+	}
 	o.quality = max(o.quality, b.TimeQuality)
 	o.uncertainty = max(o.uncertainty, b.TimeUncertainty)
 }

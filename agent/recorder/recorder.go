@@ -65,6 +65,10 @@ type Sink interface {
 type Meter interface {
 	// Expect says, before the first Write, how long the stretch will be.
 	Expect(length time.Duration) error
+	// Channel says, before the first Write, that what is written was cut out with this bandwidth. What it was cut out of
+	// goes to Passband: only there may the noise be seen.
+	Channel(bandwidthHz float64) error
+	Passband(b *radio.Block)
 	Write(b *radio.Block)
 	Measurement() *protocol.Measurement
 }
@@ -210,7 +214,13 @@ func (r *run) ending(ctx context.Context, state protocol.Reply_State, err error)
 }
 
 func historyExceeded(e *history.ExceededError) *refusal {
-	why := refuse(ReasonHistoryExceeded, "%v: start later, or give the receiver a longer history", e)
+	early := e.From.Sub(e.Asked).Round(time.Millisecond).String()
+	if days := e.From.Sub(e.Asked).Hours() / 24; days >= 2 {
+		early = fmt.Sprintf("%.0f days", days)
+	}
+	from := e.From.UTC().Add(time.Millisecond - 1).Truncate(time.Millisecond) // not a time before it
+	why := refuse(ReasonHistoryExceeded, "%s is %s before the history begins: start at %s or later, or give the receiver a longer history",
+		e.Asked.UTC().Format(time.RFC3339Nano), early, from.Format(time.RFC3339Nano))
 	why.earliest = e.From
 	return why
 }

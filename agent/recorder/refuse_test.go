@@ -34,17 +34,21 @@ func TestCapture_Refuses(t *testing.T) {
 	}{
 		{
 			"above the passband", nil, func(o *protocol.Capture) { o.CenterHz = proto.Float64(center + 121e3) },
-			recorder.ReasonOutOfPassband, "145621000 Hz with a bandwidth of 0 Hz: receiver \"main\" hears 145379999 to 145620001 Hz now",
+			recorder.ReasonOutOfPassband, "145.621 MHz: receiver \"main\" hears 145.38 MHz to 145.62 MHz now: order a frequency inside",
 		},
 		{
 			"channel over the edge", nil, func(o *protocol.Capture) {
 				o.CenterHz, o.BandwidthHz = proto.Float64(center+115e3), proto.Float64(12.5e3)
 			},
-			recorder.ReasonOutOfPassband, "bandwidth of 12500 Hz",
+			recorder.ReasonOutOfPassband, "145.615 MHz with a bandwidth of 12.5 kHz: receiver",
 		},
 		{
 			"before the history", nil, func(o *protocol.Capture) { o.Start = proto.Int64(epoch.Add(-2 * time.Second).UnixNano()) },
-			recorder.ReasonHistoryExceeded, "is 2s before the history begins, at 2026-11-24T02:00:00.123456789Z",
+			recorder.ReasonHistoryExceeded, "2026-11-24T01:59:58.123456789Z is 2s before the history begins: start at 2026-11-24T02:00:00.124Z or later",
+		},
+		{
+			"years before the history", nil, func(o *protocol.Capture) { o.Start = proto.Int64(epoch.AddDate(-7, 0, 0).UnixNano()) },
+			recorder.ReasonHistoryExceeded, "is 2557 days before the history begins: start at 2026-11-24T02:00:00.124Z or later",
 		},
 		{
 			"recorded timeline", func(s *station) { s.info.Timeline = false }, nil,
@@ -61,14 +65,14 @@ func TestCapture_Refuses(t *testing.T) {
 		},
 		{
 			"too large", func(s *station) { s.set.MaxBytes = 960005 }, func(o *protocol.Capture) { o.DurationS = proto.Float64(2) },
-			recorder.ReasonTooLarge, "1920010 bytes of IQ are more than the 960005 allowed: at most 1 s fit",
+			recorder.ReasonTooLarge, "1.8 MiB of IQ are more than the 937.5 KiB allowed: at most 1 s fit",
 		},
 		{"no bandwidth", nil, func(o *protocol.Capture) { o.BandwidthHz = proto.Float64(0) }, recorder.ReasonBadBandwidth, "bandwidth_hz 0"},
 		{"far too narrow", nil, func(o *protocol.Capture) { o.BandwidthHz = proto.Float64(1e-6) }, recorder.ReasonBadBandwidth, "too narrow"},
 		{"frequency", nil, func(o *protocol.Capture) { o.CenterHz = proto.Float64(math.NaN()) }, recorder.ReasonBadFrequency, "center_hz NaN"},
 		{
 			"next year", nil, func(o *protocol.Capture) { o.Start = proto.Int64(epoch.AddDate(1, 0, 0).UnixNano()) },
-			recorder.ReasonBadStart, "more than 24h0m0s ahead",
+			recorder.ReasonBadStart, "more than a day ahead",
 		},
 		{"other receiver", nil, func(o *protocol.Capture) { o.Receiver = proto.String("hf") }, recorder.ReasonUnknownReceiver, `receiver "hf"`},
 		{"no receivers", func(s *station) { s.set.Receivers = nil }, nil, recorder.ReasonReceiverOffline, "no receiver"},

@@ -144,6 +144,8 @@ type meter struct {
 	samples, lost uint64
 	power         float64
 	rate, center  float64
+	bandwidth     float64
+	around        uint64 // samples of the passband
 	expected      time.Duration
 	refuses       error
 }
@@ -152,6 +154,13 @@ func (m *meter) Expect(length time.Duration) error {
 	m.expected = length
 	return m.refuses
 }
+
+func (m *meter) Channel(bandwidthHz float64) error {
+	m.bandwidth = bandwidthHz
+	return nil
+}
+
+func (m *meter) Passband(b *radio.Block) { m.around += uint64(b.Samples()) }
 
 func (m *meter) Write(b *radio.Block) {
 	x := make([]complex64, b.Samples())
