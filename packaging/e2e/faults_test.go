@@ -89,10 +89,10 @@ func TestGarbage(t *testing.T) {
 			publish(t, n.broker.Addr, "heimdall/v1/"+station+"/"+topic, payloads(random, golden, 500))
 		}
 	}
-	before := n.measurements("north")
+	before := n.stored("north")
 	eventually(t, 30*time.Second, "the other station's records keep arriving", func() error {
-		if got := n.measurements("north"); got <= before {
-			return fmt.Errorf("%d measurements, %d before", got, before)
+		if got := n.stored("north"); got <= before {
+			return fmt.Errorf("%d records, %d before", got, before)
 		}
 		return nil
 	})
@@ -112,14 +112,15 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
-func (n *network) measurements(station string) uint64 {
+// stored counts a station's records in the database.
+func (n *network) stored(station string) (total uint64) {
 	lines, _ := n.verify(false)
 	for _, v := range lines {
 		if v.Station == station {
-			return v.Stored
+			total += v.Stored
 		}
 	}
-	return 0
+	return total
 }
 
 func goldenPayloads(t *testing.T) [][]byte {
