@@ -21,6 +21,7 @@ type DetectorConfig struct {
 	Bins        int     // of a frame, a power of two from 16; a row spans 2.5 frames and comes every 2
 	ThresholdDB float64 // of a cell over the noise floor, to start an event; 8
 	GrowDB      float64 // of a cell over the noise floor, to belong to an event; 4.5
+	JoinBins    int     // cells of a row with pauses up to this many bins between are one emission; 2
 	GapSamples  int     // pauses up to this long do not end an event
 	MaxOpen     int     // events followed at once; the weakest is given up for a new one; 256
 	MaskDC      bool    // the cells within two bins of 0 Hz are compared with their own past only
@@ -109,6 +110,9 @@ func NewDetector(cfg DetectorConfig) (*Detector, error) {
 	}
 	if cfg.GrowDB == 0 {
 		cfg.GrowDB = math.Min(4.5, cfg.ThresholdDB)
+	}
+	if cfg.JoinBins == 0 {
+		cfg.JoinBins = 2
 	}
 	if cfg.MaxOpen == 0 {
 		cfg.MaxOpen = 256

@@ -4,7 +4,6 @@ import "math"
 
 // How the cells of one row are judged.
 const (
-	joinBins      = 2    // runs this near in one row are one
 	strongRatio   = 100  // a cell this far over the floor may splatter when it is keyed
 	strongCells   = 6    // strongest cells of a row whose splatter is looked at
 	keyedRatio    = 4    // between frames of a row: more is a keyed signal
@@ -123,7 +122,7 @@ func (d *Detector) collect(now *row) int {
 			continue
 		}
 		total++
-		if n := len(d.runs); n == 0 || i-d.runs[n-1].high > joinBins+1 {
+		if n := len(d.runs); n == 0 || i-d.runs[n-1].high > d.cfg.JoinBins+1 {
 			d.runs = append(d.runs, run{low: i, seedLow: -1})
 		}
 		q := &d.runs[len(d.runs)-1]

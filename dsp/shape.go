@@ -26,7 +26,8 @@ func NewFloorShape(n int) FloorShape {
 	return FloorShape{bins: n, local: make([]float64, windows), limited: make([]float64, windows)}
 }
 
-// Fit reads the level of each window: level gives it for some bins, first to end-1. Bins outside the passband, low to
+// Fit reads the level of each window: level gives it for some bins, first to end-1, or NaN where it cannot tell: there
+// the floor runs straight between the windows around. Without any level the shape stays as it was. Bins outside the passband, low to
 // high-1, do not count; the floor goes on there as it is at the passband's edge.
 func (s *FloorShape) Fit(low, high int, level func(first, end int) float64) {
 	half := s.half()
@@ -40,6 +41,9 @@ func (s *FloorShape) Fit(low, high int, level func(first, end int) float64) {
 			s.local[w] = DB(level(w*half, (w+2)*half))
 		}
 	}
+	if !bridge(s.local[from : to+1]) {
+		return
+	}
 	skirt := min(skirtWindows, (to-from+1)/4)
 	for w := from; w <= to; w++ {
 		s.limited[w] = s.local[w]
@@ -50,6 +54,27 @@ func (s *FloorShape) Fit(low, high int, level func(first, end int) float64) {
 	for w := range s.limited {
 		s.limited[w] = s.limited[min(max(w, from), to)]
 	}
+}
+
+// bridge replaces NaN by straight lines between the levels around, held at the ends. It tells whether there was a level.
+func bridge(levels []float64) bool {
+	last := -1
+	for i, v := range levels {
+		if math.IsNaN(v) {
+			continue
+		}
+		for k := last + 1; k < i; k++ {
+			levels[k] = v
+			if last >= 0 {
+				levels[k] = levels[last] + (v-levels[last])*float64(k-last)/float64(i-last)
+			}
+		}
+		last = i
+	}
+	for k := last + 1; k < len(levels) && last >= 0; k++ {
+		levels[k] = levels[last]
+	}
+	return last >= 0
 }
 
 func (s *FloorShape) half() int { return s.bins / (len(s.local) + 1) }

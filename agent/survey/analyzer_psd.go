@@ -16,6 +16,8 @@ const (
 	growOverDB         = 1.0
 	unreliableOccupied = 0.6 // of the band
 	occupiedShare      = 0.99
+	leastFree          = 4   // bins of noise that tell its level
+	quietRatio         = 4   // over the quantiser's noise: below it a bin holds nothing else
 	gapBins            = 2   // pauses in frequency inside an emission,
 	gapPart            = 0.1 // or this part of its width
 
@@ -40,8 +42,12 @@ type psd struct {
 	spectrumFrames int
 	spectrumSum    []float64 // nil until a spectrum is asked for
 	drained        []float64
-	density        []float64 // of the last measurement
-	described      bool      // there is one in this stretch
+	density        []float64             // of the last measurement
+	described      bool                  // there is one in this stretch
+	silent         []int                 // frames in whose part of the measurement a bin held no more than the quantiser's noise
+	first, end     int                   // bins that the last measurement looked at
+	given          func(bin int) float64 // the floor where it is known better than from these samples; nil: it is not
+	usual          []float64             // density, with what is silent most of the time put down to that
 	levels         []float64
 	shape          dsp.FloorShape
 	histogram      *dsp.Histogram
@@ -51,7 +57,7 @@ func newPSD(bins int, maskDC bool, step float64) psd {
 	return psd{
 		welch: must(dsp.NewWelch(bins)), maskDC: maskDC, step: step,
 		sum: make([]float64, bins), spectrumSum: make([]float64, bins), drained: make([]float64, bins),
-		density: make([]float64, bins), levels: make([]float64, bins),
+		density: make([]float64, bins), levels: make([]float64, bins), usual: make([]float64, bins), silent: make([]int, bins),
 		shape: dsp.NewFloorShape(bins), histogram: &dsp.Histogram{},
 	}
 }
@@ -60,9 +66,16 @@ func newPSD(bins int, maskDC bool, step float64) psd {
 func (p *psd) drain() {
 	clear(p.drained)
 	n := p.welch.Drain(p.drained)
+	if n == 0 {
+		return
+	}
+	quiet := quietRatio * p.step * p.step / 6 / p.welch.Density(n, 1) // |X|^2 summed over n frames
 	for i, v := range p.drained {
 		p.sum[i] += v
 		p.spectrumSum[i] += v
+		if v <= quiet {
+			p.silent[i] += n
+		}
 	}
 	p.frames += n
 	p.spectrumFrames += n
@@ -71,6 +84,7 @@ func (p *psd) drain() {
 func (p *psd) startMeasurement() {
 	p.frames = 0
 	clear(p.sum)
+	clear(p.silent)
 }
 
 func (p *psd) reset() {
@@ -123,17 +137,15 @@ func (p *psd) describe(rateHz float64) view {
 	for i, v := range p.sum {
 		p.density[i] = v * scale
 	}
-	first, end := dsp.Passband(p.density, p.step*p.step/6/rateHz)
-	skirt := int(skirtPart * float64(end-first))
-	v := view{floor: dsp.NoiseFloor(p.density[first+skirt:end-skirt], p.frames, p.histogram)}
-	p.shape.Fit(first, end, func(low, high int) float64 { return dsp.NoiseFloor(p.density[low:high], p.frames, p.histogram) })
-	grow := math.Max(dsp.Threshold(p.frames, growPfa), dsp.FromDB(growOverDB))
+	v := view{floor: p.fit(rateHz)}
+	first, end := p.first, p.end
+	grow, occupied := p.grows(), p.occupied()
 	top, over := -1, 0
 	for k := first; k < end; k++ {
 		if p.masked(k) {
 			continue
 		}
-		if p.density[k] > grow*p.floor(k)*2 {
+		if p.density[k] > occupied*p.floor(k) {
 			over++
 		}
 		if top < 0 || p.density[k] > p.density[top] {
@@ -148,12 +160,94 @@ func (p *psd) describe(rateHz float64) view {
 	return v
 }
 
+// fit finds the bins that tell of the receiver's noise, and the noise floor in them.
+func (p *psd) fit(rateHz float64) float64 {
+	if p.given != nil {
+		sum := 0.0
+		for k := p.first; k < p.end; k++ {
+			sum += p.given(k)
+		}
+		return sum / float64(p.end-p.first)
+	}
+	p.first, p.end = p.passband(rateHz)
+	skirt := int(skirtPart * float64(p.end-p.first))
+	level := func(low, high int) float64 { return dsp.NoiseFloor(p.density[low:high], p.frames, p.histogram) }
+	p.shape.Fit(p.first, p.end, level)
+	p.shape.Fit(p.first, p.end, p.unoccupied)
+	return level(p.first+skirt, p.end-skirt)
+}
+
+// unoccupied is the noise level of some bins without those that rise over the floor found so far: between and under
+// emissions the floor is that of the noise beside them. It is NaN where too few are left.
+func (p *psd) unoccupied(low, high int) float64 {
+	free := p.usual[:0]
+	occupied := p.occupied()
+	for k := low; k < high; k++ {
+		if p.density[k] <= occupied*p.floor(k) {
+			free = append(free, p.density[k])
+		}
+	}
+	if len(free) < max(leastFree, (high-low)/4) {
+		return math.NaN()
+	}
+	return dsp.NoiseFloor(free, p.frames, p.histogram)
+}
+
+// grows is how far over the floor a bin belongs to an emission, and occupied how far it counts as occupied.
+func (p *psd) grows() float64 {
+	return math.Max(dsp.Threshold(p.frames, growPfa), dsp.FromDB(growOverDB))
+}
+
+func (p *psd) occupied() float64 { return 2 * p.grows() }
+
+// passband finds the bins that the receiver's filter lets through. A click fills its stop band for a moment, and so the
+// mean: a bin that was silent most of the time counts as silent.
+func (p *psd) passband(rateHz float64) (first, end int) {
+	quantiser := p.step * p.step / 6 / rateHz
+	for i, v := range p.density {
+		p.usual[i] = v
+		if 2*p.silent[i] > p.frames {
+			p.usual[i] = math.Min(v, quantiser)
+		}
+	}
+	return dsp.Passband(p.usual, quantiser)
+}
+
+// channel has the next measurements look at the bins within half a bandwidth of 0 Hz only, with a floor that is known
+// from elsewhere.
+func (p *psd) channel(bandwidthHz, rateHz float64, floor func(offsetHz float64) float64) {
+	n := float64(len(p.density))
+	middle, reach := len(p.density)/2, int(math.Min(bandwidthHz/2/rateHz*n, n/2-1))
+	p.first, p.end = middle-reach, middle+reach+1
+	p.given = func(bin int) float64 { return floor(float64(bin-middle) * rateHz / n) }
+}
+
+// share is the part of all power that belongs to what is measured: all of it, unless that is a channel.
+func (p *psd) share() float64 {
+	if p.given == nil {
+		return 1
+	}
+	within, all := 0.0, 0.0
+	for i, v := range p.density {
+		all += v
+		if i >= p.first && i < p.end {
+			within += v
+		}
+	}
+	return within / all
+}
+
 func (p *psd) masked(k int) bool {
 	middle := len(p.density) / 2
 	return p.maskDC && k >= middle-spikeReach && k <= middle+spikeReach
 }
 
-func (p *psd) floor(k int) float64 { return dsp.FromDB(p.shape.DB(k)) }
+func (p *psd) floor(k int) float64 {
+	if p.given != nil {
+		return p.given(k)
+	}
+	return dsp.FromDB(p.shape.DB(k))
+}
 
 // emission describes the emission around the highest bin.
 func (p *psd) emission(v *view, top int, grow, rateHz float64) {
@@ -165,7 +259,7 @@ func (p *psd) emission(v *view, top int, grow, rateHz float64) {
 	excess := func(k int) float64 { return p.density[k] - p.floor(k) }
 	wide := max((high-low+1)/4, 8)
 	tight := func(low, high, wide int) (dsp.Occupied, bool) {
-		return dsp.OccupiedBandwidth(max(0, low-wide), min(len(p.density)-1, high+wide), occupiedShare, excess)
+		return dsp.OccupiedBandwidth(max(p.first, low-wide), min(p.end-1, high+wide), occupiedShare, excess)
 	}
 	o, ok := tight(low, high, 2)
 	if !ok {
@@ -188,7 +282,7 @@ func (p *psd) emission(v *view, top int, grow, rateHz float64) {
 // reach walks from the peak to the last bin over the floor, across short pauses.
 func (p *psd) reach(top, step int, grow float64) int {
 	last := top
-	for k := top + step; k >= 0 && k < len(p.density); k += step {
+	for k := top + step; k >= p.first && k < p.end; k += step {
 		width := (last - top) * step
 		if (k-last)*step > max(gapBins, int(gapPart*float64(width)))+1 {
 			break

@@ -43,6 +43,7 @@ func (s *stretch) measure(out []Emission) []Emission {
 	s.psd.drain()
 	if s.psd.frames > 0 {
 		s.describe(m)
+		m.PowerDbfs = decibels(s.meter.Power() * s.psd.share())
 	}
 	if s.flags&radio.OddTail != 0 {
 		m.Flags = append(m.Flags, protocol.Flag_FLAG_ODD_TAIL)
@@ -68,7 +69,7 @@ func (s *stretch) describe(m *protocol.Measurement) {
 	if step := dsp.StepOf(s.format); step > 0 && math.Sqrt(v.floor*rate/2) < lowGainSteps*step {
 		m.Flags = append(m.Flags, protocol.Flag_FLAG_GAIN_TOO_LOW)
 	}
-	if v.occupied > unreliableOccupied {
+	if s.psd.given == nil && v.occupied > unreliableOccupied || s.unreliable {
 		m.Flags = append(m.Flags, protocol.Flag_FLAG_FLOOR_UNRELIABLE)
 	}
 	if !v.peak {

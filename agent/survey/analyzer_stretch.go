@@ -19,9 +19,14 @@ const (
 	sameRate      = 1e-3   // relative: a smaller change is a better knowledge of the same rate
 	rowSeconds    = 1e-3   // the detector's rows are the power of two of samples nearest to it
 	maxRowBins    = 8192   // at high rates rows get shorter, so that their image stays small
-	minRowBins    = 64     // at low rates rows get longer, so that frequencies are told apart
+	minRowBins    = 64     // at low rates rows get longer, so that frequencies are told apart,
+	narrowRateHz  = 24e3   // and below this rate, that of a receiver of one voice channel, still longer:
+	narrowRowBins = 256    // a carrier that is keyed down to a tenth there must still stand over the noise in its bin
+	narrowJoin    = 3      // with so much narrower bins
 	energySeconds = 0.5e-3 // windows that time broad events
 	maxOpen       = 256    // emissions followed at once
+	partSeconds   = 0.1    // parts of a measurement that tell what is a click: as long, or
+	partFrames    = 2      // as many frames without overlap
 	mergeGap      = 10 * time.Millisecond
 	reportEvery   = 10 * time.Second
 
@@ -61,6 +66,8 @@ type stretch struct {
 
 	measurement interval
 	spectrum    interval
+	part        interval // after which it is seen which bins were silent
+	unreliable  bool     // the given noise floor is a guess
 	lost        uint64
 	flags       radio.Flags
 }
@@ -82,6 +89,7 @@ func newStretch(cfg *Config, b *radio.Block) *stretch {
 	}
 	s.psd = newPSD(s.bins, cfg.MaskDC, dsp.StepOf(b.Format))
 	s.measurement = interval{length: samplesOf(cfg.MeasurementEvery, rate), on: true}
+	s.part = interval{length: max(uint64(partFrames*s.bins), uint64(partSeconds*rate)), on: dsp.StepOf(b.Format) > 0}
 	s.spectrum = interval{length: samplesOf(max(0, cfg.SpectrumEvery), rate), on: cfg.SpectrumEvery != 0}
 	if !cfg.Detect.Off {
 		s.detector = must(dsp.NewDetector(detectorConfig(cfg, b.Format, rate)))
@@ -113,6 +121,9 @@ func detectorConfig(cfg *Config, format dsp.Format, rateHz float64) dsp.Detector
 		GapSamples:    int(samplesOf(orDefault(d.MergeGap, mergeGap), rateHz)),
 		ReportSamples: int(samplesOf(max(0, orDefault(d.ReportEvery, reportEvery)), rateHz)),
 		EnergySamples: max(1, int(math.Round(rateHz*energySeconds))),
+	}
+	if rateHz < narrowRateHz {
+		c.Bins, c.JoinBins = max(c.Bins, narrowRowBins), narrowJoin
 	}
 	if c.MaxOpen == 0 {
 		c.MaxOpen = maxOpen
@@ -176,6 +187,8 @@ func (s *stretch) write(b *radio.Block, origin uint64, out []Emission) []Emissio
 	}
 	if b.Segment != s.segment {
 		s.segment = b.Segment
+		s.meter.Break()
+		s.psd.welch.Break()
 		out = s.endDetections(out)
 	}
 	if missing := b.Index - s.next; missing > 0 {
@@ -187,7 +200,7 @@ func (s *stretch) write(b *radio.Block, origin uint64, out []Emission) []Emissio
 	bytes := s.format.BytesPerSample()
 	raw := b.Raw[:b.Samples()*bytes]
 	for len(raw) > 0 {
-		n := min(uint64(len(raw)/bytes), chunkSamples, s.measurement.room(s.position), s.spectrum.room(s.position))
+		n := min(uint64(len(raw)/bytes), chunkSamples, s.measurement.room(s.position), s.spectrum.room(s.position), s.part.room(s.position))
 		out = s.samples(raw[:int(n)*bytes], int(n), out)
 		raw = raw[int(n)*bytes:]
 	}
@@ -218,7 +231,7 @@ func (v *interval) room(position uint64) uint64 {
 
 // samples measures a chunk that ends no interval early.
 func (s *stretch) samples(raw []byte, n int, out []Emission) []Emission {
-	for _, v := range []*interval{&s.measurement, &s.spectrum} {
+	for _, v := range []*interval{&s.measurement, &s.spectrum, &s.part} {
 		if !v.begun {
 			v.begun, v.first, v.time = true, s.position, s.timeAt(float64(s.position))
 		}
@@ -229,6 +242,10 @@ func (s *stretch) samples(raw []byte, n int, out []Emission) []Emission {
 	s.position += uint64(n)
 	if s.detector != nil {
 		out = s.detections(s.detector.Write(s.re[:n], s.im[:n]), out)
+	}
+	if s.full(&s.part) {
+		s.psd.drain()
+		s.part.begun = false
 	}
 	if s.full(&s.measurement) {
 		out = s.measure(out)
@@ -304,7 +321,7 @@ func (s *stretch) companions(out []Emission) []Emission {
 func (s *stretch) reset() {
 	s.begun, s.lost, s.flags = false, 0, 0
 	s.position, s.detected = 0, 0
-	s.measurement.begun, s.spectrum.begun = false, false
+	s.measurement.begun, s.spectrum.begun, s.part.begun = false, false, false
 	s.meter.Break()
 	s.meter.Reset()
 	s.psd.reset()
