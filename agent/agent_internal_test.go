@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -88,6 +89,33 @@ func TestAgent_HearsAToneAtItsCentre(t *testing.T) {
 	m := byKind[protocol.KindMeasurement][0].GetMeasurement()
 	if m.GetPeakHz() < 145.5199e6 || m.GetPeakHz() > 145.5201e6 || m.GetCenterHz() != 145.52e6 || len(byKind[protocol.KindDetection]) == 0 {
 		t.Errorf("peak at %.0f Hz and %d detections around %.0f Hz, want the tone at 145520000 Hz", m.GetPeakHz(), len(byKind[protocol.KindDetection]), m.GetCenterHz())
+	}
+}
+
+// The log ends with a word on the end, and says of each line once which receiver it is about.
+func TestAgent_LogsItsEnd(t *testing.T) {
+	here := newSite(t, "")
+	var text bytes.Buffer
+	a, err := OpenAgent(t.Context(), here.load(t), "test", slog.New(slog.NewTextHandler(&text, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1) // one value
+	go func() { ended <- a.Run(ctx) }()
+	here.hears(t)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(text.String()), "\n")
+	if last := lines[len(lines)-1]; !strings.Contains(last, `msg="station has stopped"`) || !strings.Contains(last, "records_waiting=") {
+		t.Errorf("the last line is %s", last)
+	}
+	for _, line := range lines {
+		if strings.Count(line, "receiver=r0") > 1 {
+			t.Errorf("the receiver twice in %s", line)
+		}
 	}
 }
 

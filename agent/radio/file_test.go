@@ -283,6 +283,16 @@ func TestFile_SigMF(t *testing.T) {
 	}
 }
 
+func TestFile_SigMFScaleInWords(t *testing.T) {
+	for scale, want := range map[string]string{"2": "6.0 dB below", "0.5": "6.0 dB above"} {
+		meta := sigmf(sigmfGlobal+`, "heimdall:scale": `+scale, `{"core:sample_start": 0}`)
+		info, _ := play(t, pair(t, meta, ramp(0, 100)), "")
+		if len(info.Notes) != 1 || !strings.Contains(info.Notes[0], "levels read "+want) {
+			t.Errorf("scale %s: notes %q, want one with %q", scale, info.Notes, want)
+		}
+	}
+}
+
 // The description's hash is that of all the data, also of what is no sample. What differs is told at the end, when all
 // was played.
 func TestFile_SigMFHash(t *testing.T) {
