@@ -44,7 +44,7 @@ func TestAgent_SurveysTellsAndStops(t *testing.T) {
 	}
 
 	text, err := output(t, StatusCmd{configFlag: configFlag{here.config}})
-	for _, want := range []string{"torino running for", "receiver r0: simulated receiver torino at 145.5 MHz, 240 kHz a second", "all: level -2", "none configured (mqtt.url)"} {
+	for _, want := range []string{"torino running for", "receiver r0: simulated receiver torino at 145.5 MHz, 240 ksps", "all: level -2", "none configured (mqtt.url)"} {
 		if err != nil || !strings.Contains(text, want) {
 			t.Errorf("%v: no %q in\n%s", err, want, text)
 		}

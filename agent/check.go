@@ -126,7 +126,7 @@ func checkRunning(st status) []finding {
 	var findings []finding
 	for _, info := range st.Info.Receivers {
 		r := st.State.Receivers[info.ID]
-		f := finding{"ok", "receiver", fmt.Sprintf("%s %s, %s, %s a second, %d samples lost", info.ID, info.Hardware, configs.Hertz(info.CenterHz), configs.Hertz(info.SampleRateHz), r.LostSamplesTotal)}
+		f := finding{"ok", "receiver", fmt.Sprintf("%s %s, %s, %s, %d samples lost", info.ID, info.Hardware, configs.Hertz(info.CenterHz), samplesPerSecond(info.SampleRateHz), r.LostSamplesTotal)}
 		if !r.Connected {
 			f = finding{"fail", "receiver", info.ID + " is not connected: " + cmp.Or(st.State.Reason, "its recording has ended, or it is being opened")}
 		}
@@ -166,7 +166,7 @@ func checkReceiver(ctx context.Context, cfg ReceiverConfig) finding {
 		samples += uint64(b.Samples())
 		lost += b.LostBefore
 	}
-	detail := fmt.Sprintf("%s %s, %s, %s a second, %d samples, %d lost, time %s ±%s", cfg.ID, info.Hardware, configs.Hertz(info.Tuning.CenterHz), configs.Hertz(info.Tuning.SampleRateHz), samples, lost, b.TimeQuality.Short(), b.TimeUncertainty)
+	detail := fmt.Sprintf("%s %s, %s, %s, %d samples, %d lost, time %s ±%s", cfg.ID, info.Hardware, configs.Hertz(info.Tuning.CenterHz), samplesPerSecond(info.Tuning.SampleRateHz), samples, lost, b.TimeQuality.Short(), b.TimeUncertainty)
 	switch {
 	case samples == 0:
 		return finding{"fail", "receiver", detail + ": nothing came in " + listenFor.String()}

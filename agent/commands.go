@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fulgidus/heimdall/configs"
@@ -143,7 +144,7 @@ func (st status) print(w io.Writer) error {
 		r := st.State.Receivers[info.ID]
 		connected := "not connected"
 		if r.Connected {
-			connected = fmt.Sprintf("%s at %s, %s a second, history reaches back %.0f s, %d samples lost", info.Hardware, configs.Hertz(info.CenterHz), configs.Hertz(info.SampleRateHz), r.HistoryS, r.LostSamplesTotal)
+			connected = fmt.Sprintf("%s at %s, %s, history reaches back %.0f s, %d samples lost", info.Hardware, configs.Hertz(info.CenterHz), samplesPerSecond(info.SampleRateHz), r.HistoryS, r.LostSamplesTotal)
 		}
 		fmt.Fprintf(w, "  receiver %s: %s\n", info.ID, connected)
 		for _, name := range slices.Sorted(maps.Keys(r.Steps)) {
@@ -166,6 +167,11 @@ func (l linkStatus) String() string {
 		return l.URL + " connected, but no collector is online: records are kept here"
 	}
 	return fmt.Sprintf("%s connected, a collector is online, %d records acknowledged", l.URL, l.Acknowledged)
+}
+
+// samplesPerSecond prints a sample rate: 240 ksps.
+func samplesPerSecond(rateHz float64) string {
+	return strings.TrimSuffix(configs.Hertz(rateHz).String(), "Hz") + "sps"
 }
 
 func number(v *float64) string {
