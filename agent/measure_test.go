@@ -35,6 +35,7 @@ type line struct {
 	SnrDB      *float64  `json:"snr_db"`
 	Flags      []string  `json:"flags"`
 	StepHz     float64   `json:"step_hz"`
+	BandHz     float64   `json:"occupied_bandwidth_hz"`
 	LevelsDBFS []float64 `json:"dbfs_hz"`
 	Quality    string    `json:"time_quality"`
 }
@@ -174,10 +175,13 @@ func TestMeasure_TimeSignal(t *testing.T) {
 		station string
 		first   time.Time // the second frame's stamp: the first one's is stale
 		rate    float64
+		within  float64 // dB, between the signal to noise ratios of measurement and detection
 	}{
-		{"DF0KL", time.Date(2017, 11, 27, 10, 41, 56, 171899011, time.UTC), 12001.14497},
-		{"F1JEK", time.Date(2017, 11, 27, 10, 41, 56, 404513837, time.UTC), 12001.20192},
-		{"HB9RYZ", time.Date(2017, 11, 27, 10, 41, 55, 995459620, time.UTC), 12001.13215},
+		// The noise falls by 12 dB after 5 of its 29 s. A quantile over time sees the quiet, a mean spectrum
+		// the mean: (5·16 + 24)/29 of it, 5.5 dB.
+		{"DF0KL", time.Date(2017, 11, 27, 10, 41, 56, 171899011, time.UTC), 12001.14497, 6.5},
+		{"F1JEK", time.Date(2017, 11, 27, 10, 41, 56, 404513837, time.UTC), 12001.20192, 3},
+		{"HB9RYZ", time.Date(2017, 11, 27, 10, 41, 55, 995459620, time.UTC), 12001.13215, 3},
 	} {
 		t.Run(v.station, func(t *testing.T) {
 			path := filepath.Join("..", "..", "shared", "realdata", "20171127T104156Z_77500_"+v.station+"_iq.wav")
@@ -199,10 +203,14 @@ func TestMeasure_TimeSignal(t *testing.T) {
 			if m.PeakHz == nil || math.Abs(*m.PeakHz-77500) > 0.2 {
 				t.Errorf("carrier at %v Hz, want 77500 within 0.2", m.PeakHz)
 			}
+			perHz := func(l line, widthHz float64) float64 { return *l.SnrDB + dsp.DB(widthHz) }
 			lasting := 0
 			for _, d := range got["detection"] {
 				if d.StartS == 0 && math.Abs(d.DurationS-m.DurationS) < 0.02 && math.Abs(*d.CenterHz-77500) < 1500 {
 					lasting++
+					if got, want := perHz(d, d.HighHz-d.LowHz), perHz(m, m.BandHz); math.Abs(got-want) > v.within {
+						t.Errorf("detection %.1f dB over the noise of one hertz, measurement %.1f: want the same within %.0f dB", got, want, v.within)
+					}
 				}
 			}
 			if lasting != 1 {

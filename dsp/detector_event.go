@@ -294,7 +294,8 @@ func (d *Detector) describe(t *track) Event {
 	e.Low, e.High, e.Power = o.Low-middle, o.High-middle, o.Power
 	e.Center = (e.Low + e.High) / 2
 	for k := max(0, int(math.Round(o.Low))); k <= min(d.cfg.Bins-1, int(math.Round(o.High))); k++ {
-		e.Noise += float64(d.floor.noise[k])
+		within := math.Min(o.High, float64(k)+0.5) - math.Max(o.Low, float64(k)-0.5)
+		e.Noise += float64(d.floor.noise[k]) * math.Max(0, within)
 	}
 	if line, ok := d.line(box, o.Power, excess); ok {
 		e.Center, e.Line = line-middle, true

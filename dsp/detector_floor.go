@@ -8,6 +8,8 @@ const (
 	aboveWideDB    = 1.0  // the same inside a wide emission,
 	wideDB         = 8.0  // which lies this far above its surroundings in most of the bins
 	wideReach      = 4    // on each side
+	lastingDB      = 4.0  // over its surroundings: such a bin's own floor is no noise
+	leastFree      = 4    // bins of noise that tell its level
 	belowLocalDB   = 12.0 // most it may lie below: filter skirts
 	riseDBPerRow   = 1e-3 // how fast the floor follows what may be an emission
 	ownFloorRows   = 32   // rows needed before a bin's own quantile is trusted
@@ -26,8 +28,9 @@ type floorTracker struct {
 	maskDC bool
 
 	shape     FloorShape
-	low, high int       // the passband
-	mean      []float64 // own, in double precision
+	under     FloorShape // the same under lasting emissions
+	low, high int        // the passband
+	mean      []float64  // own, in double precision
 	own       []float32
 	column    [slabRows + lagRows]float32
 	histogram Histogram
@@ -36,7 +39,7 @@ type floorTracker struct {
 func newFloorTracker(n int, maskDC bool) floorTracker {
 	return floorTracker{
 		level: make([]float32, n), base: make([]float32, n), noise: make([]float32, n), own: make([]float32, n), maskDC: maskDC,
-		shape: NewFloorShape(n), high: n, mean: make([]float64, n),
+		shape: NewFloorShape(n), under: NewFloorShape(n), high: n, mean: make([]float64, n),
 	}
 }
 
@@ -55,6 +58,7 @@ func (f *floorTracker) update(d *Detector, from, end int64, held func(bin int) b
 		}
 		return f.histogram.Quantile(FloorQuantile) / bias
 	})
+	f.fitUnder(d, from, end)
 	rows := int(end - from)
 	rise := math.Inf(1)
 	if f.known {
@@ -73,13 +77,36 @@ func (f *floorTracker) update(d *Detector, from, end int64, held func(bin int) b
 			}
 		}
 		f.follow(i, level, rise, held)
-		f.noise[i] = min(f.level[i], float32(FromDB(local)))
+		f.noise[i] = min(f.level[i], float32(FromDB(min(local, f.under.DB(i)))))
 		f.base[i] = f.noise[i]
 		if masked {
 			f.base[i] = f.level[i]
 		}
 	}
 	f.known = true
+}
+
+// fitUnder reads the noise without the bins that lie high most of the time: under a lasting emission the noise is that
+// beside it.
+func (f *floorTracker) fitUnder(d *Detector, from, end int64) {
+	bias := QuantileBias(rowFrames, FloorQuantile)
+	f.under.Fit(f.low, f.high, func(low, high int) float64 {
+		f.histogram.Reset()
+		free := 0
+		for i := low; i < high; i++ {
+			if DB(float64(f.own[i])) > f.shape.DB(i)+lastingDB {
+				continue
+			}
+			free++
+			for r := from; r < end; r++ {
+				f.histogram.Add(d.row(r).cells[i : i+1])
+			}
+		}
+		if free < max(leastFree, (high-low)/4) {
+			return math.NaN()
+		}
+		return f.histogram.Quantile(FloorQuantile) / bias
+	})
 }
 
 // most is how far a bin's own level may lie above its surroundings. A line may be a spur of the receiver; a stretch of

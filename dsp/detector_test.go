@@ -352,6 +352,18 @@ func TestDetector_Passband(t *testing.T) {
 	near(t, "noise dBFS", dsp.DB(got[0].Noise), -50-dsp.DB(0.4*bins)+dsp.DB(3.5), 1)
 }
 
+// TestDetector_NoiseUnderALastingEmission: a carrier with sidebands that fill most of a window of the floor has the SNR
+// over the noise beside it.
+func TestDetector_NoiseUnderALastingEmission(t *testing.T) {
+	signals := []dsp.Signal{noise(), dsp.NoiseBand(2e-3, 0.1, 0.14, 5)}
+	got := detect(t, detectorConfig(), scene{600 * milli, signals}, 4096)
+	if len(got) != 1 {
+		t.Fatalf("%d events, want 1: %+v", len(got), got)
+	}
+	want := 2e-3 / (1e-4 * (got[0].High - got[0].Low) / bins)
+	near(t, "SNR dB", dsp.DB(got[0].Power/got[0].Noise), dsp.DB(want), 0.5)
+}
+
 func TestDetector_UnditheredSpurs(t *testing.T) {
 	cfg := detectorConfig()
 	cfg.Step = dsp.StepOf(dsp.CU8)

@@ -656,9 +656,9 @@ type Measurement struct {
 	ClippedFraction     *float32               `protobuf:"fixed32,6,opt,name=clipped_fraction,json=clippedFraction,proto3,oneof" json:"clipped_fraction,omitempty"` // I and Q codes in runs of two or more at a rail, 0..1
 	DcI                 *float32               `protobuf:"fixed32,7,opt,name=dc_i,json=dcI,proto3,oneof" json:"dc_i,omitempty"`                                     // mean, full scale 1
 	DcQ                 *float32               `protobuf:"fixed32,8,opt,name=dc_q,json=dcQ,proto3,oneof" json:"dc_q,omitempty"`
-	PowerDbfs           *float32               `protobuf:"fixed32,9,opt,name=power_dbfs,json=powerDbfs,proto3,oneof" json:"power_dbfs,omitempty"` // mean |x|^2 of the whole stretch
-	NoiseFloorDbfsHz    *float32               `protobuf:"fixed32,10,opt,name=noise_floor_dbfs_hz,json=noiseFloorDbfsHz,proto3,oneof" json:"noise_floor_dbfs_hz,omitempty"`
-	PeakHz              *float64               `protobuf:"fixed64,11,opt,name=peak_hz,json=peakHz,proto3,oneof" json:"peak_hz,omitempty"` // strongest emission of the averaged spectrum, read as a tone
+	PowerDbfs           *float32               `protobuf:"fixed32,9,opt,name=power_dbfs,json=powerDbfs,proto3,oneof" json:"power_dbfs,omitempty"`                           // mean |x|^2 of the whole stretch
+	NoiseFloorDbfsHz    *float32               `protobuf:"fixed32,10,opt,name=noise_floor_dbfs_hz,json=noiseFloorDbfsHz,proto3,oneof" json:"noise_floor_dbfs_hz,omitempty"` // density of the noise inside the receiver's passband
+	PeakHz              *float64               `protobuf:"fixed64,11,opt,name=peak_hz,json=peakHz,proto3,oneof" json:"peak_hz,omitempty"`                                   // strongest emission of the averaged spectrum, read as a tone
 	PeakDbfs            *float32               `protobuf:"fixed32,12,opt,name=peak_dbfs,json=peakDbfs,proto3,oneof" json:"peak_dbfs,omitempty"`
 	SnrDb               *float32               `protobuf:"fixed32,13,opt,name=snr_db,json=snrDb,proto3,oneof" json:"snr_db,omitempty"`                                             // S/N inside its occupied bandwidth
 	OccupiedBandwidthHz *float64               `protobuf:"fixed64,14,opt,name=occupied_bandwidth_hz,json=occupiedBandwidthHz,proto3,oneof" json:"occupied_bandwidth_hz,omitempty"` // 99 % of the power, ITU-R SM.443
@@ -971,19 +971,20 @@ func (x *Spectrum) GetLevels() []byte {
 
 // Detection is one emission in time and frequency. Its record's time is its start.
 type Detection struct {
-	state                    protoimpl.MessageState `protogen:"open.v1"`
-	DetectionId              *string                `protobuf:"bytes,1,opt,name=detection_id,json=detectionId,proto3,oneof" json:"detection_id,omitempty"` // {station}-{spool}-{seq} of its first record; absent in that one
-	DurationS                *float64               `protobuf:"fixed64,2,opt,name=duration_s,json=durationS,proto3,oneof" json:"duration_s,omitempty"`
-	CenterHz                 *float64               `protobuf:"fixed64,3,opt,name=center_hz,json=centerHz,proto3,oneof" json:"center_hz,omitempty"` // midpoint of low_hz and high_hz
-	LowHz                    *float64               `protobuf:"fixed64,4,opt,name=low_hz,json=lowHz,proto3,oneof" json:"low_hz,omitempty"`          // 99 % occupied bandwidth
-	HighHz                   *float64               `protobuf:"fixed64,5,opt,name=high_hz,json=highHz,proto3,oneof" json:"high_hz,omitempty"`
-	BandwidthHz              *float64               `protobuf:"fixed64,6,opt,name=bandwidth_hz,json=bandwidthHz,proto3,oneof" json:"bandwidth_hz,omitempty"`
-	PowerDbfs                *float32               `protobuf:"fixed32,7,opt,name=power_dbfs,json=powerDbfs,proto3,oneof" json:"power_dbfs,omitempty"`
-	SnrDb                    *float32               `protobuf:"fixed32,8,opt,name=snr_db,json=snrDb,proto3,oneof" json:"snr_db,omitempty"`
-	Open                     *bool                  `protobuf:"varint,9,opt,name=open,proto3,oneof" json:"open,omitempty"` // still on air: a later record continues it
-	Flags                    []Flag                 `protobuf:"varint,10,rep,packed,name=flags,proto3,enum=heimdall.v1.Flag" json:"flags,omitempty"`
-	PowerDbm                 *float32               `protobuf:"fixed32,11,opt,name=power_dbm,json=powerDbm,proto3,oneof" json:"power_dbm,omitempty"`
-	CalibrationUncertaintyDb *float32               `protobuf:"fixed32,12,opt,name=calibration_uncertainty_db,json=calibrationUncertaintyDb,proto3,oneof" json:"calibration_uncertainty_db,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	DetectionId *string                `protobuf:"bytes,1,opt,name=detection_id,json=detectionId,proto3,oneof" json:"detection_id,omitempty"` // {station}-{spool}-{seq} of its first record; absent in that one
+	DurationS   *float64               `protobuf:"fixed64,2,opt,name=duration_s,json=durationS,proto3,oneof" json:"duration_s,omitempty"`
+	// Of the strong line where one holds over 35 % of the power and has no equal, else the midpoint of low_hz and high_hz.
+	CenterHz                 *float64 `protobuf:"fixed64,3,opt,name=center_hz,json=centerHz,proto3,oneof" json:"center_hz,omitempty"`
+	LowHz                    *float64 `protobuf:"fixed64,4,opt,name=low_hz,json=lowHz,proto3,oneof" json:"low_hz,omitempty"` // 99 % occupied bandwidth
+	HighHz                   *float64 `protobuf:"fixed64,5,opt,name=high_hz,json=highHz,proto3,oneof" json:"high_hz,omitempty"`
+	BandwidthHz              *float64 `protobuf:"fixed64,6,opt,name=bandwidth_hz,json=bandwidthHz,proto3,oneof" json:"bandwidth_hz,omitempty"`
+	PowerDbfs                *float32 `protobuf:"fixed32,7,opt,name=power_dbfs,json=powerDbfs,proto3,oneof" json:"power_dbfs,omitempty"`
+	SnrDb                    *float32 `protobuf:"fixed32,8,opt,name=snr_db,json=snrDb,proto3,oneof" json:"snr_db,omitempty"`
+	Open                     *bool    `protobuf:"varint,9,opt,name=open,proto3,oneof" json:"open,omitempty"` // still on air: a later record continues it
+	Flags                    []Flag   `protobuf:"varint,10,rep,packed,name=flags,proto3,enum=heimdall.v1.Flag" json:"flags,omitempty"`
+	PowerDbm                 *float32 `protobuf:"fixed32,11,opt,name=power_dbm,json=powerDbm,proto3,oneof" json:"power_dbm,omitempty"`
+	CalibrationUncertaintyDb *float32 `protobuf:"fixed32,12,opt,name=calibration_uncertainty_db,json=calibrationUncertaintyDb,proto3,oneof" json:"calibration_uncertainty_db,omitempty"`
 	unknownFields            protoimpl.UnknownFields
 	sizeCache                protoimpl.SizeCache
 }
@@ -1783,11 +1784,13 @@ type CaptureManifest struct {
 	TimeQuality      *TimeQuality           `protobuf:"varint,15,opt,name=time_quality,json=timeQuality,proto3,enum=heimdall.v1.TimeQuality,oneof" json:"time_quality,omitempty"`
 	TimeUncertaintyS *float64               `protobuf:"fixed64,16,opt,name=time_uncertainty_s,json=timeUncertaintyS,proto3,oneof" json:"time_uncertainty_s,omitempty"`
 	Receiver         *string                `protobuf:"bytes,17,opt,name=receiver,proto3,oneof" json:"receiver,omitempty"`
-	Measurement      *Measurement           `protobuf:"bytes,18,opt,name=measurement,proto3,oneof" json:"measurement,omitempty"` // of the captured stretch
-	Recorder         *string                `protobuf:"bytes,19,opt,name=recorder,proto3,oneof" json:"recorder,omitempty"`       // program and version
-	Hardware         *string                `protobuf:"bytes,20,opt,name=hardware,proto3,oneof" json:"hardware,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Of the captured stretch; all levels are relative to the receiver's full scale, whatever the data's own scale is. Of a capture
+	// with a bandwidth it tells what lies within the bandwidth; its noise floor is that of the receiver's passband there.
+	Measurement   *Measurement `protobuf:"bytes,18,opt,name=measurement,proto3,oneof" json:"measurement,omitempty"`
+	Recorder      *string      `protobuf:"bytes,19,opt,name=recorder,proto3,oneof" json:"recorder,omitempty"` // program and version
+	Hardware      *string      `protobuf:"bytes,20,opt,name=hardware,proto3,oneof" json:"hardware,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CaptureManifest) Reset() {
