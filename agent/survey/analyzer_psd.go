@@ -210,7 +210,24 @@ func (p *psd) passband(rateHz float64) (first, end int) {
 			p.usual[i] = math.Min(v, quantiser)
 		}
 	}
+	if p.frames < leastAverages {
+		smooth(p.usual, p.drained, (leastAverages+p.frames-1)/p.frames)
+	}
 	return dsp.Passband(p.usual, quantiser)
+}
+
+// smooth averages each bin of a spectrum of too few frames with those around it, up to reach on each side: single bins of
+// the quantiser's noise reach far over its mean.
+func smooth(psd, scratch []float64, reach int) {
+	copy(scratch, psd)
+	for i := range psd {
+		low, high := max(0, i-reach), min(len(psd), i+reach+1)
+		sum := 0.0
+		for _, v := range scratch[low:high] {
+			sum += v
+		}
+		psd[i] = sum / float64(high-low)
+	}
 }
 
 // channel has the next measurements look at the bins within half a bandwidth of 0 Hz only, with a floor that is known

@@ -77,6 +77,21 @@ func TestAnalyzer_SeamsAndClicksLeaveTheFloorAlone(t *testing.T) {
 	}
 }
 
+// What is left at the end of a stretch may hold a single frame.
+func TestAnalyzer_AFragmentHasTheSameFloor(t *testing.T) {
+	for _, rest := range []int{300, 700, 2000, 5000} {
+		a := analyzer(t, survey.Config{MeasurementEvery: time.Second})
+		var f found
+		f.add(a.Write(narrowBlock(narrow(2*narrowRate+rest), 0, 0)))
+		f.add(a.Flush())
+		if len(f.measurements) != 3 {
+			t.Fatalf("%d measurements, want 3", len(f.measurements))
+		}
+		// The quantile of one frame's 440 bins spreads by 0.5 dB.
+		near(t, "floor dBFS/Hz", float64(f.measurements[2].GetNoiseFloorDbfsHz()), narrowFloor, 1.5)
+	}
+}
+
 func TestMeter_AcrossASeam(t *testing.T) {
 	m, err := survey.NewMeter(survey.Config{})
 	if err != nil {
