@@ -42,6 +42,7 @@ type lane struct {
 	items   []item
 	bytes   int
 	queued  bool // it is in turns
+	holding bool // some of its messages may not be acknowledged to the broker yet
 	records bucket
 	volume  bucket
 	garbage bucket
@@ -94,6 +95,7 @@ func (b *inbox) add(m item) (early []item, dropped int, flood bool) {
 		early = append(early, m)
 		m.Ack = nil
 	}
+	l.holding = l.holding || m.Ack != nil
 	l.items = append(l.items, m)
 	l.bytes += m.size()
 	b.bytes += m.size()
@@ -213,10 +215,16 @@ func (b *inbox) next(now time.Time) (m item, ok bool, wait time.Duration, early 
 
 // release takes the Acks of a limited lane's messages, so that each is acknowledged to the broker once.
 func (l *lane) release() []item {
+	if !l.holding {
+		return nil
+	}
+	l.holding = false
 	var early []item
-	for i := len(l.items) - 1; i >= 0 && l.items[i].Ack != nil; i-- {
-		early = append(early, l.items[i])
-		l.items[i].Ack = nil
+	for i := range l.items {
+		if l.items[i].Ack != nil {
+			early = append(early, l.items[i])
+			l.items[i].Ack = nil
+		}
 	}
 	return early
 }

@@ -28,7 +28,9 @@ const (
 	backoffFirst   = 500 * time.Millisecond
 	backoffMax     = 30 * time.Second
 	goodbyeTimeout = time.Second
-	quiesceMillis  = 250
+	// A broker may hand an answer to a subscriber before what it answers to: so "online" is said a second time.
+	repeatOnline  = time.Second
+	quiesceMillis = 250
 )
 
 // ErrNotConnected says that there is no session with the broker at the moment. Nothing was sent.
@@ -194,9 +196,15 @@ func (c *Client) serve(ctx context.Context) error {
 			return fmt.Errorf("greet the stations: %w", err)
 		}
 	}
+	var again <-chan time.Time
 	for {
 		select {
 		case <-s.denied:
+			if err := c.sayOnline(alive, s); err != nil && alive.Err() == nil {
+				return err
+			}
+			again = time.After(repeatOnline)
+		case <-again:
 			if err := c.sayOnline(alive, s); err != nil && alive.Err() == nil {
 				return err
 			}
