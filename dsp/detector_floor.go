@@ -29,6 +29,7 @@ type floorTracker struct {
 
 	shape     FloorShape
 	under     FloorShape // the same under lasting emissions
+	levels    []float64  // of shape's windows, in the order in which they were asked for
 	low, high int        // the passband
 	mean      []float64  // own, in double precision
 	own       []float32
@@ -51,12 +52,15 @@ func (f *floorTracker) update(d *Detector, from, end int64, held func(bin int) b
 	bias := QuantileBias(rowFrames, FloorQuantile)
 	f.ownLevels(d, from, end)
 	f.passband(d.cfg.Step)
+	f.levels = f.levels[:0]
 	f.shape.Fit(f.low, f.high, func(low, high int) float64 {
 		f.histogram.Reset()
 		for r := from; r < end; r++ {
 			f.histogram.Add(d.row(r).cells[low:high])
 		}
-		return f.histogram.Quantile(FloorQuantile) / bias
+		level := f.histogram.Quantile(FloorQuantile) / bias
+		f.levels = append(f.levels, level)
+		return level
 	})
 	f.fitUnder(d, from, end)
 	rows := int(end - from)
@@ -87,26 +91,40 @@ func (f *floorTracker) update(d *Detector, from, end int64, held func(bin int) b
 }
 
 // fitUnder reads the noise without the bins that lie high most of the time: under a lasting emission the noise is that
-// beside it.
+// beside it. Windows without such bins are as they are in shape.
 func (f *floorTracker) fitUnder(d *Detector, from, end int64) {
 	bias := QuantileBias(rowFrames, FloorQuantile)
+	window := -1
 	f.under.Fit(f.low, f.high, func(low, high int) float64 {
-		f.histogram.Reset()
+		window++
 		free := 0
 		for i := low; i < high; i++ {
-			if DB(float64(f.own[i])) > f.shape.DB(i)+lastingDB {
+			if !f.lasting(i) {
+				free++
+			}
+		}
+		switch {
+		case free == high-low:
+			return f.levels[window]
+		case free < max(leastFree, (high-low)/4):
+			return math.NaN()
+		}
+		f.histogram.Reset()
+		for i := low; i < high; i++ {
+			if f.lasting(i) {
 				continue
 			}
-			free++
 			for r := from; r < end; r++ {
 				f.histogram.Add(d.row(r).cells[i : i+1])
 			}
 		}
-		if free < max(leastFree, (high-low)/4) {
-			return math.NaN()
-		}
 		return f.histogram.Quantile(FloorQuantile) / bias
 	})
+}
+
+// lasting tells whether a bin lies high most of the time.
+func (f *floorTracker) lasting(bin int) bool {
+	return DB(float64(f.own[bin])) > f.shape.DB(bin)+lastingDB
 }
 
 // most is how far a bin's own level may lie above its surroundings. A line may be a spur of the receiver; a stretch of
