@@ -193,7 +193,7 @@ func (c *collector) online(url string) {
 		for _, filter := range topics.RecordFilters("") {
 			client.Subscribe(filter, 1, c.receive).Wait()
 		}
-		c.publishAcks()
+		c.publishAcks(client)
 		client.Publish(status, 1, true, protocol.Online).Wait()
 		ready <- struct{}{}
 	})
@@ -270,7 +270,7 @@ func (c *collector) ack(client mqtt.Client, spool [8]byte) {
 }
 
 // publishAcks says again all that is known, as a collector does when it connects.
-func (c *collector) publishAcks() {
+func (c *collector) publishAcks(client mqtt.Client) {
 	c.mu.Lock()
 	var spools [][8]byte
 	for spool := range c.settled {
@@ -278,7 +278,7 @@ func (c *collector) publishAcks() {
 	}
 	c.mu.Unlock()
 	for _, spool := range spools {
-		c.ack(c.client, spool)
+		c.ack(client, spool)
 	}
 }
 
