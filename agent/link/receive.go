@@ -23,25 +23,18 @@ type acknowledgement struct {
 // that the collector has there.
 func readAck(spool [protocol.SpoolBytes]byte, payload []byte) (acknowledgement, error) {
 	ack, err := protocol.DecodeAck(payload)
+	if err == nil {
+		err = protocol.ValidateAck(ack)
+	}
 	if err != nil {
 		return acknowledgement{}, err
 	}
-	if len(ack.GetSpool()) != protocol.SpoolBytes || [protocol.SpoolBytes]byte(ack.GetSpool()) != spool {
+	if [protocol.SpoolBytes]byte(ack.GetSpool()) != spool {
 		return acknowledgement{}, fmt.Errorf("spool %x: the topic says %x", ack.GetSpool(), spool)
-	}
-	if n := len(ack.GetSettled()); n > protocol.MaxAckRanges {
-		return acknowledgement{}, fmt.Errorf("settled: %d ranges: want at most %d", n, protocol.MaxAckRanges)
-	}
-	for _, r := range ack.GetSettled() {
-		if r.GetFrom() == 0 || r.GetTo() < r.GetFrom() || r.GetTo() > protocol.MaxSeq {
-			return acknowledgement{}, fmt.Errorf("settled: %d to %d: want numbers from 1, in order", r.GetFrom(), r.GetTo())
-		}
 	}
 	out := acknowledgement{spool: spool, settled: protocol.RangesOf(ack.GetSettled()), rejected: ack.GetRejectedCount()}
 	if ack.GetConflict() != nil {
-		if out.conflict = ack.GetConflict().GetFrom(); out.conflict == 0 {
-			return acknowledgement{}, errors.New("conflict: 0: want numbers from 1")
-		}
+		out.conflict = ack.GetConflict().GetFrom()
 		var before protocol.Ranges
 		before.AddRange(1, out.conflict-1)
 		out.settled = out.settled.Intersect(before)

@@ -154,9 +154,9 @@ func (db *DB) acquisitions(ctx context.Context, q querier, clause string, args .
 			if err := rows.Scan(&a.ID, &a.State, &a.Progress, scanTime{&requested}, scanTime{&start}, &request); err != nil {
 				return err
 			}
-			a.Requested = formatTime(requested)
+			a.Requested = protocol.FormatTime(requested)
 			if !start.IsZero() {
-				a.StartTime = formatTime(start)
+				a.StartTime = protocol.FormatTime(start)
 			}
 			list, byID[a.ID], ids = append(list, a), a, append(ids, a.ID)
 			return json.Unmarshal([]byte(request), &a.Request)

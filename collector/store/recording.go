@@ -269,9 +269,9 @@ func (db *DB) recordings(ctx context.Context, clause string, args ...any) ([]pro
 		err := rows.Scan(&r.ID, &r.Acquisition, &r.Station, &r.Receiver, scanTime{&start}, &startNS, scanTime{&asked}, &askedNS,
 			&r.DurationS, &r.CenterHz, &r.SampleRateHz, &r.Datatype, &r.Samples, &r.LostSamples, &r.Bytes, &r.SHA512,
 			&r.TimeQuality, &r.TimeUncertaintyS, &r.Key, scanTime{&stored})
-		r.Start, r.Stored = formatTime(start.Add(time.Duration(startNS))), formatTime(stored)
+		r.Start, r.Stored = protocol.FormatTime(start.Add(time.Duration(startNS))), protocol.FormatTime(stored)
 		if !asked.IsZero() {
-			r.AskedStart = formatTime(asked.Add(time.Duration(askedNS)))
+			r.AskedStart = protocol.FormatTime(asked.Add(time.Duration(askedNS)))
 		}
 		list = append(list, r)
 		return err

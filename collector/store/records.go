@@ -153,7 +153,7 @@ func checkFilter(f protocol.Filter, banded bool, what string) protocol.FieldErro
 		}
 	}
 	if !f.From.IsZero() && !f.To.IsZero() && !f.From.Before(f.To) {
-		fault("to", formatTime(f.To), "want a time after from, %s", formatTime(f.From))
+		fault("to", protocol.FormatTime(f.To), "want a time after from, %s", protocol.FormatTime(f.From))
 	}
 	for _, bound := range []struct {
 		field string
@@ -219,6 +219,3 @@ func decodeCursor(cursor string, into any) error {
 
 // storableMicros tells whether a time is one that nanoseconds in 64 bits can name, as all that are stored are.
 func storableMicros(us int64) bool { return us >= math.MinInt64/1000 && us <= math.MaxInt64/1000 }
-
-// formatTime is a time in the JSON dialect.
-func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z") }

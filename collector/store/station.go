@@ -224,7 +224,7 @@ func scanStation(rows *sql.Rows) (protocol.Station, error) {
 	if recorded.After(seen) {
 		seen = recorded
 	}
-	s.LastSeen = formatTime(seen)
+	s.LastSeen = protocol.FormatTime(seen)
 	s.Receivers, s.Capabilities = []protocol.ReceiverInfo{}, []string{}
 	if info != "" {
 		var i protocol.Info
