@@ -170,7 +170,7 @@ func (o *output) manifest(f *frame, span uint64) *protocol.CaptureManifest {
 		TimeUncertaintyS: proto.Float64(o.uncertainty.Seconds()),
 		Receiver:         proto.String(j.receiver.ID),
 		Recorder:         proto.String(r.set.Recorder),
-		Hardware:         proto.String(j.info.Hardware),
+		Hardware:         proto.String(protocol.CleanText(j.info.Hardware, protocol.MaxTextBytes)),
 		Tuning: &protocol.Tuning{
 			CenterHz: proto.Float64(f.tuning.CenterHz), SampleRateHz: proto.Float64(f.tuning.SampleRateHz),
 		},

@@ -206,7 +206,7 @@ func (r *run) ending(ctx context.Context, state protocol.Reply_State, err error)
 		why = refuse(ReasonInternal, "%v", err)
 	}
 	reply := r.reply(state)
-	reply.ReasonCode, reply.Message = proto.String(why.code), proto.String(why.message)
+	reply.ReasonCode, reply.Message = proto.String(why.code), proto.String(protocol.CleanText(why.message, protocol.MaxMessageTextBytes))
 	if !why.earliest.IsZero() {
 		reply.EarliestStart = proto.Int64(why.earliest.UnixNano())
 	}

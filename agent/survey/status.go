@@ -188,7 +188,7 @@ func (s *Survey) ReceiverHealth() *protocol.ReceiverHealth {
 		r.RatePpm = proto.Float64(h.RatePPM)
 	}
 	if h.Err != nil {
-		r.Error = proto.String(h.Err.Error())
+		r.Error = proto.String(protocol.CleanText(h.Err.Error(), protocol.MaxMessageTextBytes))
 	}
 	return r
 }
