@@ -1117,7 +1117,8 @@ type Health struct {
 	TemperatureC    *float32               `protobuf:"fixed32,9,opt,name=temperature_c,json=temperatureC,proto3,oneof" json:"temperature_c,omitempty"`
 	Version         *string                `protobuf:"bytes,10,opt,name=version,proto3,oneof" json:"version,omitempty"`
 	UptimeS         *float64               `protobuf:"fixed64,11,opt,name=uptime_s,json=uptimeS,proto3,oneof" json:"uptime_s,omitempty"`
-	Spool           []byte                 `protobuf:"bytes,12,opt,name=spool,proto3,oneof" json:"spool,omitempty"` // whose numbers unacked and last_seq are; absent: the record's own identity
+	Spool           []byte                 `protobuf:"bytes,12,opt,name=spool,proto3,oneof" json:"spool,omitempty"`                           // whose numbers unacked and last_seq are; absent: the record's own identity
+	BrokerAck       *bool                  `protobuf:"varint,13,opt,name=broker_ack,json=brokerAck,proto3,oneof" json:"broker_ack,omitempty"` // delivery.ack is broker: a PUBACK settles a record, so delivery is not promised
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1234,6 +1235,13 @@ func (x *Health) GetSpool() []byte {
 		return x.Spool
 	}
 	return nil
+}
+
+func (x *Health) GetBrokerAck() bool {
+	if x != nil && x.BrokerAck != nil {
+		return *x.BrokerAck
+	}
+	return false
 }
 
 type ReceiverHealth struct {
@@ -1384,6 +1392,8 @@ type Clock struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Quality       *TimeQuality           `protobuf:"varint,1,opt,name=quality,proto3,enum=heimdall.v1.TimeQuality,oneof" json:"quality,omitempty"`
 	UncertaintyS  *float64               `protobuf:"fixed64,2,opt,name=uncertainty_s,json=uncertaintyS,proto3,oneof" json:"uncertainty_s,omitempty"`
+	StepsTotal    *uint32                `protobuf:"varint,3,opt,name=steps_total,json=stepsTotal,proto3,oneof" json:"steps_total,omitempty"` // how often the wall clock jumped since the agent started
+	LastStepS     *float64               `protobuf:"fixed64,4,opt,name=last_step_s,json=lastStepS,proto3,oneof" json:"last_step_s,omitempty"` // by how much it jumped last; positive: forward
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1428,6 +1438,20 @@ func (x *Clock) GetQuality() TimeQuality {
 func (x *Clock) GetUncertaintyS() float64 {
 	if x != nil && x.UncertaintyS != nil {
 		return *x.UncertaintyS
+	}
+	return 0
+}
+
+func (x *Clock) GetStepsTotal() uint32 {
+	if x != nil && x.StepsTotal != nil {
+		return *x.StepsTotal
+	}
+	return 0
+}
+
+func (x *Clock) GetLastStepS() float64 {
+	if x != nil && x.LastStepS != nil {
+		return *x.LastStepS
 	}
 	return 0
 }
@@ -2792,7 +2816,7 @@ const file_heimdall_proto_rawDesc = "" +
 	"\x05_openB\f\n" +
 	"\n" +
 	"_power_dbmB\x1d\n" +
-	"\x1b_calibration_uncertainty_db\"\xd7\x04\n" +
+	"\x1b_calibration_uncertainty_db\"\x8a\x05\n" +
 	"\x06Health\x12\x15\n" +
 	"\x03now\x18\x01 \x01(\x10H\x00R\x03now\x88\x01\x01\x12/\n" +
 	"\aunacked\x18\x02 \x03(\v2\x15.heimdall.v1.SeqRangeR\aunacked\x12\x1e\n" +
@@ -2807,7 +2831,10 @@ const file_heimdall_proto_rawDesc = "" +
 	"\aversion\x18\n" +
 	" \x01(\tH\aR\aversion\x88\x01\x01\x12\x1e\n" +
 	"\buptime_s\x18\v \x01(\x01H\bR\auptimeS\x88\x01\x01\x12\x19\n" +
-	"\x05spool\x18\f \x01(\fH\tR\x05spool\x88\x01\x01B\x06\n" +
+	"\x05spool\x18\f \x01(\fH\tR\x05spool\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"broker_ack\x18\r \x01(\bH\n" +
+	"R\tbrokerAck\x88\x01\x01B\x06\n" +
 	"\x04_nowB\v\n" +
 	"\t_last_seqB\x0e\n" +
 	"\f_spool_bytesB\x14\n" +
@@ -2818,7 +2845,8 @@ const file_heimdall_proto_rawDesc = "" +
 	"\n" +
 	"\b_versionB\v\n" +
 	"\t_uptime_sB\b\n" +
-	"\x06_spool\"\xd4\x02\n" +
+	"\x06_spoolB\r\n" +
+	"\v_broker_ack\"\xd4\x02\n" +
 	"\x0eReceiverHealth\x12\x1f\n" +
 	"\breceiver\x18\x01 \x01(\tH\x00R\breceiver\x88\x01\x01\x12!\n" +
 	"\tconnected\x18\x02 \x01(\bH\x01R\tconnected\x88\x01\x01\x12(\n" +
@@ -2840,13 +2868,18 @@ const file_heimdall_proto_rawDesc = "" +
 	"\asamples\x18\x02 \x01(\x04H\x01R\asamples\x88\x01\x01B\t\n" +
 	"\a_reasonB\n" +
 	"\n" +
-	"\b_samples\"\x88\x01\n" +
+	"\b_samples\"\xf3\x01\n" +
 	"\x05Clock\x127\n" +
 	"\aquality\x18\x01 \x01(\x0e2\x18.heimdall.v1.TimeQualityH\x00R\aquality\x88\x01\x01\x12(\n" +
-	"\runcertainty_s\x18\x02 \x01(\x01H\x01R\funcertaintyS\x88\x01\x01B\n" +
+	"\runcertainty_s\x18\x02 \x01(\x01H\x01R\funcertaintyS\x88\x01\x01\x12$\n" +
+	"\vsteps_total\x18\x03 \x01(\rH\x02R\n" +
+	"stepsTotal\x88\x01\x01\x12#\n" +
+	"\vlast_step_s\x18\x04 \x01(\x01H\x03R\tlastStepS\x88\x01\x01B\n" +
 	"\n" +
 	"\b_qualityB\x10\n" +
-	"\x0e_uncertainty_s\"H\n" +
+	"\x0e_uncertainty_sB\x0e\n" +
+	"\f_steps_totalB\x0e\n" +
+	"\f_last_step_s\"H\n" +
 	"\bSeqRange\x12\x17\n" +
 	"\x04from\x18\x01 \x01(\x04H\x00R\x04from\x88\x01\x01\x12\x13\n" +
 	"\x02to\x18\x02 \x01(\x04H\x01R\x02to\x88\x01\x01B\a\n" +

@@ -73,6 +73,7 @@ func (c *checker) health(h *Health) {
 	if h.Clock != nil {
 		checkEnum(c, "clock.quality", h.Clock.Quality)
 		checkNumber(c, "clock.uncertainty_s", h.Clock.UncertaintyS, 0, maxSeconds)
+		checkNumber(c, "clock.last_step_s", h.Clock.LastStepS, -maxSeconds, maxSeconds)
 	}
 	checkNumber(c, "temperature_c", h.TemperatureC, -274, 10000)
 	c.text("version", h.Version, MaxTextBytes)
