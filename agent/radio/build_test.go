@@ -97,7 +97,12 @@ func newFile(t testing.TB, path, parameters string) radio.Receiver {
 
 func newSource(t testing.TB, source string) radio.Receiver {
 	t.Helper()
-	r, err := radio.Open(source, radio.Options{})
+	return newSourceWith(t, source, radio.Options{})
+}
+
+func newSourceWith(t testing.TB, source string, options radio.Options) radio.Receiver {
+	t.Helper()
+	r, err := radio.Open(source, options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ type fileReceiver struct {
 	index   uint64
 	segment uint32
 	begun   bool
-	opened  time.Time // wall clock of the first sample when paced without an anchor
+	opened  time.Time // when the first sample was due when paced without an anchor; monotonic
 
 	// mu guards health and the closing.
 	mu     sync.Mutex
@@ -148,7 +148,8 @@ func (f *fileReceiver) place() error {
 		return r.fault("every", f.every.String(), fmt.Sprintf("shorter than the recording, want at least %s", length))
 	}
 	if f.real {
-		f.seek(time.Now())
+		now, _ := f.opts.Wall()
+		f.seek(now)
 	}
 	return nil
 }
@@ -300,12 +301,13 @@ func (f *fileReceiver) pace(ctx context.Context, s *span, n int64) error {
 		return nil
 	}
 	if f.anchor {
-		return wait(ctx, f.closed, f.live(s, f.sample+n))
+		return waitUntil(ctx, f.closed, f.opts.Wall, f.live(s, f.sample+n))
 	}
 	if f.opened.IsZero() {
 		f.opened = time.Now()
 	}
-	return wait(ctx, f.closed, f.opened.Add(SamplesDuration(float64(f.index)+float64(n), s.rateHz)))
+	due := f.opened.Add(SamplesDuration(float64(f.index)+float64(n), s.rateHz))
+	return wait(ctx, f.closed, time.Until(due))
 }
 
 // Tune refuses what the recording does not have.

@@ -38,6 +38,7 @@ type simReceiver struct {
 	block    uint64
 	index    uint64
 	segment  uint32
+	paced    pace
 	settling int // samples of the transient still to come
 	fade     int // samples of the whole transient
 
@@ -109,7 +110,8 @@ func (s *simReceiver) Open(ctx context.Context) (Info, error) {
 	s.retune()
 	from := s.start
 	if from.IsZero() {
-		from = time.Now()
+		from, _ = s.opts.Wall()
+		s.paced = pace{}
 	}
 	if since := from.Sub(epochOf(scene)); since < 0 || since > maxSinceEpoch {
 		return Info{}, &Fault{
@@ -142,9 +144,16 @@ func (s *simReceiver) Read(ctx context.Context, b *Block) error {
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
-	lost := uint64(0)
+	lost, quality := uint64(0), protocol.TimeQuality(s.scene.Stations[s.station].Clock.Quality)
+	var now time.Time
 	if s.live {
-		lost = s.overrun(time.Now())
+		set := false
+		now, set = s.opts.Wall()
+		s.follow(now)
+		lost = s.overrun(now)
+		if !set && byTheStationsClock(quality) {
+			quality = protocol.TimeQuality_TIME_QUALITY_UNSET
+		}
 	}
 	// Blocks end on multiples of their length, so that all stations' blocks are of the same moments.
 	n := s.block - s.next%s.block
@@ -154,7 +163,7 @@ func (s *simReceiver) Read(ctx context.Context, b *Block) error {
 		b.Flags = Settling
 	}
 	if s.live {
-		if err := wait(ctx, s.closed, s.sky.grid.time(s.next+n)); err != nil {
+		if err := wait(ctx, s.closed, s.sky.grid.time(s.next+n).Sub(now)); err != nil {
 			return err
 		}
 	}
@@ -171,7 +180,7 @@ func (s *simReceiver) Read(ctx context.Context, b *Block) error {
 	s.sky.read(b.Raw, s.format, s.next, settled, s.fade)
 	clock := &s.scene.Stations[s.station].Clock
 	b.Format, b.Segment, b.Index = s.format, s.segment, s.index
-	b.Time, b.TimeQuality = s.sky.grid.time(s.next), protocol.TimeQuality(clock.Quality)
+	b.Time, b.TimeQuality = s.sky.grid.time(s.next), quality
 	b.TimeUncertainty = time.Duration(clock.SigmaS * 1e9)
 	b.Tuning = s.tuning
 	b.LostBefore, b.LostExact = lost, true
@@ -181,6 +190,46 @@ func (s *simReceiver) Read(ctx context.Context, b *Block) error {
 	s.health.SamplesTotal += n
 	s.mu.Unlock()
 	return nil
+}
+
+// pace is when the wall clock was read last, by itself and by the monotonic clock.
+type pace struct{ wall, monotonic time.Time }
+
+// leastStep is the change of the wall clock against the monotonic one from which on it counts as set anew.
+const leastStep = 50 * time.Millisecond
+
+// step is by how much the wall clock was set since it was read last; 0 when it was not.
+func (p *pace) step(wall, monotonic time.Time) time.Duration {
+	last := *p
+	*p = pace{wall.Round(0), monotonic}
+	if last.monotonic.IsZero() {
+		return 0
+	}
+	step := p.wall.Sub(last.wall) - monotonic.Sub(last.monotonic)
+	if step.Abs() < leastStep {
+		return 0
+	}
+	return step
+}
+
+// byTheStationsClock tells whether times of a quality are read from the clock of the computer that the receiver is at. A
+// simulated receiver has its own clock unless its scene says that it is this one.
+func byTheStationsClock(q protocol.TimeQuality) bool {
+	return q == protocol.TimeQuality_TIME_QUALITY_SYSTEM || q == protocol.TimeQuality_TIME_QUALITY_NTP
+}
+
+// follow goes along with the wall clock. Where that was set, a new segment begins: the samples go on, their times jump.
+func (s *simReceiver) follow(now time.Time) {
+	step := s.paced.step(now, time.Now())
+	if step == 0 {
+		return
+	}
+	at := s.sky.grid.time(s.next).Add(step)
+	if at.Before(epochOf(s.scene)) {
+		at = epochOf(s.scene)
+	}
+	s.next = s.sky.grid.firstAt(at)
+	s.segment++
 }
 
 // overrun drops the oldest whole blocks when the reader is more than the buffer behind, and returns their samples.
@@ -237,10 +286,14 @@ func (s *simReceiver) Tune(ctx context.Context, t Tuning) error {
 	if center == s.tuning.CenterHz && rate == s.nominal {
 		return nil
 	}
+	now, _ := s.opts.Wall()
+	if s.live {
+		s.follow(now)
+	}
 	from := s.sky.grid.time(s.next)
 	s.tuning.CenterHz, s.nominal = center, rate
 	s.retune()
-	if now := time.Now(); s.live && now.After(from) {
+	if s.live && now.After(from) {
 		from = now
 	}
 	s.next = s.sky.grid.firstAt(from)

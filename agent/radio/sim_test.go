@@ -14,6 +14,7 @@ import (
 
 	"github.com/fulgidus/heimdall/agent/radio"
 	"github.com/fulgidus/heimdall/dsp"
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 // samples turns blocks into numbers, full scale 1.
@@ -434,4 +435,72 @@ func benchmarkScene(b *testing.B, path, station, more string) {
 	}
 	b.SetBytes(int64(len(block.Raw)))
 	b.ReportMetric(float64(total)/b.Elapsed().Seconds()/1e6, "Msps")
+}
+
+// stepScene has one slow station with a clock as given.
+func stepScene(t *testing.T, clock string) string {
+	t.Helper()
+	return write(t, "scene.yaml", []byte("seed: 1\nepoch: 1999-01-01T00:00:00Z\nnoise: {floor_dbfs_hz: -90}\n"+
+		"stations: {aa: {position: [0, 0, 0], clock: "+clock+", rate: 8k, format: cs16}}\n"+
+		"emitters: [{id: e, position: [0, 0.1, 0], center: 100M, modulation: {kind: tone}, power_dbm: 0}]\n"))
+}
+
+// Where the wall clock is set, the samples go on and their times jump, in a new segment; nothing waits and nothing is lost.
+func TestSim_GoesAlongWithTheWallClock(t *testing.T) {
+	path := stepScene(t, "{quality: system}")
+	for _, step := range []time.Duration{-time.Hour, -time.Second, -100 * time.Millisecond, 100 * time.Millisecond, time.Second, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			var moved time.Duration
+			r := newSourceWith(t, "sim:"+path+"?station=aa", radio.Options{
+				Wall: func() (time.Time, bool) { return time.Now().Round(0).Add(moved), moved == 0 },
+			})
+			start(t, r)
+			var before, after radio.Block
+			for range 5 {
+				if err := r.Read(t.Context(), &before); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if before.Segment != 0 || before.TimeQuality != protocol.TimeQuality_TIME_QUALITY_SYSTEM {
+				t.Errorf("segment %d, quality %v; want 0, system", before.Segment, before.TimeQuality)
+			}
+			moved = step
+			began := time.Now()
+			if err := r.Read(t.Context(), &after); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took > 200*time.Millisecond {
+				t.Errorf("a step of %v: waited %v for the next block", step, took)
+			}
+			// Times lie on the grid of the samples, 125 us wide.
+			if off := after.Time.Sub(before.End()) - step; off < 0 || off > 125*time.Microsecond {
+				t.Errorf("a step of %v: the next block begins %v after the one before", step, after.Time.Sub(before.End()))
+			}
+			if after.Segment != 1 || after.LostBefore != 0 || after.Index != before.Index+uint64(before.Samples()) {
+				t.Errorf("a step of %v: segment %d, index %d after %d samples, %d lost; want a new segment and no loss", step, after.Segment, after.Index, before.Index+uint64(before.Samples()), after.LostBefore)
+			}
+			if after.TimeQuality != protocol.TimeQuality_TIME_QUALITY_UNSET {
+				t.Errorf("quality %v while the clock is unset, want unset", after.TimeQuality)
+			}
+			if err := r.Tune(t.Context(), radio.Tuning{CenterHz: 101e6}); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Read(t.Context(), &after); err != nil {
+				t.Fatal(err)
+			}
+			if off := time.Now().Add(step).Sub(after.End()); off < -time.Millisecond || off > time.Millisecond {
+				t.Errorf("a step of %v, retuned: the block's end is %v from now", step, off)
+			}
+		})
+	}
+}
+
+// A simulated receiver with a clock of its own does not care for the computer's.
+func TestSim_HasItsOwnClock(t *testing.T) {
+	r := newSourceWith(t, "sim:"+stepScene(t, "{}")+"?station=aa", radio.Options{Wall: func() (time.Time, bool) { return time.Now(), false }})
+	start(t, r)
+	var b radio.Block
+	if err := r.Read(t.Context(), &b); err != nil || b.TimeQuality != protocol.TimeQuality_TIME_QUALITY_SIMULATED {
+		t.Errorf("quality %v, %v; want simulated", b.TimeQuality, err)
+	}
 }

@@ -23,8 +23,16 @@ type Options struct {
 	RateHz       float64      // overrides the sample rate of a recording
 	CenterHz     float64      // overrides the centre of a recording
 	BlockSamples int          // longest block; 0: 50 ms, between 1,024 and 65,536 samples
+	Wall         Wall         // what live receivers stamp their blocks with; nil: the system's clock
 	Log          *slog.Logger // nil: nothing is logged
 }
+
+// Wall is a clock that tells the time of day and whether it is set. Until it is, its times have right differences only:
+// what is stamped with them is of quality unset.
+type Wall func() (now time.Time, set bool)
+
+// SystemWall is the system's clock, taken for set.
+func SystemWall() (now time.Time, set bool) { return time.Now(), true }
 
 // laterSchemes are source kinds of the contract that this version does not read yet.
 var laterSchemes = []string{"exec", "ka9q", "kiwi", "owrx", "rtl_tcp", "rtlsdr", "rtltcp", "spyserver", "stdin"}
@@ -34,6 +42,9 @@ var laterSchemes = []string{"exec", "ka9q", "kiwi", "owrx", "rtl_tcp", "rtlsdr",
 func Open(source string, opts Options) (Receiver, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Wall == nil {
+		opts.Wall = SystemWall
 	}
 	scheme, rest, found := strings.Cut(source, ":")
 	if !found {
@@ -211,22 +222,33 @@ func parseHertz(s string) (float64, error) {
 // formatHertz writes 250 kHz, 145.5 MHz.
 func formatHertz(hz float64) string { return configs.Hertz(hz).String() }
 
-// wait blocks until an instant of the wall clock, or until ctx ends. An instant in the past returns at once.
-func wait(ctx context.Context, closed <-chan struct{}, until time.Time) error {
+// waitUntil blocks until an instant of the wall clock, or until ctx ends. An instant in the past returns at once.
+func waitUntil(ctx context.Context, closed <-chan struct{}, wall Wall, until time.Time) error {
 	for {
-		d := time.Until(until)
+		now, _ := wall()
+		d := until.Sub(now)
 		if d <= 0 {
 			return ctx.Err()
 		}
-		timer := time.NewTimer(min(d, time.Second)) // look again: the clock may be set meanwhile
-		select {
-		case <-timer.C:
-		case <-closed:
-			timer.Stop()
-			return ErrClosed
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
+		if err := wait(ctx, closed, min(d, time.Second)); err != nil { // look again: the clock may be set meanwhile
+			return err
 		}
+	}
+}
+
+// wait blocks for a time, or until ctx ends.
+func wait(ctx context.Context, closed <-chan struct{}, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err()
+	case <-closed:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
