@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fulgidus/heimdall/agent/clock"
 	"github.com/fulgidus/heimdall/agent/radio"
 	"github.com/fulgidus/heimdall/agent/recorder"
 	"github.com/fulgidus/heimdall/agent/spool"
@@ -19,8 +20,8 @@ type Agent struct {
 	cfg     Config
 	version string
 	log     *slog.Logger
-	now     func() time.Time
-	began   time.Time
+	clock   *clock.Clock
+	began   time.Duration // of the clock's Elapsed
 
 	spool     *spool.Spool
 	publisher publisher
@@ -37,12 +38,22 @@ type Agent struct {
 
 // OpenAgent makes the parts and takes the state directory. It opens no receiver and no connection.
 func OpenAgent(ctx context.Context, cfg Config, version string, log *slog.Logger) (*Agent, error) {
-	a := &Agent{cfg: cfg, version: version, log: log, now: time.Now, began: time.Now()}
+	return openAgent(ctx, cfg, version, newClock(cfg, log), log)
+}
+
+func newClock(cfg Config, log *slog.Logger) *clock.Clock {
+	return clock.New(clock.Config{Uncertainty: time.Duration(cfg.Clock.Uncertainty), Log: log.With("component", "clock")})
+}
+
+func openAgent(ctx context.Context, cfg Config, version string, c *clock.Clock, log *slog.Logger) (*Agent, error) {
+	a := &Agent{cfg: cfg, version: version, log: log, clock: c, began: c.Elapsed()}
 	limit, err := spoolLimit(cfg.Spool)
 	if err != nil {
 		return nil, err
 	}
-	a.spool, err = spool.Open(cfg.Spool.Path, spool.Options{Station: cfg.Station.ID, LimitBytes: limit, Log: log.With("component", "spool")})
+	a.spool, err = spool.Open(cfg.Spool.Path, spool.Options{
+		Station: cfg.Station.ID, LimitBytes: limit, Now: a.now, Log: log.With("component", "spool"),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open the spool in %s: %w", cfg.Spool.Path, err)
 	}
@@ -52,13 +63,26 @@ func OpenAgent(ctx context.Context, cfg Config, version string, log *slog.Logger
 	return a, nil
 }
 
+// now is the time of day. It is for what becomes data; durations are measured with the clock's Elapsed or time.Since.
+func (a *Agent) now() time.Time { return a.clock.Now() }
+
+// uptime is how long the agent has been there.
+func (a *Agent) uptime() time.Duration { return a.clock.Elapsed() - a.began }
+
+// wall is the clock for receivers that have none of their own.
+func (a *Agent) wall() (now time.Time, set bool) {
+	r := a.clock.Reading()
+	return r.Time, r.Set
+}
+
 // assemble makes everything that stands on the spool.
 func (a *Agent) assemble(ctx context.Context) error {
-	a.publisher = publisher{station: a.cfg.Station.ID, spool: a.spool}
+	a.publisher = publisher{station: a.cfg.Station.ID, spool: a.spool, clock: a.clock}
+	a.publisher.held = newHeld(a.publisher, a.log.With("component", "clock"))
 	a.replies = replySink{a.publisher}
 	sources := make([]recorder.Receiver, 0, len(a.cfg.Receivers))
 	for _, cfg := range a.cfg.Receivers {
-		r, err := newReceiver(cfg, a.publisher, a.log)
+		r, err := newReceiver(cfg, a.publisher, a.wall, a.log)
 		if err != nil {
 			return err
 		}
@@ -114,6 +138,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	working.Go(func() { (&reporter{agent: a, log: a.log.With("component", "reporter")}).run(ctx) })
 	working.Go(func() { a.orders.run(ctx) })
+	working.Go(func() { _ = a.clock.Run(ctx) }) // which ends with the context only
+	working.Go(func() { a.publisher.held.run(ctx) })
 	if a.control != nil {
 		working.Go(func() { a.control.run(ctx, a.log.With("component", "control")) })
 	}
@@ -121,13 +147,27 @@ func (a *Agent) Run(ctx context.Context) error {
 
 	<-ctx.Done()
 	working.Wait()
+	heldErr := a.letGo(lasting)
 	a.drain(lasting)
 	stopLink()
 	delivering.Wait()
 	stopSpool()
 	keeping.Wait()
-	a.log.InfoContext(ctx, "station has stopped", "station", a.cfg.Station.ID, "uptime", a.now().Sub(a.began).Round(time.Second), "records_waiting", a.spool.Stats().Records)
-	return errors.Join(append(surveyErrs, linkErr, spoolErr, a.Close())...)
+	a.log.InfoContext(ctx, "station has stopped", "station", a.cfg.Station.ID, "uptime", a.uptime().Round(time.Second), "records_waiting", a.spool.Stats().Records)
+	return errors.Join(append(surveyErrs, heldErr, linkErr, spoolErr, a.Close())...)
+}
+
+// letGo stores what still waits for the clock to be set, as it is.
+func (a *Agent) letGo(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	if n := a.publisher.held.size(); n > 0 {
+		a.log.WarnContext(ctx, "stopping while the clock is not set: records are stored without a true time", "records", n)
+	}
+	if err := a.publisher.held.end(ctx); err != nil {
+		return fmt.Errorf("store what waited for the clock: %w", err)
+	}
+	return nil
 }
 
 // drainTime is how long a stopping agent goes on delivering what it has.
@@ -176,8 +216,8 @@ func (a *Agent) acknowledged() uint64 {
 func (a *Agent) status() status {
 	stats := a.spool.Stats()
 	return status{
-		Station: a.cfg.Station.ID, Version: a.version, UptimeS: round(a.now().Sub(a.began).Seconds(), 1e3), StateDir: a.cfg.Spool.Path,
-		State: a.state(a.condition()), Info: a.info(),
+		Station: a.cfg.Station.ID, Version: a.version, UptimeS: round(a.uptime().Seconds(), 1e3), StateDir: a.cfg.Spool.Path,
+		State: a.state(a.condition()), Info: a.info(), Clock: a.clockStatus(),
 		Spool: spoolStatus{
 			Identity: fmt.Sprintf("%x", stats.Identity), Records: stats.Records, Bytes: stats.Bytes, LimitBytes: stats.Limit,
 			LastSeq: stats.LastSeq, Shed: stats.Shed,

@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/fulgidus/heimdall/agent/clock"
 	"github.com/fulgidus/heimdall/agent/link"
 	"github.com/fulgidus/heimdall/agent/radio"
 	"github.com/fulgidus/heimdall/agent/spool"
@@ -53,7 +54,7 @@ func (c CheckCmd) Run(ctx context.Context, s streams) error {
 	findings := []finding{{"ok", "config", "station " + cfg.Station.ID + ", " + receivers(len(cfg.Receivers))}}
 	findings = append(findings, checkStation(ctx, cfg)...)
 	findings = append(findings, checkLink(ctx, cfg)...)
-	findings = append(findings, checkClock(time.Now(), time.Duration(cfg.Clock.Uncertainty)))
+	findings = append(findings, checkClock(newClock(cfg, slog.New(slog.DiscardHandler))))
 	if len(cfg.Control.Allow) == 0 {
 		findings = append(findings, finding{"ok", "control", "takes no orders from the network (control.allow is empty)"})
 	}
@@ -132,6 +133,9 @@ func checkRunning(st status) []finding {
 		}
 		findings = append(findings, f)
 	}
+	if c := st.Clock; c.StepsTotal > 0 {
+		findings = append(findings, finding{"warn", "clock", c.String() + " while the agent ran: what it recorded before keeps the time that it had then"})
+	}
 	return append(findings, spoolFinding(st.Spool.Bytes, st.Spool.LimitBytes, st.Spool.Records))
 }
 
@@ -193,16 +197,14 @@ func checkSpool(cfg Config) finding {
 	return spoolFinding(stats.Bytes, limit, stats.Records)
 }
 
-// earliestYear is a year that every clock in use has reached.
-const earliestYear = 2026
-
-func checkClock(now time.Time, uncertainty time.Duration) finding {
-	quality, u := systemClock(uncertainty)
-	text := fmt.Sprintf("%s ±%s", quality.Short(), u)
+func checkClock(c *clock.Clock) finding {
+	now := c.Reading()
+	text := fmt.Sprintf("%s ±%s", now.Quality.Short(), now.Uncertainty)
 	switch {
-	case now.Year() < earliestYear:
-		return finding{"fail", "clock", "says " + protocol.FormatTime(now) + "; set it"}
-	case quality == protocol.TimeQuality_TIME_QUALITY_SYSTEM:
+	case !now.Set:
+		return finding{"fail", "clock", fmt.Sprintf("says %s, and this program was built at %s: set it, or run an NTP client; records wait in memory until then",
+			now.System.Format(time.RFC3339), c.Floor().Format(time.RFC3339))}
+	case now.Quality == protocol.TimeQuality_TIME_QUALITY_SYSTEM:
 		return finding{"warn", "clock", text + ": the kernel does not call itself synchronised; run an NTP client (clock.uncertainty says how far off it may be)"}
 	}
 	return finding{"ok", "clock", text + ": good for levels and detections, not for TDoA unless the receiver has its own time"}

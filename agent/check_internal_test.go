@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fulgidus/heimdall/agent/clock"
 )
 
 // checkOf runs a check and gives its findings.
@@ -120,10 +122,11 @@ func TestCheck_RunningAgentWithoutReceiver(t *testing.T) {
 }
 
 func TestCheckClock(t *testing.T) {
-	if f := checkClock(time.Date(1970, 1, 1, 0, 1, 0, 0, time.UTC), time.Second); f.Verdict != "fail" || !strings.Contains(f.Detail, "1970-01-01T00:01:00") {
+	unset := clock.New(clock.Config{Wall: func() time.Time { return time.Unix(60, 0) }})
+	if f := checkClock(unset); f.Verdict != "fail" || !strings.Contains(f.Detail, "1970-01-01T00:01:00") {
 		t.Errorf("a clock that was never set: %+v", f)
 	}
-	if f := checkClock(time.Now(), time.Second); f.Verdict == "fail" {
+	if f := checkClock(clock.New(clock.Config{})); f.Verdict == "fail" {
 		t.Errorf("this machine's clock: %+v", f)
 	}
 }

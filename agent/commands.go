@@ -153,8 +153,23 @@ func (st status) print(w io.Writer) error {
 		}
 	}
 	fmt.Fprintf(w, "  spool %s: %d records wait, the oldest for %.0f s; %s of %s used\n", st.Spool.Identity, st.Spool.Records, st.State.BacklogAgeS, configs.Bytes(st.Spool.Bytes), configs.Bytes(st.Spool.LimitBytes))
+	fmt.Fprintf(w, "  clock %s\n", st.Clock)
 	_, err := fmt.Fprintf(w, "  broker %s\n", st.Broker)
 	return err
+}
+
+func (c clockStatus) String() string {
+	text := fmt.Sprintf("%s ±%s", c.Quality, time.Duration(c.UncertainS*1e9))
+	if !c.Set {
+		text = fmt.Sprintf("not set: %d records wait in memory until it is", c.HeldRecords)
+	}
+	switch {
+	case c.StepsTotal == 1:
+		text += fmt.Sprintf("; it stepped by %+g s", c.LastStepS)
+	case c.StepsTotal > 1:
+		text += fmt.Sprintf("; it stepped %d times, last by %+g s", c.StepsTotal, c.LastStepS)
+	}
+	return text
 }
 
 func (l linkStatus) String() string {

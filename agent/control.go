@@ -88,6 +88,7 @@ type status struct {
 	Info     protocol.Info  `json:"info"`
 	Spool    spoolStatus    `json:"spool"`
 	Broker   linkStatus     `json:"broker"`
+	Clock    clockStatus    `json:"clock"`
 	StateDir string         `json:"state_dir"`
 }
 
@@ -98,6 +99,15 @@ type spoolStatus struct {
 	LimitBytes int64  `json:"limit_bytes"`
 	LastSeq    uint64 `json:"last_seq"`
 	Shed       uint64 `json:"shed"`
+}
+
+type clockStatus struct {
+	Set         bool    `json:"set"`
+	Quality     string  `json:"quality"`
+	UncertainS  float64 `json:"uncertainty_s,omitempty"`
+	StepsTotal  uint32  `json:"steps_total"`
+	LastStepS   float64 `json:"last_step_s,omitempty"`
+	HeldRecords int     `json:"held_records,omitempty"` // made while it was not set, and waiting for it
 }
 
 type linkStatus struct {

@@ -104,6 +104,10 @@ func (o *orders) end(id string) {
 }
 
 func (o *orders) capture(ctx context.Context, cmd *protocol.Command) {
+	if !o.agent.clock.Reading().Set {
+		o.refuse(ctx, cmd, recorder.ReasonClockUncertain, "the clock of this station is not set: it cannot tell whether the order still holds, nor when it would record; order it again when state says time_quality other than unset")
+		return
+	}
 	if no := o.agent.cfg.Control.judge(cmd.GetCapture(), o.agent.now()); no != nil {
 		o.refuse(ctx, cmd, no.code, no.message)
 		return

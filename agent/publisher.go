@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/fulgidus/heimdall/agent/clock"
 	"github.com/fulgidus/heimdall/agent/spool"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -14,22 +16,17 @@ import (
 type publisher struct {
 	station string
 	spool   *spool.Spool
+	clock   *clock.Clock
+	held    *held // what waits for the clock
 }
 
-// Publish queues a record and returns its id; it does not wait for the disk.
+// Publish queues a record and returns its id; it does not wait for the disk. A record that has to wait for the clock gets
+// its id later, and the one returned stands for it.
 func (p publisher) Publish(ctx context.Context, r *protocol.Record) (string, error) {
-	kind, payload, err := p.encode(r)
-	if err != nil {
-		return "", err
-	}
-	seq, err := p.spool.Queue(ctx, spool.LaneOf(kind), kind, payload)
-	if err != nil {
-		return "", fmt.Errorf("spool a %s: %w", kind, err)
-	}
-	return fmt.Sprintf("%s-%x-%d", p.station, p.spool.Identity(), seq), nil
+	return p.held.publish(ctx, r)
 }
 
-// Put queues a record and returns once it, and all before it, is on disk.
+// Put queues a record and returns once it, and all before it, is on disk. It does not wait for the clock.
 func (p publisher) Put(ctx context.Context, r *protocol.Record) error {
 	kind, payload, err := p.encode(r)
 	if err != nil {
@@ -45,6 +42,23 @@ func (p publisher) Put(ctx context.Context, r *protocol.Record) error {
 func (p publisher) Queue(ctx context.Context, r *protocol.Record) error {
 	_, err := p.Publish(ctx, r)
 	return err
+}
+
+// store queues a record as it is. Durable waits for the disk as long as the context lasts; the record is queued then too.
+func (p publisher) store(ctx context.Context, r *protocol.Record, durable bool) (string, error) {
+	kind, payload, err := p.encode(r)
+	if err != nil {
+		return "", err
+	}
+	put := p.spool.Queue
+	if durable {
+		put = p.spool.Put
+	}
+	seq, err := put(ctx, spool.LaneOf(kind), kind, payload)
+	if err != nil && (seq == 0 || errors.Is(err, spool.ErrShed)) {
+		return "", fmt.Errorf("spool a %s: %w", kind, err)
+	}
+	return fmt.Sprintf("%s-%x-%d", p.station, p.spool.Identity(), seq), nil
 }
 
 func (p publisher) encode(r *protocol.Record) (protocol.Kind, []byte, error) {

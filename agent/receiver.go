@@ -19,12 +19,12 @@ type receiver struct {
 	survey  *survey.Survey
 }
 
-func newReceiver(cfg ReceiverConfig, to survey.Publisher, log *slog.Logger) (*receiver, error) {
+func newReceiver(cfg ReceiverConfig, to survey.Publisher, wall radio.Wall, log *slog.Logger) (*receiver, error) {
 	r := &receiver{cfg: cfg, history: history.New(int(*cfg.History))}
 	settings := survey.Settings{
 		Receiver: cfg.ID,
 		Open: func() (radio.Receiver, error) {
-			return radio.Open(cfg.Source, radio.Options{Log: log.With("component", "radio", "receiver", cfg.ID)})
+			return radio.Open(cfg.Source, radio.Options{Wall: wall, Log: log.With("component", "radio", "receiver", cfg.ID)})
 		},
 		Plan:      cfg.plan(),
 		Analyzer:  cfg.analyzer(),

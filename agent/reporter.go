@@ -22,12 +22,12 @@ type reporter struct {
 	agent *Agent
 	log   *slog.Logger
 
-	// What was published last, and when.
+	// What was published last, and when by the clock's Elapsed; 0: never.
 	info      []byte
 	condition condition
 	receivers map[string]reception
-	stateAt   time.Time
-	healthAt  time.Time
+	stateAt   time.Duration
+	healthAt  time.Duration
 }
 
 // reception is what about a receiver is worth a state at once.
@@ -46,13 +46,13 @@ func (r *reporter) run(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		now := r.agent.now()
+		now := r.agent.clock.Elapsed()
 		r.reportInfo(ctx)
 		r.reportState(ctx, now)
 		r.reportHealth(ctx, now)
 		select {
 		case <-ctx.Done():
-			stopped := condition{"stopped", "the agent was stopped", r.agent.now()}
+			stopped := condition{"stopped", "the agent was stopped", r.agent.clock.Elapsed()}
 			r.publishState(context.WithoutCancel(ctx), stopped)
 			return
 		case <-tick.C:
@@ -72,7 +72,7 @@ func (r *reporter) reportInfo(ctx context.Context) {
 	}
 }
 
-func (r *reporter) reportState(ctx context.Context, now time.Time) {
+func (r *reporter) reportState(ctx context.Context, now time.Duration) {
 	is := r.agent.condition()
 	receivers := map[string]reception{}
 	for _, rx := range r.agent.receivers {
@@ -93,7 +93,7 @@ func receptionOf(s protocol.ReceiverState) reception {
 	return reception{s.Connected, levelled}
 }
 
-func (r *reporter) reportHealth(ctx context.Context, now time.Time) {
+func (r *reporter) reportHealth(ctx context.Context, now time.Duration) {
 	if !due(r.healthAt, healthEvery, now) {
 		return
 	}
@@ -103,10 +103,8 @@ func (r *reporter) reportHealth(ctx context.Context, now time.Time) {
 	}
 }
 
-// due tells whether it is time again, also after the clock was set back.
-func due(last time.Time, every time.Duration, now time.Time) bool {
-	return now.Sub(last) >= every || now.Before(last)
-}
+// due tells whether it is time, for the first time or again.
+func due(last, every, now time.Duration) bool { return last == 0 || now-last >= every }
 
 func (r *reporter) publishState(ctx context.Context, is condition) {
 	text, err := encodeState(r.agent.state(is))

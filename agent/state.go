@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/fulgidus/heimdall/agent/clock"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -53,27 +54,48 @@ func cellCentre(v, cell float64) float64 { return (math.Floor(v/cell) + 0.5) * c
 
 func round(v, steps float64) float64 { return math.Round(v*steps) / steps }
 
+// clockStatus is what the station says of its clock.
+func (a *Agent) clockStatus() clockStatus {
+	r := a.clock.Reading()
+	steps, last := a.clock.Steps()
+	return clockStatus{
+		Set: r.Set, Quality: r.Quality.Short(), UncertainS: r.Uncertainty.Seconds(), StepsTotal: steps, LastStepS: last.Seconds(),
+		HeldRecords: a.publisher.held.size(),
+	}
+}
+
+// stamp gives a record the time.
+func stamp(r *protocol.Record, at clock.Reading) *protocol.Record {
+	r.Time, r.TimeQuality = proto.Int64(at.Time.UnixNano()), &at.Quality
+	if at.Uncertainty > 0 {
+		r.TimeUncertaintyS = proto.Float64(at.Uncertainty.Seconds())
+	}
+	return r
+}
+
 // site is the antenna's true place, for the network's sums only; nil when it is not configured.
 func (a *Agent) site() *protocol.Record {
 	p := a.cfg.Station.Position
 	if p == nil {
 		return nil
 	}
-	return &protocol.Record{
-		Time: proto.Int64(a.now().UnixNano()),
+	return stamp(&protocol.Record{
 		Body: &protocol.Record_Site{Site: &protocol.Site{LatitudeDeg: &p.Lat, LongitudeDeg: &p.Lon, HeightM: p.HeightM, UncertaintyM: p.UncertaintyM}},
-	}
+	}, a.clock.Reading())
 }
 
 // condition is the station's state in a word, why, and since when.
 type condition struct {
 	word, reason string
-	since        time.Time
+	since        time.Duration // of the clock's Elapsed: no step moves it
 }
 
 // condition tells how the station is now.
 func (a *Agent) condition() condition {
-	now := condition{word: "running", reason: a.network.waitsFor(), since: a.now()}
+	now := condition{word: "running", reason: a.network.waitsFor(), since: a.clock.Elapsed()}
+	if !a.clock.Reading().Set {
+		now.word, now.reason = "degraded", "the clock of this computer is not set: what it hears waits in memory until it is"
+	}
 	for _, r := range a.receivers {
 		if h := r.survey.Health(); h.Err != nil && !h.Connected {
 			now.word, now.reason = "degraded", fmt.Sprintf("receiver %s: %v", r.cfg.ID, h.Err)
@@ -91,17 +113,17 @@ func (a *Agent) condition() condition {
 
 // state is what the station says of itself, all of it.
 func (a *Agent) state(is condition) protocol.State {
-	now := a.now()
-	quality, uncertainty := systemClock(time.Duration(a.cfg.Clock.Uncertainty))
+	now := a.clock.Reading()
 	stats := a.spool.Stats()
 	s := protocol.State{
-		Time: protocol.FormatTime(now), State: is.word, Reason: is.reason, Since: protocol.FormatTime(is.since),
+		Time: protocol.FormatTime(now.Time), State: is.word, Reason: is.reason,
+		Since:       protocol.FormatTime(now.Time.Add(is.since - a.clock.Elapsed())),
 		Receivers:   map[string]protocol.ReceiverState{},
-		TimeQuality: quality.Short(), TimeUncertaintyS: uncertainty.Seconds(),
-		Backlog: uint64(stats.Records), SpoolUsedRatio: round(stats.UsedRatio, 1e6),
+		TimeQuality: now.Quality.Short(), TimeUncertaintyS: now.Uncertainty.Seconds(),
+		Backlog: uint64(stats.Records) + uint64(a.publisher.held.size()), SpoolUsedRatio: round(stats.UsedRatio, 1e6),
 	}
 	if !stats.Oldest.IsZero() {
-		s.BacklogAgeS = round(now.Sub(stats.Oldest).Seconds(), 1e3)
+		s.BacklogAgeS = round(max(0, now.Time.Sub(stats.Oldest)).Seconds(), 1e3) // by record times: a step may put one ahead
 	}
 	for _, r := range a.receivers {
 		s.Receivers[r.cfg.ID] = r.survey.State()
@@ -147,19 +169,28 @@ func withoutReceivers(s *protocol.State) { s.Receivers = map[string]protocol.Rec
 
 // health is the agent's account of itself, for the database.
 func (a *Agent) health() *protocol.Record {
-	now := a.now()
-	quality, uncertainty := systemClock(time.Duration(a.cfg.Clock.Uncertainty))
+	now := a.clock.Reading()
+	steps, last := a.clock.Steps()
 	stats := a.spool.Stats()
 	h := &protocol.Health{
-		Now:             proto.Int64(now.UnixNano()),
+		Now:             proto.Int64(now.Time.UnixNano()),
 		Unacked:         a.spool.Unacked().Coarsen(64).Wire(),
 		LastSeq:         proto.Uint64(stats.LastSeq),
 		Spool:           stats.Identity[:],
 		SpoolBytes:      proto.Uint64(uint64(stats.Bytes)),
 		SpoolLimitBytes: proto.Uint64(uint64(stats.Limit)),
-		Clock:           &protocol.Clock{Quality: &quality, UncertaintyS: proto.Float64(uncertainty.Seconds())},
+		Clock:           &protocol.Clock{Quality: &now.Quality, StepsTotal: &steps},
 		Version:         proto.String(a.version),
-		UptimeS:         proto.Float64(round(now.Sub(a.began).Seconds(), 1e3)),
+		UptimeS:         proto.Float64(round(a.uptime().Seconds(), 1e3)),
+	}
+	if now.Set {
+		h.Clock.UncertaintyS = proto.Float64(now.Uncertainty.Seconds())
+	}
+	if steps > 0 {
+		h.Clock.LastStepS = proto.Float64(last.Seconds())
+	}
+	if a.cfg.Delivery.Ack == "broker" {
+		h.BrokerAck = proto.Bool(true)
 	}
 	if !stats.Oldest.IsZero() {
 		h.Oldest = proto.Int64(stats.Oldest.UnixNano())
@@ -167,8 +198,5 @@ func (a *Agent) health() *protocol.Record {
 	for _, r := range a.receivers {
 		h.Receivers = append(h.Receivers, r.survey.ReceiverHealth())
 	}
-	return &protocol.Record{
-		Time: h.Now, TimeQuality: &quality, TimeUncertaintyS: proto.Float64(uncertainty.Seconds()),
-		Body: &protocol.Record_Health{Health: h},
-	}
+	return stamp(&protocol.Record{Body: &protocol.Record_Health{Health: h}}, now)
 }

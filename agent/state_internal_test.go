@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/fulgidus/heimdall/agent/clock"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -66,15 +67,14 @@ func TestEncodeState_StaysUnderOneKiB(t *testing.T) {
 
 func TestCondition_SinceFollowsTheWord(t *testing.T) {
 	here := newSite(t, "")
-	a := here.open(t)
+	now := time.Hour
+	a := here.openWith(t, clock.New(clock.Config{Elapsed: func() time.Duration { return now }}))
 	defer a.Close()
-	now := time.Date(2026, 11, 24, 2, 0, 0, 0, time.UTC)
-	a.now = func() time.Time { return now }
 	first := a.condition()
 	if first.word != "running" || first.since != now {
 		t.Errorf("got %+v, want running since %v", first, now)
 	}
-	now = now.Add(time.Minute)
+	now += time.Minute
 	if again := a.condition(); again != first {
 		t.Errorf("got %+v, want %+v still", again, first)
 	}
@@ -98,11 +98,13 @@ func TestInfo_CapabilitiesAreCarriedOut(t *testing.T) {
 }
 
 func TestDue(t *testing.T) {
-	last := time.Date(2026, 11, 24, 2, 0, 0, 0, time.UTC)
-	for after, want := range map[time.Duration]bool{0: false, time.Minute - 1: false, time.Minute: true, -1: true} {
-		if got := due(last, time.Minute, last.Add(after)); got != want {
+	for after, want := range map[time.Duration]bool{0: false, time.Minute - 1: false, time.Minute: true} {
+		if got := due(time.Second, time.Minute, time.Second+after); got != want {
 			t.Errorf("%v after: got %v, want %v", after, got, want)
 		}
+	}
+	if !due(0, time.Minute, time.Second) {
+		t.Error("what was never done is not due")
 	}
 }
 

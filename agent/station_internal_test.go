@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fulgidus/heimdall/agent/clock"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -73,7 +74,13 @@ func (s site) load(t *testing.T) Config {
 // open makes an agent that does not run yet.
 func (s site) open(t *testing.T) *Agent {
 	t.Helper()
-	a, err := OpenAgent(t.Context(), s.load(t), "test", slog.New(slog.DiscardHandler))
+	return s.openWith(t, clock.New(clock.Config{}))
+}
+
+// openWith makes one with a clock as given.
+func (s site) openWith(t *testing.T, c *clock.Clock) *Agent {
+	t.Helper()
+	a, err := openAgent(t.Context(), s.load(t), "test", c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +90,12 @@ func (s site) open(t *testing.T) *Agent {
 // start runs an agent until the test, or an earlier call of stop, ends it.
 func (s site) start(t *testing.T) (a *Agent, stop func()) {
 	t.Helper()
-	a = s.open(t)
+	return s.startWith(t, clock.New(clock.Config{}))
+}
+
+func (s site) startWith(t *testing.T, c *clock.Clock) (a *Agent, stop func()) {
+	t.Helper()
+	a = s.openWith(t, c)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1) // one value
 	go func() { ended <- a.Run(ctx) }()

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fulgidus/heimdall/agent/radio"
 	"github.com/fulgidus/heimdall/agent/survey"
 	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/protocol"
@@ -113,7 +114,7 @@ func tapAlone(ctx context.Context, cfg Config, show func(tapLine) error) error {
 	defer working.Wait()
 	defer stop()
 	for _, rc := range cfg.Receivers {
-		r, err := newReceiver(rc, forget{new(atomic.Uint64)}, slog.New(slog.DiscardHandler))
+		r, err := newReceiver(rc, forget{new(atomic.Uint64)}, radio.SystemWall, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}

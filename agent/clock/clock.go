@@ -58,6 +58,7 @@ type Clock struct {
 	// mu guards the fields below.
 	mu         sync.Mutex
 	origin     time.Time     // the wall time at Elapsed 0, as followed now
+	system     time.Time     // what the wall clock said last
 	isSet      bool          // for good
 	correction time.Duration // from times read while unset to true ones
 	alone      time.Duration // Elapsed since when the wall clock is implausible and not followed; 0: it is followed
@@ -77,6 +78,7 @@ type kernelState struct {
 // Reading is a time, and how well it is known.
 type Reading struct {
 	Time        time.Time // UTC, without a monotonic reading
+	System      time.Time // what the system's wall clock says, also when it is implausible
 	Quality     protocol.TimeQuality
 	Uncertainty time.Duration // 0 while the clock is unset: not known
 	Set         bool
@@ -141,7 +143,7 @@ func (c *Clock) Reading() Reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now, at := c.look()
-	r := Reading{Time: now, Set: c.isSet, Quality: protocol.TimeQuality_TIME_QUALITY_UNSET}
+	r := Reading{Time: now, System: c.system, Set: c.isSet, Quality: protocol.TimeQuality_TIME_QUALITY_UNSET}
 	if c.isSet {
 		r.Quality, r.Uncertainty = c.quality(at)
 	}
@@ -195,6 +197,7 @@ func (c *Clock) read() (at time.Duration, wall time.Time, sure bool) {
 // look reads the clocks and follows the wall clock. The caller holds mu.
 func (c *Clock) look() (now time.Time, at time.Duration) {
 	at, wall, sure := c.read()
+	c.system = wall
 	if !sure {
 		return c.origin.Add(at), at
 	}

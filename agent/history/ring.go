@@ -24,6 +24,10 @@ const DefaultLimitBytes = 64 << 20
 // allow. A KiwiSDR's blocks, the smallest there are, have 2048 bytes.
 const bytesAnEntry = 1024
 
+// setBack is how much earlier than the end of the last block a block may begin before it counts as of a clock set back. Time
+// stamps that are fitted anew move by less.
+const setBack = 50 * time.Millisecond
+
 // rounding is how far two statements of one sample's time may be apart, counted from different blocks.
 const rounding = time.Nanosecond
 
@@ -81,7 +85,8 @@ func New(limitBytes int) *Ring {
 }
 
 // Append copies a block into the ring, over the oldest ones. A block without samples, or without a known format or rate, is
-// not kept; of one larger than the ring the end is kept.
+// not kept; of one larger than the ring the end is kept. When the times of a receiver go back, because the clock was set
+// that they are read from, what is there already is forgotten: a time must not name two samples.
 func (r *Ring) Append(b *radio.Block) {
 	width := b.Format.BytesPerSample()
 	if width == 0 || b.Samples() == 0 || !(b.Tuning.SampleRateHz > 0) {
@@ -94,6 +99,11 @@ func (r *Ring) Append(b *radio.Block) {
 	defer r.mu.Unlock()
 	if r.data == nil {
 		r.data = make([]byte, r.limit)
+	}
+	if r.first < r.next {
+		if newest := r.entry(r.next - 1); newest.timeOf(int(newest.samples)).Sub(b.Time) > setBack {
+			r.first = r.next
+		}
 	}
 	r.makeRoom(len(raw))
 	*r.entry(r.next) = entry{

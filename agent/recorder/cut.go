@@ -16,6 +16,10 @@ import (
 // pieceSamples is the most samples that are taken out of the history at once.
 const pieceSamples = 16384
 
+// mostLate is how much later than asked a capture may begin where no samples were lost: a retune takes less. More is a jump of
+// the clock that times are read from, and nobody knows which samples were of the time asked.
+const mostLate = time.Second
+
 // errSilent: samples that were due did not come.
 var errSilent = errors.New("no samples")
 
@@ -48,12 +52,7 @@ type shaper interface {
 
 // cut does the capture. short says why it ends early, when it still holds samples.
 func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refusal, err error) {
-	reading, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	watch := time.AfterFunc(r.wait(), func() { stop(errSilent) })
-	defer watch.Stop()
-
-	reader, err := r.job.receiver.History.Seek(reading, r.job.start)
+	reader, err := r.seek(ctx)
 	if err != nil {
 		return nil, nil, r.silence(err)
 	}
@@ -77,6 +76,9 @@ func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refu
 	reader.Back(shape.before())
 
 	// The watch runs only while samples are waited for: a slow disk is not the receiver's silence.
+	reading, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	watch := time.AfterFunc(r.set.Patience, func() { stop(errSilent) })
 	watch.Stop()
 	next := func(b *radio.Block, limit int) error {
 		watch.Reset(r.set.Patience)
@@ -103,6 +105,21 @@ func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refu
 		return nil, nil, err
 	}
 	return out.manifest(f, shape.span()), short, nil
+}
+
+// seek waits for the first sample. When it is overdue and samples did come, the clock that their times are read from was set
+// back: then it waits for as long as it takes now.
+func (r *run) seek(ctx context.Context) (*history.Reader, error) {
+	ring := r.job.receiver.History
+	for {
+		before := ring.Span().To
+		reading, stop := context.WithTimeoutCause(ctx, r.wait(), errSilent)
+		reader, err := ring.Seek(reading, r.job.start)
+		stop()
+		if now := ring.Span().To; !errors.Is(err, errSilent) || now.Equal(before) || now.After(r.job.start) {
+			return reader, err
+		}
+	}
 }
 
 // wait is how long the first sample may take. A receiver whose samples come late is given that time too.
@@ -133,6 +150,10 @@ func (r *run) frame(ctx context.Context, reader *history.Reader) (*frame, error)
 	}
 	reader.Back(1)
 	j := r.job
+	if late := b.Time.Sub(j.start); late > mostLate && b.LostBefore == 0 {
+		return nil, refuse(ReasonClockUncertain, "the clock of this station was set while it heard %s: the first sample after it is %v late: order another time",
+			j.start.UTC().Format(time.RFC3339Nano), late.Round(time.Millisecond))
+	}
 	j.info.Tuning, j.info.Format = b.Tuning, b.Format
 	if no := r.admits(j); no != nil {
 		return nil, no

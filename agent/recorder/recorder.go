@@ -41,6 +41,7 @@ const (
 	ReasonRetuned         = "retuned"
 	ReasonOverwritten     = "overwritten"
 	ReasonNoSamples       = "no_samples"
+	ReasonClockUncertain  = "clock_uncertain"
 	ReasonInterrupted     = "interrupted"
 	ReasonInternal        = "internal"
 )

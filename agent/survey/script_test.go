@@ -73,7 +73,7 @@ func blocks(n int, segment uint32, index uint64, after time.Duration, centerHz f
 		b := radio.Block{
 			Format: dsp.CS16, Segment: segment, Index: index + uint64(100*k),
 			Time:        epoch.Add(after + time.Duration(k)*100*time.Millisecond),
-			TimeQuality: protocol.TimeQuality_TIME_QUALITY_NTP,
+			TimeQuality: protocol.TimeQuality_TIME_QUALITY_GNSS,
 			Tuning:      radio.Tuning{CenterHz: centerHz, SampleRateHz: rate, GainDB: math.NaN()},
 		}
 		for i := range 100 {

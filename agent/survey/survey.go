@@ -18,6 +18,7 @@ import (
 
 	"github.com/fulgidus/heimdall/agent/history"
 	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 // Back-off between attempts to open a receiver.
@@ -198,7 +199,7 @@ func (s *Survey) read(ctx context.Context, rx radio.Receiver, info radio.Info) (
 			return delivered, err
 		}
 		delivered = true
-		if lost := s.join.block(&block, info.Timeline); lost > 0 {
+		if lost := s.join.block(&block, info.Timeline, time.Now()); lost > 0 {
 			s.totals.Lost["disconnected"] += lost
 		}
 		s.set.History.Append(&block)
@@ -310,17 +311,18 @@ type joint struct {
 	next     uint32 // first free segment number
 	end      uint64 // index after the last block
 	endTime  time.Time
+	seen     time.Time // when the last block came; monotonic
 	reopened bool
 }
 
 // reopen notes that the next block is the first of a new connection.
 func (j *joint) reopen() { j.reopened = true }
 
-// block renumbers a block. After a new connection it returns how many samples were lost, by the clock.
-func (j *joint) block(b *radio.Block, timeline bool) (lost uint64) {
+// block renumbers a block that comes now. After a new connection it returns how many samples were lost, by the clock.
+func (j *joint) block(b *radio.Block, timeline bool, now time.Time) (lost uint64) {
 	if j.reopened {
 		j.reopened = false
-		if pause := b.Time.Sub(j.endTime).Seconds(); j.end > 0 && timeline && pause > 0 {
+		if pause := j.pause(b, now).Seconds(); j.end > 0 && timeline && pause > 0 {
 			lost = uint64(math.Round(pause * b.Tuning.SampleRateHz))
 		}
 		j.segment, j.index = j.next-b.Segment, j.end+lost-b.Index
@@ -330,6 +332,23 @@ func (j *joint) block(b *radio.Block, timeline bool) (lost uint64) {
 	}
 	b.Segment += j.segment
 	b.Index += j.index
-	j.next, j.end, j.endTime = b.Segment+1, b.Index+uint64(b.Samples()), b.End()
+	j.next, j.end, j.endTime, j.seen = b.Segment+1, b.Index+uint64(b.Samples()), b.End(), now
 	return lost
+}
+
+// believed is how far the times of blocks and the monotonic clock may differ on a pause: deliveries are late by less.
+const believed = time.Second
+
+// pause is the time between the last block's end and this one's beginning. It is that of their times, unless those were read
+// from a wall clock that was set meanwhile.
+func (j *joint) pause(b *radio.Block, now time.Time) time.Duration {
+	byTimes, passed := b.Time.Sub(j.endTime), now.Sub(j.seen)-b.End().Sub(b.Time)
+	switch b.TimeQuality {
+	case protocol.TimeQuality_TIME_QUALITY_NTP, protocol.TimeQuality_TIME_QUALITY_SYSTEM, protocol.TimeQuality_TIME_QUALITY_UNSET:
+		if (byTimes - passed).Abs() > believed {
+			return passed
+		}
+	default:
+	}
+	return byTimes
 }
