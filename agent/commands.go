@@ -165,9 +165,18 @@ func (c clockStatus) String() string {
 	}
 	switch {
 	case c.StepsTotal == 1:
-		text += fmt.Sprintf("; it stepped by %+g s", c.LastStepS)
+		text += "; it stepped by " + signed(c.LastStepS)
 	case c.StepsTotal > 1:
-		text += fmt.Sprintf("; it stepped %d times, last by %+g s", c.StepsTotal, c.LastStepS)
+		text += fmt.Sprintf("; it stepped %d times, last by %s", c.StepsTotal, signed(c.LastStepS))
+	}
+	return text
+}
+
+// signed prints seconds: +1h0m0s.
+func signed(s float64) string {
+	text := time.Duration(s * 1e9).Round(time.Millisecond).String()
+	if s > 0 {
+		text = "+" + text
 	}
 	return text
 }

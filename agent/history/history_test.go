@@ -400,3 +400,25 @@ func TestHistory_NoAllocations(t *testing.T) {
 		t.Errorf("allocations a block: got %v, want 1", n)
 	}
 }
+
+// A time must not name two samples: what was heard before the clock was set back is forgotten. Time stamps that are fitted
+// anew move by less.
+func TestAppend_AfterTheClockWasSetBack(t *testing.T) {
+	for back, wantBlocks := range map[time.Duration]int{10 * time.Millisecond: 5, 100 * time.Millisecond: 1, time.Hour: 1} {
+		r := history.New(1 << 16)
+		fill(r, 1, 0, 4000, 1000)
+		later := block(2, 4000, 1000)
+		later.Time = later.Time.Add(-back)
+		r.Append(later)
+		if span := r.Span(); span.Blocks != wantBlocks || span.Duration() <= 0 {
+			t.Errorf("set back by %v: %d blocks over %v, want %d", back, span.Blocks, span.Duration(), wantBlocks)
+		}
+		if wantBlocks == 1 {
+			rd := seek(t, r, later.Time)
+			var b radio.Block
+			if err := rd.Next(t.Context(), &b, 1); err != nil || b.Index != 4000 {
+				t.Errorf("set back by %v: sample %d, %v; want 4000", back, b.Index, err)
+			}
+		}
+	}
+}

@@ -52,7 +52,7 @@ func (s *stretch) measure(out []Emission) []Emission {
 		m.Flags = append(m.Flags, protocol.Flag_FLAG_STAMPS_REFUSED)
 	}
 	s.calibrate(m)
-	r := s.record(s.measurement.time)
+	r := s.record(s.measurement.time, s.measurement.known)
 	r.Body = &protocol.Record_Measurement{Measurement: m}
 	s.psd.startMeasurement()
 	s.meter.Reset()
@@ -129,7 +129,7 @@ func shifted(dbfs *float32, offset float64) *float32 {
 // average makes the spectrum of the interval that ends here, and starts the next.
 func (s *stretch) average(out []Emission) []Emission {
 	s.psd.drain()
-	at, first := s.spectrum.time, s.spectrum.first
+	interval := s.spectrum
 	s.spectrum.begun = false
 	bins := s.bins
 	if b := s.cfg.SpectrumBins; b > 0 {
@@ -148,10 +148,10 @@ func (s *stretch) average(out []Emission) []Emission {
 	}
 	body.Averages = proto.Uint32(uint32(averages))
 	body.EnbwBins = proto.Float32(float32(dsp.GroupENBW(group)))
-	body.DurationS = proto.Float64(float64(s.position-first) / rate)
-	r := s.record(at)
+	body.DurationS = proto.Float64(float64(s.position-interval.first) / rate)
+	r := s.record(interval.time, interval.known)
 	r.Body = &protocol.Record_Spectrum{Spectrum: body}
-	return append(out, Emission{Record: r, StartS: s.startS(float64(first))})
+	return append(out, Emission{Record: r, StartS: s.startS(float64(interval.first))})
 }
 
 // detections turns the detector's events into records.
@@ -192,7 +192,7 @@ func (s *stretch) detection(e *dsp.Event) *protocol.Record {
 		d.PowerDbm = shifted(d.PowerDbfs, c.offset(d.GetCenterHz()))
 		d.CalibrationUncertaintyDb = proto.Float32(float32(c.UncertaintyDB))
 	}
-	r := s.record(s.start(e))
+	r := s.record(s.start(e), s.known)
 	r.Body = &protocol.Record_Detection{Detection: d}
 	return r
 }

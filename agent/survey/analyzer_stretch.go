@@ -59,10 +59,9 @@ type stretch struct {
 	detected uint64 // position of the detector's first sample
 
 	// Where and when position anchor is: the block being written.
-	anchor      uint64
-	anchorTime  time.Time
-	quality     protocol.TimeQuality
-	uncertainty time.Duration
+	anchor     uint64
+	anchorTime time.Time
+	known      certainty
 
 	measurement interval
 	spectrum    interval
@@ -79,6 +78,13 @@ type interval struct {
 	begun  bool
 	first  uint64 // position of its first sample
 	time   time.Time
+	known  certainty // of its time
+}
+
+// certainty is how well a time is known.
+type certainty struct {
+	quality     protocol.TimeQuality
+	uncertainty time.Duration
 }
 
 func newStretch(cfg *Config, b *radio.Block) *stretch {
@@ -196,7 +202,7 @@ func (s *stretch) write(b *radio.Block, origin uint64, out []Emission) []Emissio
 	}
 	s.lost += b.LostBefore
 	s.anchor, s.anchorTime = s.position, b.Time
-	s.quality, s.uncertainty = b.TimeQuality, b.TimeUncertainty
+	s.known = certainty{b.TimeQuality, b.TimeUncertainty}
 	bytes := s.format.BytesPerSample()
 	raw := b.Raw[:b.Samples()*bytes]
 	for len(raw) > 0 {
@@ -233,7 +239,7 @@ func (v *interval) room(position uint64) uint64 {
 func (s *stretch) samples(raw []byte, n int, out []Emission) []Emission {
 	for _, v := range []*interval{&s.measurement, &s.spectrum, &s.part} {
 		if !v.begun {
-			v.begun, v.first, v.time = true, s.position, s.timeAt(float64(s.position))
+			v.begun, v.first, v.time, v.known = true, s.position, s.timeAt(float64(s.position)), s.known
 		}
 	}
 	dsp.Convert(s.re, s.im, raw, s.format)
@@ -345,7 +351,7 @@ func (s *stretch) timeAt(position float64) time.Time {
 }
 
 // record makes a record without a body.
-func (s *stretch) record(at time.Time) *protocol.Record {
+func (s *stretch) record(at time.Time, known certainty) *protocol.Record {
 	r := &protocol.Record{}
 	if s.cfg.Receiver != "" {
 		r.Receiver = proto.String(s.cfg.Receiver)
@@ -357,9 +363,9 @@ func (s *stretch) record(at time.Time) *protocol.Record {
 		return r
 	}
 	r.Time = proto.Int64(at.UnixNano())
-	r.TimeQuality = s.quality.Enum()
-	if s.uncertainty > 0 {
-		r.TimeUncertaintyS = proto.Float64(s.uncertainty.Seconds())
+	r.TimeQuality = known.quality.Enum()
+	if known.uncertainty > 0 {
+		r.TimeUncertaintyS = proto.Float64(known.uncertainty.Seconds())
 	}
 	return r
 }
