@@ -13,8 +13,7 @@ import (
 
 const (
 	lookEvery   = time.Second
-	stateEvery  = time.Minute
-	healthEvery = time.Minute
+	reportEvery = time.Minute // state and health
 )
 
 // reporter publishes info and state when they change, and state and health each minute.
@@ -78,7 +77,7 @@ func (r *reporter) reportState(ctx context.Context, now time.Duration) {
 	for _, rx := range r.agent.receivers {
 		receivers[rx.cfg.ID] = receptionOf(rx.survey.State())
 	}
-	if is == r.condition && maps.Equal(receivers, r.receivers) && !due(r.stateAt, stateEvery, now) {
+	if is == r.condition && maps.Equal(receivers, r.receivers) && !due(r.stateAt, now) {
 		return
 	}
 	r.condition, r.receivers, r.stateAt = is, receivers, now
@@ -94,7 +93,7 @@ func receptionOf(s protocol.ReceiverState) reception {
 }
 
 func (r *reporter) reportHealth(ctx context.Context, now time.Duration) {
-	if !due(r.healthAt, healthEvery, now) {
+	if !due(r.healthAt, now) {
 		return
 	}
 	r.healthAt = now
@@ -104,7 +103,7 @@ func (r *reporter) reportHealth(ctx context.Context, now time.Duration) {
 }
 
 // due tells whether it is time, for the first time or again.
-func due(last, every, now time.Duration) bool { return last == 0 || now-last >= every }
+func due(last, now time.Duration) bool { return last == 0 || now-last >= reportEvery }
 
 func (r *reporter) publishState(ctx context.Context, is condition) {
 	text, err := encodeState(r.agent.state(is))

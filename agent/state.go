@@ -59,7 +59,7 @@ func (a *Agent) clockStatus() clockStatus {
 	r := a.clock.Reading()
 	steps, last := a.clock.Steps()
 	return clockStatus{
-		Set: r.Set, Quality: r.Quality.Short(), UncertainS: r.Uncertainty.Seconds(), StepsTotal: steps, LastStepS: round(last.Seconds(), 1e6),
+		Set: r.Set, Quality: r.Quality.Short(), UncertainS: r.Uncertainty.Seconds(), StepsTotal: steps, LastStepS: last.Seconds(),
 		HeldRecords: a.publisher.held.size(),
 	}
 }
@@ -187,7 +187,7 @@ func (a *Agent) health() *protocol.Record {
 		h.Clock.UncertaintyS = proto.Float64(now.Uncertainty.Seconds())
 	}
 	if steps > 0 {
-		h.Clock.LastStepS = proto.Float64(round(last.Seconds(), 1e6))
+		h.Clock.LastStepS = proto.Float64(last.Seconds())
 	}
 	if a.cfg.Delivery.Ack == "broker" {
 		h.BrokerAck = proto.Bool(true)

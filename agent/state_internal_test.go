@@ -99,11 +99,11 @@ func TestInfo_CapabilitiesAreCarriedOut(t *testing.T) {
 
 func TestDue(t *testing.T) {
 	for after, want := range map[time.Duration]bool{0: false, time.Minute - 1: false, time.Minute: true} {
-		if got := due(time.Second, time.Minute, time.Second+after); got != want {
+		if got := due(time.Second, time.Second+after); got != want {
 			t.Errorf("%v after: got %v, want %v", after, got, want)
 		}
 	}
-	if !due(0, time.Minute, time.Second) {
+	if !due(0, time.Second) {
 		t.Error("what was never done is not due")
 	}
 }

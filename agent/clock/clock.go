@@ -224,12 +224,12 @@ func (c *Clock) look() (now time.Time, at time.Duration) {
 // count notes a step. The caller holds mu.
 func (c *Clock) count(change, at time.Duration, message string) {
 	c.steps++
-	c.lastStep = change
+	c.lastStep = change.Round(time.Millisecond) // the clocks are not read at one instant
 	c.kernel.asked = 0
 	if c.said == 0 || at-c.said >= sayEvery {
 		c.said = at
 		//nolint:sloglint // the message is one of two constants of look
-		c.cfg.Log.Warn(message, "step_s", change.Seconds(), "steps_total", c.steps)
+		c.cfg.Log.Warn(message, "step_s", c.lastStep.Seconds(), "steps_total", c.steps)
 	}
 }
 

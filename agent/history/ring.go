@@ -24,9 +24,13 @@ const DefaultLimitBytes = 64 << 20
 // allow. A KiwiSDR's blocks, the smallest there are, have 2048 bytes.
 const bytesAnEntry = 1024
 
-// setBack is how much earlier than the end of the last block a block may begin before it counts as of a clock set back. Time
-// stamps that are fitted anew move by less.
-const setBack = 50 * time.Millisecond
+// How much earlier than the end of the last block, or later than the samples lost between them explain, a block may begin
+// before the clock counts as set that its time was read from. Time stamps that are fitted anew move by less, and a retune
+// takes less.
+const (
+	setBack    = 50 * time.Millisecond
+	setForward = time.Second
+)
 
 // rounding is how far two statements of one sample's time may be apart, counted from different blocks.
 const rounding = time.Nanosecond
@@ -85,8 +89,8 @@ func New(limitBytes int) *Ring {
 }
 
 // Append copies a block into the ring, over the oldest ones. A block without samples, or without a known format or rate, is
-// not kept; of one larger than the ring the end is kept. When the times of a receiver go back, because the clock was set
-// that they are read from, what is there already is forgotten: a time must not name two samples.
+// not kept; of one larger than the ring the end is kept. When the times of a receiver jump, because the clock was set that
+// they are read from, what is there already is forgotten: a time must not name two samples, nor one that it is not of.
 func (r *Ring) Append(b *radio.Block) {
 	width := b.Format.BytesPerSample()
 	if width == 0 || b.Samples() == 0 || !(b.Tuning.SampleRateHz > 0) {
@@ -100,10 +104,8 @@ func (r *Ring) Append(b *radio.Block) {
 	if r.data == nil {
 		r.data = make([]byte, r.limit)
 	}
-	if r.first < r.next {
-		if newest := r.entry(r.next - 1); newest.timeOf(int(newest.samples)).Sub(b.Time) > setBack {
-			r.first = r.next
-		}
+	if r.first < r.next && r.jumped(b) {
+		r.first = r.next
 	}
 	r.makeRoom(len(raw))
 	*r.entry(r.next) = entry{
@@ -127,6 +129,13 @@ func (r *Ring) Append(b *radio.Block) {
 	r.next++
 	r.ended = false
 	r.wake()
+}
+
+// jumped tells whether a block's time does not follow from that of the newest one. The caller holds mu.
+func (r *Ring) jumped(b *radio.Block) bool {
+	newest := r.entry(r.next - 1)
+	ahead := b.Time.Sub(newest.timeOf(int(newest.samples))) - radio.SamplesDuration(float64(b.LostBefore), b.Tuning.SampleRateHz)
+	return ahead < -setBack || ahead > setForward
 }
 
 // makeRoom forgets old blocks until size bytes and one more entry fit. The caller holds mu.

@@ -147,7 +147,7 @@ func (s *simReceiver) Read(ctx context.Context, b *Block) error {
 	lost, quality := uint64(0), protocol.TimeQuality(s.scene.Stations[s.station].Clock.Quality)
 	var now time.Time
 	if s.live {
-		set := false
+		var set bool
 		now, set = s.opts.Wall()
 		s.follow(now)
 		lost = s.overrun(now)

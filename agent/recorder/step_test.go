@@ -13,23 +13,27 @@ import (
 	"github.com/fulgidus/heimdall/protocol"
 )
 
-// Nobody knows which samples were of a time over which the clock jumped.
+// Nobody knows which samples are of a time over which the clock jumped.
 func TestCapture_OfATimeThatTheClockJumpedOver(t *testing.T) {
-	s := newStation(t, nil)
-	fill(s.ring, tones, 0, 100000)
-	jumped := block(tones, 100000, 5000)
-	jumped.Time, jumped.Segment = jumped.Time.Add(time.Hour), 2
-	s.ring.Append(jumped)
-	last := s.capture(t, order(timeOf(100000).Add(30*time.Minute), 0.01)).last()
-	if last.GetState() != protocol.Reply_STATE_FAILED || last.GetReasonCode() != recorder.ReasonClockUncertain || !strings.Contains(last.GetMessage(), "30m0s late") {
-		t.Errorf("got %v, want failed, clock_uncertain", last)
-	}
-	// What was heard before and after the jump is there.
-	for _, start := range []time.Time{timeOf(95000), jumped.Time} {
-		if last := s.capture(t, order(start, 0.01)).last(); last.GetState() != protocol.Reply_STATE_DONE {
-			t.Errorf("start %v: got %v, want done", start, last)
+	synctest.Test(t, func(t *testing.T) {
+		jumped := block(tones, 100000, 5000)
+		jumped.Time, jumped.Segment = jumped.Time.Add(time.Hour), 2
+		s := newStation(t, nil)
+		fill(s.ring, tones, 0, 100000)
+		between := timeOf(100000).Add(30 * time.Minute)
+		time.AfterFunc(time.Second, func() { s.ring.Append(jumped) }) // while the capture waits
+		last := s.capture(t, order(between, 0.01)).last()
+		if last.GetState() != protocol.Reply_STATE_FAILED || last.GetReasonCode() != recorder.ReasonClockUncertain || !strings.Contains(last.GetMessage(), "30m0s late") {
+			t.Errorf("got %v, want failed, clock_uncertain", last)
 		}
-	}
+		last = s.capture(t, order(between, 0.01)).last()
+		if last.GetState() != protocol.Reply_STATE_REFUSED || last.GetReasonCode() != recorder.ReasonHistoryExceeded {
+			t.Errorf("got %v, want refused, history_exceeded", last)
+		}
+		if last := s.capture(t, order(jumped.Time, 0.01)).last(); last.GetState() != protocol.Reply_STATE_DONE {
+			t.Errorf("got %v, want done: it is after the jump", last)
+		}
+	})
 }
 
 // A capture that waits for a time goes on waiting for it when the clock is set back, instead of calling the receiver silent.
