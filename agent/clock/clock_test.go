@@ -2,8 +2,10 @@ package clock_test
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -209,36 +211,39 @@ func TestClock_AsksTheKernelOnceASecond(t *testing.T) {
 
 func TestRun_SeesStepsByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		began, step := time.Now(), time.Duration(0)
+		var step atomic.Int64
 		var log bytes.Buffer
+		began := time.Now()
 		c := clock.New(clock.Config{
 			Floor: time.Unix(0, 0), Log: slog.New(slog.NewTextHandler(&log, nil)),
-			Wall:    func() time.Time { return time.Now().Round(0).Add(step) },
+			Wall:    func() time.Time { return time.Now().Round(0).Add(time.Duration(step.Load())) },
 			Elapsed: func() time.Duration { return time.Since(began) + hour },
 			Kernel:  func() (bool, time.Duration) { return false, 0 },
 		})
+		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1) // one value
-		stop := make(chan struct{})
-		go func() {
-			defer close(stop)
-			ended <- c.Run(t.Context())
-		}()
+		go func() { ended <- c.Run(ctx) }()
 		for range 10 {
 			time.Sleep(2 * time.Second)
-			step += time.Second
+			step.Add(int64(time.Second))
 		}
-		time.Sleep(2 * time.Second)
-		if total, last := c.Steps(); total != 10 || last != time.Second {
-			t.Errorf("%d steps, the last of %v; want 10 of 1 s", total, last)
-		}
+		time.Sleep(2*time.Minute + time.Millisecond)
+		synctest.Wait()
 		if n := strings.Count(log.String(), "level=WARN"); n != 1 {
 			t.Errorf("%d lines in 20 s, want 1:\n%s", n, log.String())
 		}
-		time.Sleep(time.Minute)
-		step -= hour
+		step.Add(-int64(hour))
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		if text := log.String(); !strings.Contains(text, "step_s=-3600 steps_total=11") {
 			t.Errorf("the log does not tell of the step:\n%s", text)
+		}
+		if total, last := c.Steps(); total != 11 || last != -hour {
+			t.Errorf("%d steps, the last of %v; want 11, the last of -1 h", total, last)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 }
