@@ -13,6 +13,7 @@ import (
 	"github.com/fulgidus/heimdall/agent/recorder"
 	"github.com/fulgidus/heimdall/agent/spool"
 	"github.com/fulgidus/heimdall/agent/survey"
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 // Agent is a station: its receivers, the spool that keeps what they heard, and the link that delivers it.
@@ -70,9 +71,9 @@ func (a *Agent) now() time.Time { return a.clock.Now() }
 func (a *Agent) uptime() time.Duration { return a.clock.Elapsed() - a.began }
 
 // wall is the clock for receivers that have none of their own.
-func (a *Agent) wall() (now time.Time, set bool) {
+func (a *Agent) wall() (now time.Time, quality protocol.TimeQuality, uncertainty time.Duration) {
 	r := a.clock.Reading()
-	return r.Time, r.Set
+	return r.Time, r.Quality, r.Uncertainty
 }
 
 // assemble makes everything that stands on the spool.

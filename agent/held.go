@@ -139,12 +139,11 @@ func (h *held) stamp(r *protocol.Record) {
 	if !h.unset(r) {
 		return
 	}
-	at, set := h.clock.Correct(time.Unix(0, r.GetTime()))
-	if !set {
+	at := h.clock.Correct(time.Unix(0, r.GetTime()))
+	if !at.Set {
 		return
 	}
-	now := h.clock.Reading()
-	r.Time, r.TimeQuality, r.TimeUncertaintyS = proto.Int64(at.UnixNano()), &now.Quality, proto.Float64(now.Uncertainty.Seconds())
+	stamp(r, at)
 	if health := r.GetHealth(); health != nil {
 		health.Now = r.Time
 	}
@@ -273,9 +272,8 @@ func (h *held) restore(ctx context.Context, record heldRecord) error {
 // gapRecord tells what was given up, in true times once they are known.
 func (h *held) gapRecord(gap *protocol.Gap) *protocol.Record {
 	told := proto.CloneOf(gap)
-	from, _ := h.clock.Correct(time.Unix(0, gap.GetFrom()))
-	to, _ := h.clock.Correct(time.Unix(0, gap.GetTo()))
-	told.From, told.To = proto.Int64(from.UnixNano()), proto.Int64(to.UnixNano())
+	from, to := h.clock.Correct(time.Unix(0, gap.GetFrom())), h.clock.Correct(time.Unix(0, gap.GetTo()))
+	told.From, told.To = proto.Int64(from.Time.UnixNano()), proto.Int64(to.Time.UnixNano())
 	return &protocol.Record{Time: proto.Int64(h.clock.Now().UnixNano()), Body: &protocol.Record_Gap{Gap: told}}
 }
 

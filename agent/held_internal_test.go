@@ -179,8 +179,7 @@ func TestHeld_IsBounded(t *testing.T) {
 		if gap.GetLane() != string(want.lane) || gap.GetRecords() != want.records || gap.GetReason() != protocol.Gap_REASON_QUOTA || len(gap.GetRanges()) > 0 || gap.GetBytes() == 0 {
 			t.Errorf("gap %d: %v, want %d of %s", i, gap, want.records, want.lane)
 		}
-		from, _ := pi.clock.Correct(began)
-		if from := from.Add(-time.Second).UnixNano(); gap.GetFrom() < from || gap.GetTo() > time.Now().UnixNano() || gap.GetTo() < gap.GetFrom() {
+		if from := pi.clock.Correct(began).Time.Add(-time.Second).UnixNano(); gap.GetFrom() < from || gap.GetTo() > time.Now().UnixNano() || gap.GetTo() < gap.GetFrom() {
 			t.Errorf("gap %d from %v to %v", i, time.Unix(0, gap.GetFrom()), time.Unix(0, gap.GetTo()))
 		}
 	}

@@ -55,7 +55,7 @@ func (p publisher) store(ctx context.Context, r *protocol.Record, durable bool) 
 		put = p.spool.Put
 	}
 	seq, err := put(ctx, spool.LaneOf(kind), kind, payload)
-	if err != nil && (seq == 0 || errors.Is(err, spool.ErrShed)) {
+	if queued := seq != 0 && ctx.Err() != nil && errors.Is(err, ctx.Err()); err != nil && !queued {
 		return "", fmt.Errorf("spool a %s: %w", kind, err)
 	}
 	return fmt.Sprintf("%s-%x-%d", p.station, p.spool.Identity(), seq), nil

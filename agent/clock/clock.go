@@ -60,6 +60,7 @@ type Clock struct {
 	origin     time.Time     // the wall time at Elapsed 0, as followed now
 	system     time.Time     // what the wall clock said last
 	isSet      bool          // for good
+	setAt      time.Time     // when it was set; zero when it was from the start
 	correction time.Duration // from times read while unset to true ones
 	alone      time.Duration // Elapsed since when the wall clock is implausible and not followed; 0: it is followed
 	steps      uint32
@@ -160,13 +161,23 @@ func (c *Clock) Set() <-chan struct{} { return c.set }
 // Floor is the time before which the wall clock is implausible.
 func (c *Clock) Floor() time.Time { return c.cfg.Floor }
 
-// Correct makes a time that was read while the clock was unset true. It is false while the clock is still unset.
-func (c *Clock) Correct(t time.Time) (time.Time, bool) {
+// Correct is a reading from while the clock was unset as it is known now: its true time once the clock is set, and the same
+// time until then. What the computer's own clock may have gone wrong between that reading and the setting adds to the
+// uncertainty.
+func (c *Clock) Correct(t time.Time) Reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.look()
-	return t.Add(c.correction), c.isSet
+	_, at := c.look()
+	r := Reading{Time: t.Add(c.correction), System: c.system, Set: c.isSet, Quality: protocol.TimeQuality_TIME_QUALITY_UNSET}
+	if c.isSet {
+		r.Quality, r.Uncertainty = c.quality(at)
+		r.Uncertainty += drift(max(0, c.setAt.Sub(r.Time)))
+	}
+	return r
 }
+
+// drift is by how much a computer's own clock may go wrong in a while.
+func drift(d time.Duration) time.Duration { return d / 1e6 * driftPPM }
 
 // Steps is how often the wall clock stepped since the clock was made, and by how much last, positive when forward. That
 // the clock was set is no step.
@@ -211,7 +222,7 @@ func (c *Clock) look() (now time.Time, at time.Duration) {
 		}
 		return c.origin.Add(at), at
 	case !c.isSet:
-		c.isSet, c.correction = true, change
+		c.isSet, c.setAt, c.correction = true, wall, change
 		c.cfg.Log.Info("the clock is set", "time", wall.Format(time.RFC3339Nano))
 		close(c.set)
 	case change.Abs() > leastStep:
@@ -236,7 +247,7 @@ func (c *Clock) count(change, at time.Duration, message string) {
 // quality is how well the time is known that is followed now. The caller holds mu.
 func (c *Clock) quality(at time.Duration) (protocol.TimeQuality, time.Duration) {
 	if c.alone != 0 {
-		return protocol.TimeQuality_TIME_QUALITY_SYSTEM, c.cfg.Uncertainty + (at-c.alone)*driftPPM/1e6
+		return protocol.TimeQuality_TIME_QUALITY_SYSTEM, c.cfg.Uncertainty + drift(at-c.alone)
 	}
 	if k := &c.kernel; k.asked == 0 || at-k.asked >= kernelEvery {
 		k.synchronised, k.mostError = c.cfg.Kernel()

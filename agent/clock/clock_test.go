@@ -122,8 +122,8 @@ func TestClock_UnsetAtBoot(t *testing.T) {
 	if d := second.Sub(first.Time); d != 2*time.Minute {
 		t.Errorf("%v between the readings, want 2 min", d)
 	}
-	if _, ok := c.Correct(first.Time); ok {
-		t.Error("an unset clock corrects times")
+	if r := c.Correct(first.Time); r.Set || !r.Time.Equal(first.Time) || r.Quality != protocol.TimeQuality_TIME_QUALITY_UNSET {
+		t.Errorf("an unset clock makes %+v of %v", r, first.Time)
 	}
 	select {
 	case <-c.Set():
@@ -141,8 +141,10 @@ func TestClock_UnsetAtBoot(t *testing.T) {
 	b.pass(time.Hour)
 	b.wall = b.wall.Add(time.Second) // a later step does not move what was before
 	for was, want := range map[time.Time]time.Time{first.Time: set.Add(-3 * time.Minute), second: set.Add(-time.Minute)} {
-		if got, ok := c.Correct(was); !ok || !got.Equal(want) {
-			t.Errorf("%v is %v, want %v", was, got, want)
+		// The computer's clock may be 100 ppm off until it is set: 6 ms a minute.
+		uncertainty := 2*time.Second + set.Sub(want)/10000
+		if got := c.Correct(was); !got.Set || !got.Time.Equal(want) || got.Uncertainty != uncertainty || got.Quality != protocol.TimeQuality_TIME_QUALITY_SYSTEM {
+			t.Errorf("%v is %+v, want %v ±%v", was, got, want, uncertainty)
 		}
 	}
 	if total, _ := c.Steps(); total != 1 {

@@ -148,7 +148,7 @@ func (f *fileReceiver) place() error {
 		return r.fault("every", f.every.String(), fmt.Sprintf("shorter than the recording, want at least %s", length))
 	}
 	if f.real {
-		now, _ := f.opts.Wall()
+		now, _, _ := f.opts.Wall()
 		f.seek(now)
 	}
 	return nil

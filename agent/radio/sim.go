@@ -110,7 +110,7 @@ func (s *simReceiver) Open(ctx context.Context) (Info, error) {
 	s.retune()
 	from := s.start
 	if from.IsZero() {
-		from, _ = s.opts.Wall()
+		from, _, _ = s.opts.Wall()
 		s.paced = pace{}
 	}
 	if since := from.Sub(epochOf(scene)); since < 0 || since > maxSinceEpoch {
@@ -147,12 +147,12 @@ func (s *simReceiver) Read(ctx context.Context, b *Block) error {
 	lost, quality := uint64(0), protocol.TimeQuality(s.scene.Stations[s.station].Clock.Quality)
 	var now time.Time
 	if s.live {
-		var set bool
-		now, set = s.opts.Wall()
+		var known protocol.TimeQuality
+		now, known, _ = s.opts.Wall()
 		s.follow(now)
 		lost = s.overrun(now)
-		if !set && byTheStationsClock(quality) {
-			quality = protocol.TimeQuality_TIME_QUALITY_UNSET
+		if known == protocol.TimeQuality_TIME_QUALITY_UNSET && byTheStationsClock(quality) {
+			quality = known
 		}
 	}
 	// Blocks end on multiples of their length, so that all stations' blocks are of the same moments.
@@ -286,7 +286,7 @@ func (s *simReceiver) Tune(ctx context.Context, t Tuning) error {
 	if center == s.tuning.CenterHz && rate == s.nominal {
 		return nil
 	}
-	now, _ := s.opts.Wall()
+	now, _, _ := s.opts.Wall()
 	if s.live {
 		s.follow(now)
 	}

@@ -452,7 +452,13 @@ func TestSim_GoesAlongWithTheWallClock(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var moved time.Duration
 			r := newSourceWith(t, "sim:"+path+"?station=aa", radio.Options{
-				Wall: func() (time.Time, bool) { return time.Now().Round(0).Add(moved), moved == 0 },
+				Wall: func() (time.Time, protocol.TimeQuality, time.Duration) {
+					quality := protocol.TimeQuality_TIME_QUALITY_NTP
+					if moved != 0 {
+						quality = protocol.TimeQuality_TIME_QUALITY_UNSET
+					}
+					return time.Now().Round(0).Add(moved), quality, 0
+				},
 			})
 			start(t, r)
 			var before, after radio.Block
@@ -497,7 +503,11 @@ func TestSim_GoesAlongWithTheWallClock(t *testing.T) {
 
 // A simulated receiver with a clock of its own does not care for the computer's.
 func TestSim_HasItsOwnClock(t *testing.T) {
-	r := newSourceWith(t, "sim:"+stepScene(t, "{}")+"?station=aa", radio.Options{Wall: func() (time.Time, bool) { return time.Now(), false }})
+	r := newSourceWith(t, "sim:"+stepScene(t, "{}")+"?station=aa", radio.Options{
+		Wall: func() (time.Time, protocol.TimeQuality, time.Duration) {
+			return time.Now(), protocol.TimeQuality_TIME_QUALITY_UNSET, 0
+		},
+	})
 	start(t, r)
 	var b radio.Block
 	if err := r.Read(t.Context(), &b); err != nil || b.TimeQuality != protocol.TimeQuality_TIME_QUALITY_SIMULATED {

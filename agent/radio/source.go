@@ -15,6 +15,7 @@ import (
 
 	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/dsp"
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 // Options are what a program adds to a source URL. Zero values leave the choice to the source.
@@ -27,12 +28,14 @@ type Options struct {
 	Log          *slog.Logger // nil: nothing is logged
 }
 
-// Wall is a clock that tells the time of day and whether it is set. Until it is, its times have right differences only:
-// what is stamped with them is of quality unset.
-type Wall func() (now time.Time, set bool)
+// Wall is a clock that tells the time of day and how well it is known. Of quality unset its times have right differences
+// only, and so has what is stamped with them.
+type Wall func() (now time.Time, quality protocol.TimeQuality, uncertainty time.Duration)
 
-// SystemWall is the system's clock, taken for set.
-func SystemWall() (now time.Time, set bool) { return time.Now(), true }
+// SystemWall is the system's clock, taken for one that was set by hand.
+func SystemWall() (now time.Time, quality protocol.TimeQuality, uncertainty time.Duration) {
+	return time.Now(), protocol.TimeQuality_TIME_QUALITY_SYSTEM, time.Second
+}
 
 // laterSchemes are source kinds of the contract that this version does not read yet.
 var laterSchemes = []string{"exec", "ka9q", "kiwi", "owrx", "rtl_tcp", "rtlsdr", "rtltcp", "spyserver", "stdin"}
@@ -225,7 +228,7 @@ func formatHertz(hz float64) string { return configs.Hertz(hz).String() }
 // waitUntil blocks until an instant of the wall clock, or until ctx ends. An instant in the past returns at once.
 func waitUntil(ctx context.Context, closed <-chan struct{}, wall Wall, until time.Time) error {
 	for {
-		now, _ := wall()
+		now, _, _ := wall()
 		d := until.Sub(now)
 		if d <= 0 {
 			return ctx.Err()
