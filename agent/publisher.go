@@ -9,6 +9,7 @@ import (
 
 	"github.com/fulgidus/heimdall/agent/clock"
 	"github.com/fulgidus/heimdall/agent/spool"
+	"github.com/fulgidus/heimdall/packaging/oracle"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -32,7 +33,7 @@ func (p publisher) Put(ctx context.Context, r *protocol.Record) error {
 	if err != nil {
 		return err
 	}
-	if _, err := p.spool.Put(ctx, spool.LaneOf(kind), kind, payload); err != nil {
+	if _, err := p.enter(ctx, kind, payload, true); err != nil {
 		return fmt.Errorf("spool a %s: %w", kind, err)
 	}
 	return nil
@@ -50,15 +51,23 @@ func (p publisher) store(ctx context.Context, r *protocol.Record, durable bool) 
 	if err != nil {
 		return "", err
 	}
-	put := p.spool.Queue
-	if durable {
-		put = p.spool.Put
-	}
-	seq, err := put(ctx, spool.LaneOf(kind), kind, payload)
+	seq, err := p.enter(ctx, kind, payload, durable)
 	if queued := seq != 0 && ctx.Err() != nil && errors.Is(err, ctx.Err()); err != nil && !queued {
 		return "", fmt.Errorf("spool a %s: %w", kind, err)
 	}
 	return fmt.Sprintf("%s-%x-%d", p.station, p.spool.Identity(), seq), nil
+}
+
+// enter is the only way into the spool.
+func (p publisher) enter(ctx context.Context, kind protocol.Kind, payload []byte, durable bool) (uint64, error) {
+	put := p.spool.Queue
+	if durable {
+		put = p.spool.Put
+	}
+	given := oracle.Give(p.spool, kind, payload)
+	seq, err := put(ctx, spool.LaneOf(kind), kind, payload)
+	given.Took(seq, durable && err == nil)
+	return seq, err
 }
 
 func (p publisher) encode(r *protocol.Record) (protocol.Kind, []byte, error) {

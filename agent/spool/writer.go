@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/fulgidus/heimdall/packaging/oracle"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -439,6 +440,7 @@ func (s *Spool) finish(b *batch, w written) {
 		done <- nil
 	}
 	if len(b.entries) > 0 {
+		oracle.Commit(b.epochs[len(b.epochs)-1].identity, b.epochs[len(b.epochs)-1].next-1)
 		s.renew()
 	}
 }
