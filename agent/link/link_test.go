@@ -14,6 +14,7 @@ import (
 
 	"github.com/fulgidus/heimdall/agent/link"
 	"github.com/fulgidus/heimdall/agent/spool"
+	"github.com/fulgidus/heimdall/packaging/proxy"
 	"github.com/fulgidus/heimdall/packaging/servers"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -103,31 +104,40 @@ func TestLink_BrokerStartsEmpty(t *testing.T) {
 	}
 }
 
-// The network stalls and breaks at random places.
-func TestLink_ProxyCutsAndStalls(t *testing.T) {
+// The network stalls and breaks at many places.
+func TestLink_CutsAndStalls(t *testing.T) {
 	broker := servers.Mosquitto(t)
-	p := newProxy(t, broker.URL)
+	p, url := through(t, broker, 1)
 	c := newCollector(t, "main")
 	c.online(broker.URL)
-	a := startAgent(t, p.url, nil)
+	a := startAgent(t, url, nil)
 	identity := a.spool.Identity()
 	n := 0
-	for round := range 12 {
+	for round := range 15 {
 		a.add(t, n+1, n+150)
 		n += 150
 		eventually(t, "something arrived", func() bool { numbers, _ := c.count(identity); return numbers > 0 })
-		switch round % 3 {
+		switch round % 5 {
 		case 0:
-			p.cut()
+			p.Cut()
 		case 1:
-			p.stall()
+			p.Set(proxy.Faults{Hold: true})
 			time.Sleep(30 * time.Millisecond)
-			p.cut()
-			p.flow()
+			p.Cut()
+			p.Set(proxy.Faults{})
 		case 2:
-			p.stall()
+			p.Set(proxy.Faults{Hold: true})
 			time.Sleep(50 * time.Millisecond)
-			p.flow()
+			p.Set(proxy.Faults{})
+		case 3: // in the middle of a packet
+			p.CutAfter(1 + 37*round)
+		case 4:
+			p.Set(proxy.Faults{Delay: 5 * time.Millisecond, Jitter: 5 * time.Millisecond, Loss: 0.3, Retransmit: 5 * time.Millisecond, OneByteChunks: true})
+			time.Sleep(100 * time.Millisecond)
+			p.Set(proxy.Faults{DropDown: true})
+			time.Sleep(30 * time.Millisecond)
+			p.Cut()
+			p.Set(proxy.Faults{})
 		}
 	}
 	eventually(t, "all acknowledged", a.empty)
@@ -142,18 +152,18 @@ func TestLink_ProxyCutsAndStalls(t *testing.T) {
 // A connection that is open but carries nothing is given up, and the will speaks for the station.
 func TestLink_HalfOpenConnectionIsNoticed(t *testing.T) {
 	broker := servers.Mosquitto(t)
-	p := newProxy(t, broker.URL)
+	p, url := through(t, broker, 1)
 	c := newCollector(t, "main")
 	c.online(broker.URL)
 	status := watch(t, broker.URL, topics.Status(station))
-	a := startAgent(t, p.url, nil)
+	a := startAgent(t, url, nil)
 	eventually(t, "online", func() bool { return status.last() == "online" })
-	p.stall()
+	p.Set(proxy.Faults{Hold: true})
 	a.add(t, 1, 1)
 	eventually(t, "the session was given up", func() bool { return !a.Connected() })
 	eventually(t, "offline by the will", func() bool { return status.last() == "offline" })
-	p.cut()
-	p.flow()
+	p.Cut()
+	p.Set(proxy.Faults{})
 	eventually(t, "all acknowledged", a.empty)
 }
 
@@ -239,16 +249,16 @@ func TestLink_BrokerAckWithoutCollector(t *testing.T) {
 
 func TestLink_RepliesOvertakeTheBacklog(t *testing.T) {
 	broker := servers.Mosquitto(t)
-	p := newProxy(t, broker.URL)
-	p.stall()
-	a := startAgent(t, p.url, nil)
+	p, url := through(t, broker, 1)
+	p.Set(proxy.Faults{Hold: true})
+	a := startAgent(t, url, nil)
 	a.add(t, 1, 20000)
 	if _, err := a.spool.Put(t.Context(), spool.LaneReply, protocol.KindReply, measurement(t, 20001)); err != nil {
 		t.Fatal(err)
 	}
 	c := newCollector(t, "main")
 	c.online(broker.URL)
-	p.flow()
+	p.Set(proxy.Faults{})
 	eventually(t, "all acknowledged", a.empty)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -487,16 +497,16 @@ func TestProbe_SeesACollector(t *testing.T) {
 // In a batch too, the record that nobody takes is found and given up, and its neighbours are not.
 func TestLink_RefusedRecordInABatch(t *testing.T) {
 	broker := servers.Mosquitto(t)
-	p := newProxy(t, broker.URL)
-	p.stall()
-	a := startAgent(t, p.url, func(c *link.Config) { c.Timeout = 25 * time.Millisecond })
+	p, url := through(t, broker, 1)
+	p.Set(proxy.Faults{Hold: true})
+	a := startAgent(t, url, func(c *link.Config) { c.Timeout = 25 * time.Millisecond })
 	identity := a.spool.Identity()
 	a.add(t, 1, 500) // a backlog: it goes in batches
 	eventually(t, "committed", func() bool { return a.spool.Stats().Waiting == 0 })
 	c := newCollector(t, "main")
 	c.ignore[77] = true
 	c.online(broker.URL)
-	p.flow()
+	p.Set(proxy.Faults{})
 	n := 500
 	eventually(t, "number 77 was given up", func() bool {
 		n++

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/fulgidus/heimdall/agent/link"
 	"github.com/fulgidus/heimdall/agent/spool"
+	"github.com/fulgidus/heimdall/packaging/proxy"
 	"github.com/fulgidus/heimdall/packaging/servers"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -321,106 +321,15 @@ func (a *agent) empty() bool {
 	return a.spool.Unacked().Empty() && a.spool.Stats().Waiting == 0
 }
 
-// proxy stands between agent and broker and does to the connection what networks do.
-type proxy struct {
-	url      string
-	target   string
-	listener net.Listener
-	wg       sync.WaitGroup
-
-	mu      sync.Mutex // guards conns, stalled and refused
-	conns   map[net.Conn]bool
-	stalled chan struct{} // closed when data flows; nil: it flows
-}
-
-func newProxy(t *testing.T, url string) *proxy {
+// through is a link to a broker for the test to damage, and the URL of its near end.
+func through(t *testing.T, broker *servers.Broker, seed uint64) (p *proxy.Proxy, url string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := proxy.New(broker.Addr, seed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{url: "mqtt://" + l.Addr().String(), target: strings.TrimPrefix(url, "mqtt://"), listener: l, conns: map[net.Conn]bool{}}
-	p.wg.Go(p.accept)
-	t.Cleanup(func() {
-		l.Close()
-		p.flow()
-		p.cut()
-		p.wg.Wait()
-	})
-	return p
-}
-
-func (p *proxy) accept() {
-	for {
-		from, err := p.listener.Accept()
-		if err != nil {
-			return
-		}
-		to, err := net.Dial("tcp", p.target)
-		if err != nil {
-			from.Close()
-			continue
-		}
-		p.mu.Lock()
-		p.conns[from], p.conns[to] = true, true
-		p.mu.Unlock()
-		p.wg.Go(func() { p.copy(from, to) })
-		p.wg.Go(func() { p.copy(to, from) })
-	}
-}
-
-func (p *proxy) copy(from, to net.Conn) {
-	defer from.Close()
-	defer to.Close()
-	b := make([]byte, 4096)
-	for {
-		n, err := from.Read(b)
-		p.mu.Lock()
-		stalled := p.stalled
-		p.mu.Unlock()
-		if stalled != nil {
-			<-stalled
-		}
-		if n > 0 {
-			if _, err := to.Write(b[:n]); err != nil {
-				return
-			}
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-// stall holds everything back, half-open connections included, until flow.
-func (p *proxy) stall() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.stalled == nil {
-		p.stalled = make(chan struct{})
-	}
-}
-
-func (p *proxy) flow() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.stalled != nil {
-		close(p.stalled)
-		p.stalled = nil
-	}
-}
-
-// cut resets every connection.
-func (p *proxy) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for c := range p.conns {
-		if tcp, ok := c.(*net.TCPConn); ok {
-			tcp.SetLinger(0)
-		}
-		c.Close()
-	}
-	p.conns = map[net.Conn]bool{}
+	t.Cleanup(p.Close)
+	return p, "mqtt://" + p.Addr()
 }
 
 func hexID(spool [8]byte) string { return hex.EncodeToString(spool[:]) }
