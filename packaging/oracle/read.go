@@ -24,6 +24,7 @@ type Log struct {
 // Record is a record that was given.
 type Record struct {
 	Line    int // where it was given
+	Process int // which of the processes, from 1
 	Kind    protocol.Kind
 	Payload []byte // as spooled: without its identity
 
@@ -35,9 +36,10 @@ type Record struct {
 
 // Committed says that the numbers of an identity up to Seq were on disk, or declared.
 type Committed struct {
-	Line  int
-	Spool [protocol.SpoolBytes]byte
-	Seq   uint64
+	Line    int
+	Process int
+	Spool   [protocol.SpoolBytes]byte
+	Seq     uint64
 }
 
 // ReadFile reads a log; one that was never written is empty.
@@ -93,7 +95,7 @@ func (log *Log) add(line int, words []string, given map[string]int) error {
 			return err
 		}
 		given[words[1]] = len(log.Records)
-		log.Records = append(log.Records, Record{Line: line, Kind: protocol.Kind(words[2]), Payload: payload})
+		log.Records = append(log.Records, Record{Line: line, Process: log.Processes, Kind: protocol.Kind(words[2]), Payload: payload})
 	case words[0] == "took" && len(words) == 5:
 		i, ok := given[words[1]]
 		if !ok {
@@ -103,7 +105,7 @@ func (log *Log) add(line int, words []string, given map[string]int) error {
 		r.Taken, r.Put = line, words[4] == "put"
 		return parseNumber(words[2], words[3], &r.Spool, &r.Seq)
 	case words[0] == "commit" && len(words) == 3:
-		c := Committed{Line: line}
+		c := Committed{Line: line, Process: log.Processes}
 		if err := parseNumber(words[1], words[2], &c.Spool, &c.Seq); err != nil {
 			return err
 		}
