@@ -68,8 +68,16 @@ fuzz: ## every fuzz target for FUZZTIME each
 	done
 
 .PHONY: bench
-bench: ## benchmarks; BENCH selects them by regular expression
+bench: bench-e2e ## the whole way against Telegraf, then all benchmarks; BENCH selects these by regular expression
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: bench-e2e
+bench-e2e: servers bench-peers build ## the whole way against Telegraf; E2E='-rounds 1 -only frames' runs less
+	$(GO) run ./packaging/bench $(E2E)
+
+.PHONY: bench-peers
+bench-peers: ## build Telegraf, the peer of that benchmark
+	@sh packaging/bench/peers.sh
 
 .PHONY: golden
 golden: ## write the golden files and the generated code again

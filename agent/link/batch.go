@@ -27,7 +27,7 @@ func (s *session) take(item Item) {
 		kind:   item.Kind,
 		sealed: protocol.Seal(item.Payload, item.Spool, item.Seq),
 	}
-	alone := s.cfg.JSON || s.link.suspects[out.key] > 0 || len(out.sealed) >= largeRecord || !busy && !item.Backlog
+	alone := s.cfg.JSON || s.cfg.Single || s.link.suspects[out.key] > 0 || len(out.sealed) >= largeRecord || !busy && !item.Backlog
 	if alone {
 		s.sendAll([]outgoing{out}, now)
 		return

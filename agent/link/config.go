@@ -58,6 +58,7 @@ type Config struct {
 	Key      string // PEM file of its key
 
 	JSON      bool // records as JSON, one a message
+	Single    bool // one record a message also when they come fast or have waited: for comparison
 	BrokerAck bool // a record is done at the broker's PUBACK: for use without a collector
 
 	WindowMessages int           // on their way at once; 64

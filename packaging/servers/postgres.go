@@ -63,9 +63,9 @@ func Postgres(tb testing.TB) string {
 	return c.URL(name)
 }
 
-// StartPostgres makes a cluster in dir and starts it. PostgreSQL refuses to run as root, so root runs it as the
-// account "postgres" that the distribution's package makes.
-func StartPostgres(ctx context.Context, dir string) (*Cluster, error) {
+// StartPostgres makes a cluster in dir and starts it, with further settings (name=value). PostgreSQL refuses to run as
+// root, so root runs it as the account "postgres" that the distribution's package makes.
+func StartPostgres(ctx context.Context, dir string, settings ...string) (*Cluster, error) {
 	bin, err := postgresBinary()
 	if err != nil {
 		return nil, err
@@ -91,8 +91,13 @@ func StartPostgres(ctx context.Context, dir string) (*Cluster, error) {
 			return nil, fmt.Errorf("make a PostgreSQL cluster: %w: %s", err, out)
 		}
 	}
-	cmd := exec.Command(bin, "-D", data, "-p", strconv.Itoa(port),
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_wal_size=2GB", "-c", "max_connections=200")
+	args := []string{"-D", data, "-p", strconv.Itoa(port)}
+	for _, setting := range append([]string{
+		"listen_addresses=127.0.0.1", "unix_socket_directories=", "max_wal_size=2GB", "max_connections=200",
+	}, settings...) {
+		args = append(args, "-c", setting)
+	}
+	cmd := exec.Command(bin, args...)
 	cmd.SysProcAttr, cmd.Dir = attr, dir
 	if c.proc, err = start(cmd, filepath.Join(dir, "server.log")); err != nil {
 		return nil, err

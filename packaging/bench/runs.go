@@ -1,0 +1,244 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// flow is what a run of many records gave.
+type flow struct {
+	rate                float64 // records/s, from the first one given to the last one committed
+	senderUs, readerUs  float64 // processor time a record: the sending process, and Telegraf or the collector
+	senderMax, readerMB float64 // MB resident at most
+}
+
+// telegraf measures the peer on the load, live.
+func (w *world) telegraf(ctx context.Context, n int) (f flow, err error) {
+	db, err := w.newDatabase(ctx)
+	if err != nil {
+		return f, err
+	}
+	reader, err := w.startTelegraf(ctx, db.url)
+	if err != nil {
+		return f, err
+	}
+	sender, err := self(ctx, w.path("publisher.log"), "publish", "-broker", w.broker.Addr, "-records", strconv.Itoa(n))
+	if err != nil {
+		return f, errors.Join(err, reader.stop())
+	}
+	f, err = w.measure(ctx, db, sender, reader, n, false)
+	return f, errors.Join(err, sender.finish(), reader.stop(), w.drop(ctx, db))
+}
+
+// heimdall measures the whole way from the agent's spool on the same load, live.
+func (w *world) heimdall(ctx context.Context, n int, single bool) (f flow, err error) {
+	db, err := w.newDatabase(ctx)
+	if err != nil {
+		return f, err
+	}
+	reader, err := w.startCollector(ctx, db.url)
+	if err != nil {
+		return f, err
+	}
+	sender, err := self(ctx, w.path("station.log"), "station", "-dir", w.path("spool"), "-broker", w.broker.URL,
+		"-records", strconv.Itoa(n), fmt.Sprintf("-single=%t", single))
+	if err != nil {
+		return f, errors.Join(err, reader.stop())
+	}
+	f, err = w.measure(ctx, db, sender, reader, n, true)
+	return f, errors.Join(err, sender.finish(), reader.stop(), w.drop(ctx, db))
+}
+
+// measure lets the sender begin, waits for the last row and checks all of them.
+func (w *world) measure(ctx context.Context, db *database, sender, reader *child, n int, digests bool) (f flow, err error) {
+	spool, err := sender.expect("ready")
+	if err != nil {
+		return f, err
+	}
+	senderBefore, readerBefore := sender.cpu(), reader.cpu()
+	began, err := sender.tell("go")
+	if err != nil {
+		return f, err
+	}
+	if _, err := sender.expect("put"); err != nil {
+		return f, err
+	}
+	if err := db.waitRows(ctx, "measurement", n); err != nil {
+		return f, fmt.Errorf("%w; %s says:\n%s", err, reader.name, reader.tail())
+	}
+	ended, err := db.lastCommit(ctx, "measurement")
+	if err != nil {
+		return f, err
+	}
+	if digests {
+		if _, err := sender.expect("settled"); err != nil {
+			return f, err
+		}
+	}
+	micros := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(n) }
+	f = flow{
+		rate:     float64(n) / ended.Sub(began).Seconds(),
+		senderUs: micros(sender.cpu() - senderBefore), readerUs: micros(reader.cpu() - readerBefore),
+		senderMax: float64(sender.memory("VmHWM")) / 1e6, readerMB: float64(reader.memory("VmHWM")) / 1e6,
+	}
+	return f, db.check(ctx, n, digests, spool)
+}
+
+// delays are times in milliseconds: 50th, 95th and 99th percentile.
+type delays [3]float64
+
+func percentiles(all []float64) delays {
+	slices.Sort(all)
+	return delays{percentile(all, 0.50), percentile(all, 0.95), percentile(all, 0.99)}
+}
+
+// latency measures how long records take at a steady rate: from made to committed in the database, and from committed in
+// the spool.
+func (w *world) latency(ctx context.Context, rate float64, span time.Duration) (made, spooled delays, err error) {
+	db, err := w.newDatabase(ctx)
+	if err != nil {
+		return made, spooled, err
+	}
+	collector, err := w.startCollector(ctx, db.url)
+	if err != nil {
+		return made, spooled, err
+	}
+	n, times := int(rate*span.Seconds()), w.path("times")
+	sender, err := self(ctx, w.path("station.log"), "station", "-dir", w.path("spool"), "-broker", w.broker.URL,
+		"-records", strconv.Itoa(n), "-rate", strconv.FormatFloat(rate, 'f', -1, 64), "-times", times)
+	if err != nil {
+		return made, spooled, errors.Join(err, collector.stop())
+	}
+	if _, err := w.measure(ctx, db, sender, collector, n, true); err != nil {
+		return made, spooled, errors.Join(err, sender.finish(), collector.stop())
+	}
+	stored, err := readTimes(times)
+	if err != nil {
+		return made, spooled, err
+	}
+	commits, err := db.commits(ctx)
+	if err != nil {
+		return made, spooled, err
+	}
+	var fromMade, fromSpooled []float64
+	for seq, at := range commits {
+		fromMade = append(fromMade, at.Sub(stored[seq].made).Seconds()*1000)
+		fromSpooled = append(fromSpooled, at.Sub(stored[seq].durable).Seconds()*1000)
+	}
+	return percentiles(fromMade), percentiles(fromSpooled), errors.Join(sender.finish(), collector.stop(), w.drop(ctx, db))
+}
+
+// drained is what draining a backlog gave.
+type drained struct {
+	seconds                float64
+	agentMB, agentAnonMB   float64 // resident at most, and of that what is not of files
+	collectorMB            float64
+	payload                float64 // bytes a record
+	messages               int
+	writtenMB              float64 // by the agent
+	agentUsRec, readerUs   float64
+	fillSeconds, spoolSize float64 // of the filling before, and MB on disk
+}
+
+// drain fills a spool with n records, then measures how a fresh process delivers them to a fresh collector.
+func (w *world) drain(ctx context.Context, n int, listen bool) (d drained, err error) {
+	dir := w.path("spool")
+	filler, err := self(ctx, w.path("filler.log"), "station", "-dir", dir, "-records", strconv.Itoa(n))
+	if err != nil {
+		return d, err
+	}
+	if _, err := filler.expect("ready"); err != nil {
+		return d, err
+	}
+	began, err := filler.tell("go")
+	if err != nil {
+		return d, err
+	}
+	if _, err := filler.expect("put"); err != nil {
+		return d, err
+	}
+	d.fillSeconds = time.Since(began).Seconds()
+	if err := filler.finish(); err != nil {
+		return d, err
+	}
+	if size, err := folderBytes(dir); err == nil {
+		d.spoolSize = float64(size) / 1e6
+	}
+	var counter *counter
+	if listen {
+		if counter, err = w.listen(); err != nil {
+			return d, err
+		}
+		defer counter.stop()
+	}
+	db, err := w.newDatabase(ctx)
+	if err != nil {
+		return d, err
+	}
+	collector, err := w.startCollector(ctx, db.url)
+	if err != nil {
+		return d, err
+	}
+	sender, err := self(ctx, w.path("station.log"), "station", "-dir", dir, "-broker", w.broker.URL)
+	if err != nil {
+		return d, errors.Join(err, collector.stop())
+	}
+	if err := w.watchDrain(ctx, db, sender, collector, n, &d); err != nil {
+		return d, errors.Join(err, sender.finish(), collector.stop())
+	}
+	if listen {
+		all := counter.total("batch", "measurement")
+		d.payload, d.messages = float64(all.bytes)/float64(n), all.messages
+	}
+	return d, errors.Join(sender.finish(), collector.stop(), w.drop(ctx, db), os.RemoveAll(dir))
+}
+
+func (w *world) watchDrain(ctx context.Context, db *database, sender, collector *child, n int, d *drained) error {
+	spool, err := sender.expect("ready")
+	if err != nil {
+		return err
+	}
+	if err := db.waitRows(ctx, "measurement", 0); err != nil {
+		return err
+	}
+	watched, stop := context.WithCancel(ctx)
+	anon := make(chan int64, 1) // told once
+	go func() {
+		most := int64(0)
+		_ = until(watched, func() bool { // ends with the context
+			most = max(most, sender.memory("RssAnon"))
+			return false
+		})
+		anon <- most
+	}()
+	senderBefore, readerBefore, writtenBefore := sender.cpu(), collector.cpu(), sender.written()
+	began, err := sender.tell("go")
+	if err == nil {
+		err = db.waitRows(ctx, "measurement", n)
+	}
+	if err == nil {
+		_, err = sender.expect("settled")
+	}
+	stop()
+	d.agentAnonMB = float64(<-anon) / 1e6
+	if err != nil {
+		return fmt.Errorf("%w; the station says:\n%s\nthe collector says:\n%s", err, sender.tail(), collector.tail())
+	}
+	ended, err := db.lastCommit(ctx, "measurement")
+	if err != nil {
+		return err
+	}
+	d.seconds = ended.Sub(began).Seconds()
+	d.agentMB, d.collectorMB = float64(sender.memory("VmHWM"))/1e6, float64(collector.memory("VmHWM"))/1e6
+	d.writtenMB = float64(sender.written()-writtenBefore) / 1e6
+	d.agentUsRec = float64((sender.cpu() - senderBefore).Microseconds()) / float64(n)
+	d.readerUs = float64((collector.cpu() - readerBefore).Microseconds()) / float64(n)
+	return db.check(ctx, n, true, spool)
+}

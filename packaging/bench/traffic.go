@@ -1,0 +1,146 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+// amount is what went over some topics.
+type amount struct{ messages, bytes int }
+
+// counter listens to all that stations publish and counts payload bytes by the last part of the topic.
+type counter struct {
+	client mqtt.Client
+
+	mu sync.Mutex // guards by
+	by map[string]amount
+}
+
+func (w *world) listen() (*counter, error) {
+	c := &counter{by: make(map[string]amount)}
+	options := mqtt.NewClientOptions().AddBroker("tcp://" + w.broker.Addr).SetClientID("counter").SetAutoReconnect(false)
+	c.client = mqtt.NewClient(options)
+	if token := c.client.Connect(); token.Wait() && token.Error() != nil {
+		return nil, fmt.Errorf("connect to the broker: %w", token.Error())
+	}
+	count := func(_ mqtt.Client, m mqtt.Message) {
+		kind := m.Topic()[strings.LastIndexByte(m.Topic(), '/')+1:]
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.by[kind] = amount{c.by[kind].messages + 1, c.by[kind].bytes + len(m.Payload())}
+	}
+	if token := c.client.Subscribe("heimdall/v1/#", 0, count); token.Wait() && token.Error() != nil {
+		return nil, fmt.Errorf("subscribe: %w", token.Error())
+	}
+	return c, nil
+}
+
+func (c *counter) stop() { c.client.Disconnect(0) }
+
+func (c *counter) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.by)
+}
+
+func (c *counter) total(kinds ...string) (sum amount) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for kind, a := range c.by {
+		for _, k := range kinds {
+			if k == kind {
+				sum.messages, sum.bytes = sum.messages+a.messages, sum.bytes+a.bytes
+			}
+		}
+	}
+	return sum
+}
+
+const agentConfig = `
+station: {id: torino, name: Torino, position: {lat: 45.044, lon: 7.672, height_m: 250}}
+mqtt: {url: %q}
+receivers: [{id: r0, source: %q, plan: [{name: 2m}]}]
+spool: {path: %q}
+log: {level: warn}
+`
+
+// day is what a station at the default plan sends and writes, carried from the measured span to a day.
+type day struct {
+	payloadMB, diskGB           float64
+	measurement, spectrum       float64 // bytes of one message
+	detections                  float64 // a minute: the scene decides
+	measurementMB, otherKindsMB float64
+}
+
+// ordinaryDay watches the agent itself on the demo's scene: one receiver, one measurement a second, a spectrum each 10 s.
+func (w *world) ordinaryDay(ctx context.Context, span time.Duration) (d day, err error) {
+	db, err := w.newDatabase(ctx)
+	if err != nil {
+		return d, err
+	}
+	collector, err := w.startCollector(ctx, db.url)
+	if err != nil {
+		return d, err
+	}
+	listener, err := w.listen()
+	if err != nil {
+		return d, errors.Join(err, collector.stop())
+	}
+	defer listener.stop()
+	config := w.path("agent.yaml")
+	text := fmt.Sprintf(agentConfig, w.broker.URL, "sim:packaging/demo/scene.yaml?station=torino", w.path("agent"))
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return d, fmt.Errorf("configure the agent: %w", err)
+	}
+	agent, err := start(ctx, "agent", w.path("agent.log"), filepath.Join(w.programs, "heimdall-agent"), "run", "--config", config)
+	if err != nil {
+		return d, errors.Join(err, collector.stop())
+	}
+	err = until(ctx, func() bool { return listener.total("spectrum").messages > 0 }) // what a start costs is over
+	listener.reset()
+	began, written := time.Now(), agent.written()
+	watched, cancel := context.WithTimeout(ctx, span)
+	defer cancel()
+	if err == nil {
+		<-watched.Done()
+		err = ctx.Err()
+	}
+	days := time.Since(began).Hours() / 24
+	everything := listener.total("batch", "measurement", "spectrum", "detection", "health", "gap", "site", "state", "status", "info")
+	measurements, spectra, detections := listener.total("measurement"), listener.total("spectrum"), listener.total("detection")
+	d = day{
+		payloadMB: float64(everything.bytes) / 1e6 / days, diskGB: float64(agent.written()-written) / 1e9 / days,
+		measurement: each(measurements), spectrum: each(spectra), detections: float64(detections.messages) / (days * 24 * 60),
+		measurementMB: float64(measurements.bytes) / 1e6 / days,
+	}
+	d.otherKindsMB = d.payloadMB - d.measurementMB
+	return d, errors.Join(err, agent.stop(), collector.stop(), w.drop(ctx, db))
+}
+
+func each(a amount) float64 { return float64(a.bytes) / float64(max(1, a.messages)) }
+
+// folderBytes is what the files of a folder take.
+func folderBytes(dir string) (sum int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil && info.Mode().IsRegular() {
+			sum += info.Size()
+		}
+		return err
+	})
+	return sum, err
+}
