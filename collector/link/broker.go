@@ -10,17 +10,17 @@ import (
 	"syscall"
 
 	mochi "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // Limits of the embedded broker. They bound what one client can make the process hold.
 const (
 	maxPacketBytes = 512 << 10 // the largest legal message is 128 KiB; the rest is room for topic and header
 	maxClients     = 4096
-	// A collector may hold this many messages that it has not acknowledged, and as many may wait to be written to it.
-	// Above, mochi drops what is meant for that client; the agents send it again.
+	// A collector may hold this many messages that it has not acknowledged, and some may wait to be encoded for it. Above,
+	// mochi drops what is meant for that client; the agents send it again. The queue is allocated for each client.
 	maxUnacked         = 16384
-	sessionExpiryS     = 3600
+	maxUnencoded       = 4096
+	leftoverExpiryS    = 60 // of what a panic left behind; there are no sessions without a client otherwise
 	sysTopicsIntervalS = 60 // mochi stops the world for its statistics each time
 )
 
@@ -50,18 +50,17 @@ func OpenBroker(ctx context.Context, listen string, log *slog.Logger) (*Broker, 
 	caps.MaximumClients = maxClients
 	caps.MaximumPacketSize = maxPacketBytes
 	caps.MaximumInflight = maxUnacked
-	caps.MaximumClientWritesPending = maxUnacked
-	caps.MaximumSessionExpiryInterval = sessionExpiryS
+	caps.MaximumClientWritesPending = maxUnencoded
+	caps.MaximumSessionExpiryInterval = leftoverExpiryS
 	// mochi also deletes retained messages of this age, which would make a station's description vanish after a day.
 	caps.MaximumMessageExpiryInterval = 0
-	caps.MinimumProtocolVersion = 4
 	server := mochi.New(&mochi.Options{
 		Capabilities:           caps,
 		Logger:                 slog.New(onlyErrors{log.Handler()}),
 		SysTopicResendInterval: sysTopicsIntervalS,
 	})
 	b := &Broker{server: server, listener: newListener(l, log)}
-	if err := errors.Join(server.AddHook(new(openDoor), nil), server.AddListener(b.listener)); err != nil {
+	if err := errors.Join(server.AddHook(newDoor(), nil), server.AddListener(b.listener)); err != nil {
 		return nil, errors.Join(fmt.Errorf("set up the embedded broker: %w", err), l.Close())
 	}
 	return b, nil
@@ -78,6 +77,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	if err := b.server.Serve(); err != nil {
 		return fmt.Errorf("start the embedded broker: %w", err)
 	}
+	close(b.listener.open) // not before: mochi retains its own messages while it starts, without a lock
 	<-ctx.Done()
 	return b.Close()
 }
@@ -87,7 +87,6 @@ func (b *Broker) Close() error {
 	var err error
 	b.once.Do(func() {
 		err = b.server.Close()
-		b.listener.wait()
 	})
 	if err != nil {
 		return fmt.Errorf("close the embedded broker: %w", err)
@@ -119,20 +118,3 @@ func (h onlyErrors) WithAttrs(attrs []slog.Attr) slog.Handler {
 func (h onlyErrors) WithGroup(name string) slog.Handler {
 	return onlyErrors{h.Handler.WithGroup(name)}
 }
-
-// openDoor lets everybody in: the broker is for one machine, and what it carries is checked by its receivers.
-type openDoor struct{ mochi.HookBase }
-
-// ID names the hook in mochi's log.
-func (*openDoor) ID() string { return "open-door" }
-
-// Provides tells which questions the hook answers.
-func (*openDoor) Provides(b byte) bool {
-	return b == mochi.OnConnectAuthenticate || b == mochi.OnACLCheck
-}
-
-// OnConnectAuthenticate accepts any name and password.
-func (*openDoor) OnConnectAuthenticate(*mochi.Client, packets.Packet) bool { return true }
-
-// OnACLCheck accepts any topic.
-func (*openDoor) OnACLCheck(*mochi.Client, string, bool) bool { return true }

@@ -3,7 +3,6 @@ package link_test
 import (
 	"bytes"
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -119,71 +118,7 @@ func TestBroker_ClosesWithoutHavingRun(t *testing.T) {
 	}
 }
 
-// connect5 is a CONNECT of MQTT 5 with clean start and the client id "evil".
-var connect5 = []byte{0x10, 17, 0, 4, 'M', 'Q', 'T', 'T', 5, 2, 0, 60, 0, 0, 4, 'e', 'v', 'i', 'l'}
-
-// truncatedSubscribe5 ends where the options of its filter should be (mochi-mqtt/server#501).
-var truncatedSubscribe5 = []byte{0x82, 6, 0, 1, 0, 0, 1, 'a'}
-
-func TestBroker_SurvivesATruncatedSubscribe(t *testing.T) {
-	var log logged
-	b := embedded(t, slog.New(slog.NewTextHandler(&log, nil)))
-	for range 3 {
-		conn := dial(t, b.Addr())
-		send(t, conn, connect5)
-		if _, err := io.ReadFull(conn, make([]byte, 2)); err != nil {
-			t.Fatalf("no CONNACK: %v", err)
-		}
-		send(t, conn, truncatedSubscribe5)
-		if _, err := io.Copy(io.Discard, conn); err != nil && !strings.Contains(err.Error(), "reset") {
-			t.Errorf("the connection should be closed: %v", err)
-		}
-	}
-	// The process lives, or this test would be over; the broker does too.
-	c := startClient(t, link.Config{URL: b.URL(), ID: "after"})
-	if err := c.Publish(t.Context(), "heimdall/v1/x1/command", false, []byte("x")); err != nil {
-		t.Errorf("publish after the panic: %v", err)
-	}
-	if !strings.Contains(log.String(), "malformed packet ended a connection") {
-		t.Errorf("the panic was not logged: %s", log.String())
-	}
-}
-
-// FuzzBroker sends bytes after a valid CONNECT, and before one. No byte may end the process.
-func FuzzBroker(f *testing.F) {
-	f.Add(true, truncatedSubscribe5)
-	f.Add(true, []byte{0x30, 5, 0, 1, 'a', 'x', 'y'})
-	f.Add(true, []byte{0x32, 4, 0, 9, 'a', 'x'})
-	f.Add(true, []byte{0xa2, 3, 0, 1, 0})
-	f.Add(true, []byte{0xe0, 2, 4, 0})
-	f.Add(true, []byte{0xf0, 0})
-	f.Add(false, connect5)
-	f.Add(false, []byte{0x10, 0xff, 0xff, 0xff, 0x7f})
-	f.Add(false, []byte{0x10, 2, 0, 4})
-	ctx, cancel := context.WithCancel(context.Background())
-	b, err := link.OpenBroker(ctx, "127.0.0.1:0", slog.New(slog.DiscardHandler))
-	if err != nil {
-		f.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- b.Run(ctx) }()
-	f.Cleanup(func() { cancel(); <-done })
-	f.Fuzz(func(t *testing.T, connected bool, packet []byte) {
-		conn := dial(t, b.Addr())
-		_ = conn.(*net.TCPConn).SetLinger(0) // or the ports would be used up
-		if connected {
-			send(t, conn, connect5)
-			if _, err := io.ReadFull(conn, make([]byte, 2)); err != nil {
-				t.Fatalf("no CONNACK: %v", err)
-			}
-		}
-		_, _ = conn.Write(packet)
-		_ = conn.(*net.TCPConn).CloseWrite()
-		_, _ = io.Copy(io.Discard, conn)
-	})
-}
-
-func dial(t *testing.T, addr string) net.Conn {
+func dial(t testing.TB, addr string) net.Conn {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
 	if err != nil {
@@ -196,7 +131,7 @@ func dial(t *testing.T, addr string) net.Conn {
 	return conn
 }
 
-func send(t *testing.T, conn net.Conn, packet []byte) {
+func send(t testing.TB, conn net.Conn, packet []byte) {
 	t.Helper()
 	if _, err := conn.Write(packet); err != nil {
 		t.Fatal(err)

@@ -5,7 +5,11 @@
 // is acknowledged to the broker when its receiver says so, which is after the database has committed it.
 //
 // Broker is an MQTT broker inside the process, for a collector that is started without any other server. It has no
-// accounts: whoever can reach its port may publish, so it belongs on the loopback interface.
+// accounts: whoever can reach its port may publish, so it belongs on the loopback interface. It speaks MQTT 3.1.1 and
+// tells clients of MQTT 5 so; every session is a clean one. It is mochi behind a guard: whole packets are checked before
+// mochi decodes them, a client that does not take its messages misses some instead of holding the others up, and what
+// one client can make it keep is bounded (packet.go, guest.go, door.go, listener.go). A hostile client can end its own
+// connection, and that of the client whose name it takes, but neither the process nor anybody else's.
 //
 // Caveats:
 //   - The acknowledgement to the broker is flow control, not proof of delivery. The proof is the Ack record that an

@@ -1,36 +1,51 @@
 package link
 
 import (
+	"errors"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/listeners"
 )
 
 const (
-	// A connection must have said CONNECT by then; mochi itself would wait for ever. It sets its own deadline after.
+	// A connection must have said CONNECT by then, and so many may not have said it yet: a flood of them makes room by
+	// losing some of its own.
 	connectTimeout = 10 * time.Second
-	// What a closing broker gives its clients to take its last packet.
-	farewell = time.Second
+	maxStrangers   = 256
+	// Pauses after an error of accept, such as one for want of file descriptors. They double.
+	acceptPauseFirst = 5 * time.Millisecond
+	acceptPauseMax   = time.Second
 )
 
 // listener accepts connections for the embedded broker. Unlike mochi's own ones it survives a panic in the handling of a
-// connection: mochi v2.7.9 indexes past the end of a truncated MQTT 5 SUBSCRIBE (mochi-mqtt/server#501), so eight bytes
-// from one client would end the process.
+// connection and an error of accept, and it puts a guest in front of each. It also takes care that mochi never sees two
+// connections with one client id: mochi v2.7.9 ends the older one while the newer one begins, and may then delete the
+// newer one's subscriptions.
 type listener struct {
 	net.Listener
-	log *slog.Logger
-	wg  sync.WaitGroup // one for each connection being served
+	log     *slog.Logger
+	wg      sync.WaitGroup // one for each connection being served, and one for accepting
+	open    chan struct{}  // closed when mochi is ready for connections
+	closing chan struct{}  // closed when the listener is
+	allHeld atomic.Int64   // bytes that the broker holds for its clients
 
-	mu     sync.Mutex // guards conns and closed
-	conns  map[net.Conn]struct{}
-	closed bool
+	mu        sync.Mutex // guards the rest
+	closed    bool
+	guests    map[*guest]struct{}
+	strangers map[*guest]struct{} // the guests that have not said CONNECT
+	names     map[string]*guest   // the newest guest of each client id
 }
 
 func newListener(l net.Listener, log *slog.Logger) *listener {
-	return &listener{Listener: l, log: log, conns: make(map[net.Conn]struct{})}
+	return &listener{
+		Listener: l, log: log, open: make(chan struct{}), closing: make(chan struct{}),
+		guests: make(map[*guest]struct{}), strangers: make(map[*guest]struct{}), names: make(map[string]*guest),
+	}
 }
 
 // ID, Address, Protocol, Init, Serve and Close are what mochi asks of a listener.
@@ -47,68 +62,132 @@ func (l *listener) Init(*slog.Logger) error { return nil }
 
 // Serve accepts connections until the listener is closed.
 func (l *listener) Serve(establish listeners.EstablishFn) {
+	select {
+	case <-l.open:
+	case <-l.closing:
+		return
+	}
+	pause := acceptPauseFirst
 	for {
 		conn, err := l.Accept()
-		if err != nil {
+		if err == nil {
+			pause = acceptPauseFirst
+			if g := l.admit(conn); g != nil {
+				go l.serve(g, establish)
+			}
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if !l.add(conn) {
+		if pause == acceptPauseFirst {
+			l.log.Warn("embedded broker cannot accept a connection, trying again", "error", err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-l.closing:
 			return
 		}
-		go l.serve(conn, establish)
+		pause = min(2*pause, acceptPauseMax)
 	}
 }
 
-// add registers a connection, or closes it when the listener has been closed meanwhile.
-func (l *listener) add(conn net.Conn) bool {
+// admit registers a connection, or closes it when the listener has been closed meanwhile.
+func (l *listener) admit(conn net.Conn) *guest {
+	g := newGuest(conn, &l.allHeld)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		_ = conn.Close()
-		return false
+		return nil
 	}
-	l.conns[conn] = struct{}{}
+	if len(l.strangers) >= maxStrangers {
+		for other := range l.strangers { // any of them
+			_ = other.Close()
+			delete(l.strangers, other)
+			break
+		}
+	}
+	l.guests[g], l.strangers[g] = struct{}{}, struct{}{}
 	l.wg.Add(1)
-	return true
+	return g
 }
 
-func (l *listener) serve(conn net.Conn, establish listeners.EstablishFn) {
+// serve has a connection served, from its CONNECT to its end.
+func (l *listener) serve(g *guest, establish listeners.EstablishFn) {
 	defer l.wg.Done()
+	var writer sync.WaitGroup
+	writer.Go(g.writeAll)
+	id := ""
 	defer func() {
 		if p := recover(); p != nil {
-			l.log.Error("malformed packet ended a connection to the embedded broker", "remote", conn.RemoteAddr().String(), "panic", p)
+			l.log.Error("malformed packet ended a connection to the embedded broker",
+				"remote", g.RemoteAddr().String(), "panic", p, "stack", string(debug.Stack()))
 		}
-		_ = conn.Close()
-		l.mu.Lock()
-		delete(l.conns, conn)
-		l.mu.Unlock()
+		g.exit()
+		_ = g.Close()
+		writer.Wait()
+		g.forget()
+		l.dismiss(g, id)
 	}()
-	if err := conn.SetDeadline(time.Now().Add(connectTimeout)); err != nil {
-		return
+
+	err := g.SetReadDeadline(time.Now().Add(connectTimeout))
+	if err == nil {
+		var hello connectPacket
+		if hello, err = g.greet(); err == nil {
+			id = hello.clientID
+			if l.name(g, id) {
+				err = establish(l.ID(), g)
+			}
+		}
 	}
-	if err := establish(l.ID(), conn); err != nil {
-		l.log.Debug("connection to the embedded broker ended", "remote", conn.RemoteAddr().String(), "error", err)
+	if err != nil {
+		l.log.Debug("connection to the embedded broker ended", "remote", g.RemoteAddr().String(), "error", err)
 	}
 }
 
-// Close stops accepting, tells the clients, and closes their connections.
-func (l *listener) Close(closeClients listeners.CloseFn) {
+// name gives a guest its client id once the one before has let go of it. It tells whether the guest has it.
+func (l *listener) name(g *guest, id string) bool {
 	l.mu.Lock()
-	l.closed = true
-	conns := make([]net.Conn, 0, len(l.conns))
-	for conn := range l.conns {
-		conns = append(conns, conn)
+	delete(l.strangers, g)
+	var before *guest
+	if id != "" { // else mochi invents one
+		before = l.names[id]
+		l.names[id] = g
 	}
 	l.mu.Unlock()
-
-	_ = l.Listener.Close()
-	for _, conn := range conns {
-		_ = conn.SetDeadline(time.Now().Add(farewell)) // a client that takes nothing must not hold the end up
+	if before == nil {
+		return true
 	}
-	closeClients(l.ID())
-	for _, conn := range conns {
-		_ = conn.Close()
-	}
+	_ = before.Close()
+	<-before.done // it does nothing any more that waits for others
+	return !g.isClosed()
 }
 
-func (l *listener) wait() { l.wg.Wait() }
+// dismiss forgets a connection that has ended.
+func (l *listener) dismiss(g *guest, id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.guests, g)
+	delete(l.strangers, g)
+	if l.names[id] == g {
+		delete(l.names, id)
+	}
+	close(g.done)
+}
+
+// Close stops accepting, ends all connections and waits for them. That mochi says goodbye is not wanted: in MQTT 3.1.1 a
+// broker has no packet for it.
+func (l *listener) Close(listeners.CloseFn) {
+	l.mu.Lock()
+	if !l.closed {
+		l.closed = true
+		close(l.closing)
+	}
+	for g := range l.guests {
+		_ = g.Close()
+	}
+	l.mu.Unlock()
+	_ = l.Listener.Close()
+	l.wg.Wait()
+}
