@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -19,6 +20,7 @@ type ObjectStore struct {
 	AccessKey string
 	SecretKey string
 
+	dir  string
 	proc *process
 }
 
@@ -37,24 +39,29 @@ func MinIO(tb testing.TB) *ObjectStore {
 
 // StartMinIO starts an object store that keeps its objects in dir.
 func StartMinIO(ctx context.Context, dir string) (*ObjectStore, error) {
-	bin, err := minioBinary()
-	if err != nil {
-		return nil, err
-	}
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	o := &ObjectStore{Endpoint: "http://" + addr, Bucket: "heimdall", AccessKey: "heimdall", SecretKey: "heimdall-test"}
+	o := &ObjectStore{Endpoint: "http://" + addr, Bucket: "heimdall", AccessKey: "heimdall", SecretKey: "heimdall-test", dir: dir}
 	o.URL = "s3://" + o.Bucket + "?endpoint=" + o.Endpoint
-	cmd := exec.Command(bin, "server", "--quiet", "--address", addr, filepath.Join(dir, "objects"))
+	return o, o.Start(ctx)
+}
+
+// Start starts a stopped or killed store again, at the same address.
+func (o *ObjectStore) Start(ctx context.Context) error {
+	bin, err := minioBinary()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(bin, "server", "--quiet", "--address", strings.TrimPrefix(o.Endpoint, "http://"), filepath.Join(o.dir, "objects"))
 	cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+o.AccessKey, "MINIO_ROOT_PASSWORD="+o.SecretKey,
 		"MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CI_CD=1")
-	if o.proc, err = start(cmd, filepath.Join(dir, "minio.log")); err != nil {
-		return nil, err
+	if o.proc, err = start(cmd, filepath.Join(o.dir, "minio.log")); err != nil {
+		return err
 	}
-	return o, waitUntil(ctx, "MinIO", func(ctx context.Context) error {
+	return waitUntil(ctx, "MinIO", func(ctx context.Context) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, o.Endpoint+"/minio/health/ready", nil)
 		if err != nil {
 			return err

@@ -62,12 +62,13 @@ log_dest stderr
 	if err := os.WriteFile(b.conf(), []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("write mosquitto.conf: %w", err)
 	}
-	return b, b.start(ctx)
+	return b, b.Restart(ctx)
 }
 
 func (b *Broker) conf() string { return filepath.Join(b.Dir, "mosquitto.conf") }
 
-func (b *Broker) start(ctx context.Context) error {
+// Restart starts a stopped or killed broker again, at the same address.
+func (b *Broker) Restart(ctx context.Context) error {
 	path, err := mosquittoBinary()
 	if err != nil {
 		return err
@@ -88,7 +89,7 @@ func (b *Broker) Kill() { b.proc.stop(syscall.SIGKILL) }
 // Start starts a stopped or killed broker again, at the same address.
 func (b *Broker) Start(tb testing.TB) {
 	tb.Helper()
-	if err := b.start(tb.Context()); err != nil {
+	if err := b.Restart(tb.Context()); err != nil {
 		tb.Fatal(err)
 	}
 }

@@ -21,6 +21,9 @@ type Cluster struct {
 	Dir  string
 	Port int
 
+	bin  string
+	args []string
+	attr *syscall.SysProcAttr
 	proc *process
 }
 
@@ -91,18 +94,29 @@ func StartPostgres(ctx context.Context, dir string, settings ...string) (*Cluste
 			return nil, fmt.Errorf("make a PostgreSQL cluster: %w: %s", err, out)
 		}
 	}
-	args := []string{"-D", data, "-p", strconv.Itoa(port)}
+	c.bin, c.attr, c.args = bin, attr, []string{"-D", data, "-p", strconv.Itoa(port)}
 	for _, setting := range append([]string{
 		"listen_addresses=127.0.0.1", "unix_socket_directories=", "max_wal_size=2GB", "max_connections=200",
 	}, settings...) {
-		args = append(args, "-c", setting)
+		c.args = append(c.args, "-c", setting)
 	}
-	cmd := exec.Command(bin, args...)
-	cmd.SysProcAttr, cmd.Dir = attr, dir
-	if c.proc, err = start(cmd, filepath.Join(dir, "server.log")); err != nil {
-		return nil, err
-	}
-	return c, waitUntil(ctx, "PostgreSQL", func(ctx context.Context) error { return c.SQL(ctx, "select 1") })
+	return c, c.Start(ctx)
+}
+
+// Start starts a stopped or killed server again, on the same port. The children of a killed server may hold its memory for a
+// moment, and it does not start meanwhile.
+func (c *Cluster) Start(ctx context.Context) error {
+	return waitUntil(ctx, "PostgreSQL", func(ctx context.Context) error {
+		if c.proc == nil || c.proc.ended() {
+			cmd, attr := exec.Command(c.bin, c.args...), *c.attr
+			cmd.SysProcAttr, cmd.Dir = &attr, c.Dir
+			var err error
+			if c.proc, err = start(cmd, filepath.Join(c.Dir, "server.log")); err != nil {
+				return err
+			}
+		}
+		return c.SQL(ctx, "select 1")
+	})
 }
 
 // account is whom the server runs as; it makes the directory that account's own.

@@ -22,11 +22,7 @@ func start(cmd *exec.Cmd, logPath string) (*process, error) {
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	dieWithParent(cmd.SysProcAttr)
-	if err := startOnLastingThread(cmd); err != nil {
+	if err := StartChild(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
 	p := &process{cmd: cmd, done: make(chan struct{})}
@@ -35,6 +31,15 @@ func start(cmd *exec.Cmd, logPath string) (*process, error) {
 		close(p.done)
 	}()
 	return p, nil
+}
+
+// StartChild starts a process that dies with this one, also when that is killed.
+func StartChild(cmd *exec.Cmd) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	dieWithParent(cmd.SysProcAttr)
+	return startOnLastingThread(cmd)
 }
 
 // stop sends the signal and waits for the end; after 10 s it kills.
