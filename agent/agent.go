@@ -53,7 +53,7 @@ func openAgent(ctx context.Context, cfg Config, version string, c *clock.Clock, 
 		return nil, err
 	}
 	a.spool, err = spool.Open(cfg.Spool.Path, spool.Options{
-		Station: cfg.Station.ID, LimitBytes: limit, Now: a.now, Log: log.With("component", "spool"),
+		Station: cfg.Station.ID, LimitBytes: limit, Keep: time.Duration(cfg.Delivery.Keep), Now: a.now, Log: log.With("component", "spool"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the spool in %s: %w", cfg.Spool.Path, err)

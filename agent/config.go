@@ -125,6 +125,7 @@ type DeliveryConfig struct {
 	Ack     string           `yaml:"ack"`
 	Window  int              `yaml:"window"`
 	Timeout configs.Duration `yaml:"timeout"`
+	Keep    configs.Duration `yaml:"keep"`
 }
 
 // ControlConfig says which orders the station takes from the network.
@@ -158,7 +159,7 @@ func DefaultConfig() Config {
 	return Config{
 		MQTT:     MQTTConfig{Format: "protobuf", Prefix: "heimdall"},
 		Spool:    SpoolConfig{Path: stateDir()},
-		Delivery: DeliveryConfig{Ack: "collector", Window: 64, Timeout: configs.Duration(30 * time.Second)},
+		Delivery: DeliveryConfig{Ack: "collector", Window: 64, Timeout: configs.Duration(30 * time.Second), Keep: configs.Duration(time.Hour)},
 		Clock:    ClockConfig{Uncertainty: configs.Duration(time.Second)},
 		Log:      LogConfig{Level: "info", Format: "text"},
 	}
@@ -373,6 +374,9 @@ func (r *ReceiverConfig) check(field string, report func(field, message string))
 	}
 }
 
+// mostKeep bounds how long acknowledged records stay; a spool is no archive.
+const mostKeep = 30 * day
+
 // mostPause bounds the durations of a detection's rules: what they hold back is kept in memory that long.
 const mostPause = configs.Duration(time.Minute)
 
@@ -422,6 +426,9 @@ func (c *Config) checkDelivery(report func(field, message string)) {
 	}
 	if time.Duration(c.Delivery.Timeout) < time.Second {
 		report("delivery.timeout", "want at least 1s")
+	}
+	if k := time.Duration(c.Delivery.Keep); k < 0 || k > mostKeep {
+		report("delivery.keep", "want 0s to 30d")
 	}
 	if c.Spool.Limit != 0 && c.Spool.Limit < 1<<20 {
 		report("spool.limit", "want at least 1MiB")

@@ -103,6 +103,7 @@ func TestLoadConfig_Broken(t *testing.T) {
 		"password in the URL":  {with("mqtt: {url: \"mqtt://u:p@h\"}"), "use mqtt.username and mqtt.password"},
 		"wildcard prefix":      {with("mqtt: {prefix: \"a/#\"}"), "mqtt.prefix"},
 		"wire format":          {with("mqtt: {format: xml}"), `mqtt.format: "xml": want protobuf or json`},
+		"keep":                 {with("delivery: {keep: 31d}"), `delivery.keep: "31d": want 0s to 30d`},
 		"half a certificate":   {with("mqtt: {url: \"mqtts://h\", cert: a.pem}"), "needs both"},
 		"missing secret":       {with("mqtt: {password: \"file:/nowhere/pw\"}"), "mqtt.password"},
 		"receiver id":          {"station: {id: torino}\nreceivers: [{id: R 0, source: \"sim:s?station=a\"}]", `receivers[0].id: "R 0"`},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/fulgidus/heimdall/agent/recorder"
+	"github.com/fulgidus/heimdall/agent/spool"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -72,8 +74,7 @@ func (o *orders) execute(ctx context.Context, cmd *protocol.Command) {
 	case *protocol.Command_Cancel:
 		o.cancel(ctx, cmd, order.Cancel.GetId())
 	case *protocol.Command_Resend:
-		o.agent.spool.Rewind()
-		o.reply(ctx, &protocol.Reply{CommandId: &id, State: protocol.Reply_STATE_DONE.Enum()})
+		o.resend(ctx, cmd, order.Resend)
 	default:
 		o.refuse(ctx, cmd, "unknown_order", "this version of the agent does not know the order; update it, or ask for something else")
 	}
@@ -138,6 +139,28 @@ func (o *orders) cancel(ctx context.Context, cmd *protocol.Command, target strin
 	}
 	stop(recorder.ErrCancelled)
 	o.reply(ctx, &protocol.Reply{CommandId: proto.String(cmd.GetId()), State: protocol.Reply_STATE_DONE.Enum()})
+}
+
+// resend sends again what a collector no longer has: what was acknowledged too, as far as it is still kept here.
+func (o *orders) resend(ctx context.Context, cmd *protocol.Command, order *protocol.Resend) {
+	identity := o.agent.spool.Identity()
+	if len(order.GetSpool()) == len(identity) {
+		identity = [protocol.SpoolBytes]byte(order.GetSpool())
+	}
+	again, gone, err := o.agent.spool.Resend(ctx, identity, protocol.RangesOf(order.GetRanges()))
+	if errors.Is(err, spool.ErrUnknownSpool) {
+		o.refuse(ctx, cmd, "unknown_spool", fmt.Sprintf("no spool %x is at this station: what was in it is gone, but for what the present one declared", identity))
+		return
+	}
+	if err != nil {
+		o.log.WarnContext(ctx, "records could not be made ready to be sent again", "command", cmd.GetId(), "error", err)
+		return // the agent is stopping; the command comes again
+	}
+	o.log.InfoContext(ctx, "records are sent again by order", "command", cmd.GetId(), "records", again, "gone", gone)
+	o.reply(ctx, &protocol.Reply{
+		CommandId: proto.String(cmd.GetId()), State: protocol.Reply_STATE_DONE.Enum(),
+		Message: proto.String(fmt.Sprintf("%d of these records were still here and are sent again; %d are gone", again, gone)),
+	})
 }
 
 // repeat gives the last reply again. An order that was under way when the agent stopped can no longer be finished: its samples

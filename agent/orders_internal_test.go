@@ -75,7 +75,11 @@ func TestOrders(t *testing.T) {
 	recorded := expect(narrow, done, "")
 	expect(capture(3*3600), refused, "too_long")
 	expect(&protocol.Tune{}, refused, "unknown_order")
-	expect(&protocol.Resend{}, done, "")
+	resent := lastReply(t, a, expect(&protocol.Resend{Ranges: protocol.Ranges{{From: 1, To: 1}}.Wire()}, done, ""))
+	if want := "1 of these records were still here and are sent again; 0 are gone"; resent.GetMessage() != want {
+		t.Errorf("got %q, want %q", resent.GetMessage(), want)
+	}
+	expect(&protocol.Resend{Spool: make([]byte, 8)}, refused, "unknown_spool")
 	expect(&protocol.Cancel{Id: proto.String("nobody")}, refused, "not_running")
 
 	later := capture(0.1)

@@ -2,12 +2,15 @@ package spool_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -183,6 +186,58 @@ func TestOpen_UnreadableFile(t *testing.T) {
 	}
 }
 
+// A file of the former format, written by the version that had it, is taken over whole.
+func TestOpen_FormerFormat(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "iq"), os.DirFS("testdata/format-1/iq")); err != nil {
+		t.Fatal(err)
+	}
+	packed, err := os.Open("testdata/format-1/spool.db.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packed.Close()
+	unpacked, err := gzip.NewReader(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := io.ReadAll(unpacked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "spool.db"), file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// 320 records over all lanes, of which 1 to 100 and 311 to 320 were acknowledged.
+	if st, err := spool.Stat(dir); err != nil || st.Records != 210 || st.LastSeq != 320 {
+		t.Errorf("unopened: %+v, %v", st, err)
+	}
+	for range 2 {
+		s := start(t, dir, spool.Options{Keep: time.Hour})
+		var got protocol.Ranges
+		for _, item := range drain(t, s) {
+			lane := spool.Lanes()[(item.Seq-1)%uint64(len(spool.Lanes()))]
+			if want := fmt.Sprintf("record %d of %s", (item.Seq-1)/uint64(len(spool.Lanes())), lane); string(item.Payload) != want {
+				t.Errorf("record %d is %q, want %q", item.Seq, item.Payload, want)
+			}
+			got.Add(item.Seq)
+		}
+		if got.String() != "{[101,311)}" || s.Unacked().String() != got.String() {
+			t.Errorf("handed out %v, unacknowledged %v", got, s.Unacked())
+		}
+		if reply, ok := s.Recall("known"); !ok || string(reply) != "reply" {
+			t.Error("the command is not known")
+		}
+		if st := s.Stats(); st.LastSeq != 320 {
+			t.Errorf("last number %d", st.LastSeq)
+		}
+		s.stop()
+	}
+	if bad, _ := filepath.Glob(filepath.Join(dir, "spool.bad-*")); len(bad) != 0 {
+		t.Errorf("moved aside: %v", bad)
+	}
+}
+
 func TestOpen_UnknownFormatIsMovedAsideUnread(t *testing.T) {
 	dir := t.TempDir()
 	identity := fill(t, dir, 2)
@@ -204,6 +259,7 @@ func TestOpen_MissingAndSenselessParts(t *testing.T) {
 	for name, damage := range map[string]func(*bbolt.Tx) error{
 		"lane":    func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("lane/iq")) },
 		"command": func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("command")) },
+		"acked":   func(tx *bbolt.Tx) error { return tx.Bucket([]byte("meta")).DeleteBucket([]byte("acked")) },
 		"epochs":  func(tx *bbolt.Tx) error { return tx.Bucket([]byte("meta")).DeleteBucket([]byte("epochs")) },
 		"meta":    func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("meta")) },
 		"identity": func(tx *bbolt.Tx) error {

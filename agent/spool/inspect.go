@@ -16,6 +16,8 @@ type Stats struct {
 	Identity  [protocol.SpoolBytes]byte
 	Records   int64 // durable and neither acknowledged nor given up, but for those that the next commit deletes
 	Bytes     int64 // of disk that they take
+	Kept      int64 // records acknowledged and kept for a while
+	KeptBytes int64
 	Limit     int64 // bytes; 0 when a closed file was looked at
 	UsedRatio float64
 	Lanes     map[Lane]LaneStats
@@ -28,14 +30,23 @@ type Stats struct {
 
 // LaneStats is one lane of Stats.
 type LaneStats struct {
-	Records int64
-	Bytes   int64
+	Records, Bytes int64
 }
 
 // Stats is what the spool holds now.
 func (s *Spool) Stats() Stats {
 	var oldest time.Time
-	if err := s.view(func(tx *bbolt.Tx) error { oldest = oldestOf(tx); return nil }); err != nil {
+	var lanes [laneCount]int64
+	s.mu.Lock()
+	held := map[uint32]protocol.Ranges{}
+	for _, e := range s.epochs {
+		held[e.number] = e.held.Clone()
+	}
+	for i := range lanes {
+		lanes[i] = s.lanes[i].held.records
+	}
+	s.mu.Unlock()
+	if err := s.view(func(tx *bbolt.Tx) error { oldest = oldestOf(tx, lanes, held); return nil }); err != nil {
 		s.mu.Lock()
 		s.damage = err
 		s.await(true)
@@ -47,20 +58,23 @@ func (s *Spool) Stats() Stats {
 	st := Stats{
 		Identity: c.identity, LastSeq: c.next - 1, Bytes: s.used, Limit: s.limit, Waiting: len(s.waiting),
 		UsedRatio: float64(s.used) / float64(s.limit), Shed: s.shed, Commits: s.commits, Oldest: oldest,
-		Lanes: map[Lane]LaneStats{},
+		Kept: s.kept.records, KeptBytes: s.kept.bytes, Lanes: map[Lane]LaneStats{},
 	}
 	for i, l := range s.lanes {
-		st.Records += l.records
-		st.Lanes[Lanes()[i]] = LaneStats{l.records, l.bytes}
+		st.Records += l.held.records
+		st.Lanes[Lanes()[i]] = LaneStats{l.held.records, l.held.bytes}
 	}
 	return st
 }
 
-// oldestOf is the earliest time that the first record of a lane states.
-func oldestOf(tx *bbolt.Tx) time.Time {
+// oldestOf is the earliest time that the first held record of a lane states.
+func oldestOf(tx *bbolt.Tx, lanes [laneCount]int64, held map[uint32]protocol.Ranges) time.Time {
 	var oldest int64
 	for i := range laneCount {
-		if k, v := tx.Bucket(laneBucket(i)).Cursor().First(); k != nil {
+		if lanes[i] == 0 {
+			continue
+		}
+		if v := firstHeld(tx.Bucket(laneBucket(i)).Cursor(), held); v != nil {
 			if at := statedTime(v); oldest == 0 || at < oldest {
 				oldest = at
 			}
@@ -70,6 +84,30 @@ func oldestOf(tx *bbolt.Tx) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, oldest).UTC()
+}
+
+// firstHeld is the first record of a lane that is held. It passes over kept ones by what is known of the numbers, and
+// gives up after some steps, with a record that is older.
+func firstHeld(cursor *bbolt.Cursor, held map[uint32]protocol.Ranges) []byte {
+	const steps = 1000
+	k, v := cursor.First()
+	for range steps {
+		p, ok := placeOf(k)
+		if !ok {
+			return nil
+		}
+		rest := numbersFrom(held[p.epoch], p.seq)
+		switch {
+		case rest.Empty():
+			p = place{p.epoch + 1, 0}
+		case rest[0].From <= p.seq:
+			return v
+		default:
+			p.seq = rest[0].From
+		}
+		k, v = cursor.Seek(p.key())
+	}
+	return v
 }
 
 // Stat is what the spool in dir holds while no process has it open; *LockedError when one has.
@@ -86,11 +124,20 @@ func Stat(dir string) (Stats, error) {
 		current := c.epochs[len(c.epochs)-1]
 		st = Stats{Identity: current.identity, LastSeq: current.next - 1, Lanes: map[Lane]LaneStats{}}
 		for i, l := range c.lanes {
-			st.Records += l.records
-			st.Bytes += l.bytes
-			st.Lanes[Lanes()[i]] = LaneStats{l.records, l.bytes}
+			st.Records += l.held.records
+			st.Bytes += l.held.bytes
+			st.Kept += l.kept.records
+			st.KeptBytes += l.kept.bytes
+			st.Lanes[Lanes()[i]] = LaneStats{l.held.records, l.held.bytes}
 		}
-		return s.view(func(tx *bbolt.Tx) error { st.Oldest = oldestOf(tx); return nil })
+		held, lanes := map[uint32]protocol.Ranges{}, [laneCount]int64{}
+		for _, e := range c.epochs {
+			held[e.number] = e.held
+		}
+		for i := range lanes {
+			lanes[i] = c.lanes[i].held.records
+		}
+		return s.view(func(tx *bbolt.Tx) error { st.Oldest = oldestOf(tx, lanes, held); return nil })
 	})
 	return st, err
 }

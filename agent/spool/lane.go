@@ -24,6 +24,16 @@ const (
 
 const laneCount = 8
 
+// amount is records and the bytes of disk that they take.
+type amount struct {
+	records, bytes int64
+}
+
+func (a *amount) add(records, bytes int64) {
+	a.records += records
+	a.bytes += bytes
+}
+
 // Lanes lists every lane in the order in which they are sent.
 func Lanes() []Lane {
 	return []Lane{LaneReply, LaneGap, LaneDetection, LaneHealth, LaneSite, LaneMeasurement, LaneSpectrum, LaneIQ}

@@ -25,6 +25,7 @@ type model struct {
 	acked   protocol.Ranges
 	handed  protocol.Ranges // since the last rewind
 	offered protocol.Ranges // since the last opening
+	keep    time.Duration   // 0, or longer than the test lasts
 	commits int             // to name them
 }
 
@@ -34,7 +35,7 @@ type modelRecord struct {
 }
 
 func (m *model) open() {
-	s, err := spool.Open(m.dir, spool.Options{Station: "torino"})
+	s, err := spool.Open(m.dir, spool.Options{Station: "torino", Keep: m.keep})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -76,6 +77,9 @@ func (m *model) commit(t *rapid.T) {
 	m.commits++
 	if err := m.s.Remember(context.Background(), "commit", []byte{byte(m.commits)}); err != nil {
 		t.Fatal(err)
+	}
+	if got := m.s.Stats(); m.keep > 0 && got.Records+got.Kept != int64(len(m.records)) {
+		t.Fatalf("%d held, %d kept; want %d together", got.Records, got.Kept, len(m.records))
 	}
 }
 
@@ -151,6 +155,27 @@ func (m *model) Retry(t *rapid.T) {
 	m.handed = m.handed.Subtract(r)
 }
 
+// Resend brings back what was acknowledged, if it was kept.
+func (m *model) Resend(t *rapid.T) {
+	from := rapid.Uint64Range(1, uint64(len(m.records)+1)).Draw(t, "from")
+	m.commit(t)
+	asked := protocol.Ranges{{From: from, To: from + 20}}
+	again, gone, err := m.s.Resend(context.Background(), m.s.Identity(), asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := protocol.NewRanges(protocol.Range{From: 1, To: uint64(len(m.records))})
+	want := asked.Intersect(all)
+	if m.keep > 0 {
+		m.acked = m.acked.Subtract(asked)
+	}
+	want = want.Subtract(m.acked)
+	if again != want.Count() || again+gone != asked.Intersect(all).Count() {
+		t.Fatalf("%d again, %d gone; want %v again", again, gone, want)
+	}
+	m.handed = m.handed.Subtract(asked)
+}
+
 func (m *model) Link(t *rapid.T) { m.s.SetLinkUp(rapid.Bool().Draw(t, "up")) }
 
 func (m *model) Reopen(*rapid.T) {
@@ -177,12 +202,12 @@ func TestSpool_AgainstModel(t *testing.T) {
 		round++
 		dir := filepath.Join(root, strconv.Itoa(round))
 		defer os.RemoveAll(dir)
-		m := &model{t: t, dir: dir}
+		m := &model{t: t, dir: dir, keep: time.Duration(rapid.IntRange(0, 1).Draw(t, "keep")) * time.Hour}
 		m.open()
 		defer func() { m.stop() }()
 		t.Repeat(map[string]func(*rapid.T){
 			"queue": m.Queue, "queue more": m.Queue, "and more": m.Queue, "commit": m.Commit, "next": m.Next, "ack": m.Ack,
-			"rewind": m.Rewind, "retry": m.Retry, "link": m.Link, "reopen": m.Reopen, "": m.Check,
+			"rewind": m.Rewind, "retry": m.Retry, "link": m.Link, "resend": m.Resend, "reopen": m.Reopen, "": m.Check,
 		})
 		m.s.Rewind()
 		m.handed = nil

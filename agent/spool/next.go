@@ -20,17 +20,18 @@ const (
 	markEvery = time.Second
 	// A search reads at most so many records, or bytes, of one lane.
 	searchRecords = 64
-	searchBytes   = 128 << 10
+	// searchRuns is in how many runs of numbers a search looks at most.
+	searchRuns  = 32
+	searchBytes = 128 << 10
 )
 
 // lane is what is known of one lane. Records from live on are live and handed out first; below it, from back on, is
 // the backlog.
 type lane struct {
-	records int64
-	bytes   int64
-	last    place // the highest durable place
-	live    place // the next live one to read
-	back    place // the next of the backlog to read
+	held amount
+	last place // the highest durable place
+	live place // the next live one to read
+	back place // the next of the backlog to read
 	// What was read and not yet handed out.
 	liveReady, backReady []found
 }
@@ -56,13 +57,17 @@ type mark struct {
 	place place
 }
 
-// search is where to read for items.
+// search is where to read for items: in runs, and nothing below until is of interest beside them.
 type search struct {
-	lane        int
-	backlog     bool
-	from, until place
-	turn        uint64
+	lane    int
+	backlog bool
+	runs    []run
+	until   place
+	turn    uint64
 }
+
+// run is the places from one up to another that is not part of it.
+type run struct{ from, until place }
 
 // Next waits for the next record to send and returns it: by lane, live before backlog, each once until Rewind or Retry.
 // It fails only when ctx ends or the spool is closed.
@@ -123,7 +128,8 @@ func (s *Spool) pick() (Item, *search, bool) {
 			return item, nil, true
 		}
 		if !l.last.less(l.live) {
-			return Item{}, &search{lane: i, from: l.live, until: l.last.after(), turn: s.turn}, false
+			until := l.last.after()
+			return Item{}, &search{lane: i, runs: []run{{l.live, until}}, until: until, turn: s.turn}, false
 		}
 	}
 	for i := range s.lanes {
@@ -132,25 +138,84 @@ func (s *Spool) pick() (Item, *search, bool) {
 			item.Backlog = true
 			return item, nil, true
 		}
-		l.back = s.skip(l.back)
 		if l.back.less(l.live) && !l.last.less(l.back) {
-			return Item{}, &search{lane: i, backlog: true, from: l.back, until: l.live, turn: s.turn}, false
+			if where := s.backlog(i); len(where.runs) > 0 {
+				return Item{}, &where, false
+			}
 		}
 	}
 	return Item{}, nil, false
 }
 
-// skip moves a place past what was handed out already.
-func (s *Spool) skip(p place) place {
-	e := s.epochNumber(p.epoch)
-	if e == nil {
-		return p
+// backlog tells where in a lane's backlog to read next: past what was handed out or acknowledged already, which may be
+// much more than what is left.
+func (s *Spool) backlog(lane int) search {
+	l := &s.lanes[lane]
+	where := search{lane: lane, backlog: true, turn: s.turn}
+	for len(where.runs) < searchRuns {
+		r, ok := s.nextRun(l.back, l.live)
+		if !ok {
+			l.back = l.live
+			break
+		}
+		where.runs = append(where.runs, r)
+		l.back = r.until
 	}
-	i, _ := slices.BinarySearchFunc(e.sent, p.seq, func(r protocol.Range, n uint64) int { return cmp.Compare(r.To, n) })
-	if i < len(e.sent) && e.sent[i].From <= p.seq {
-		return place{p.epoch, e.sent[i].To}.after()
+	if n := len(where.runs); n > 0 {
+		l.back, where.until = where.runs[0].from, l.back
 	}
-	return p
+	return where
+}
+
+// nextRun finds the first places from one on, below another, whose numbers are to be handed out.
+func (s *Spool) nextRun(from, below place) (run, bool) {
+	for _, e := range s.epochs {
+		if e.number < from.epoch || e.number > below.epoch {
+			continue
+		}
+		seq := uint64(1)
+		if e.number == from.epoch {
+			seq = max(from.seq, 1)
+		}
+		first, last, ok := e.wanted(seq)
+		r := run{place{e.number, first}, place{e.number, last}.after()}
+		if ok {
+			r.until = earlier(r.until, below)
+			return r, r.from.less(r.until)
+		}
+	}
+	return run{}, false
+}
+
+// numbersFrom is the part of a set that begins with the range that n is in, or with the first above it.
+func numbersFrom(r protocol.Ranges, n uint64) protocol.Ranges {
+	i, _ := slices.BinarySearchFunc(r, n, func(r protocol.Range, n uint64) int { return cmp.Compare(r.To, n) })
+	return r[i:]
+}
+
+// wanted finds the first run of numbers, from seq on, that are to be handed out.
+func (e *epoch) wanted(seq uint64) (first, last uint64, ok bool) {
+	for {
+		held := numbersFrom(e.held, seq)
+		if len(held) == 0 {
+			return 0, 0, false
+		}
+		first, last = max(seq, held[0].From), held[0].To
+		seq = first
+		for _, not := range []protocol.Ranges{e.sent, e.dying, e.acked} {
+			if not = numbersFrom(not, seq); len(not) == 0 || not[0].From > last {
+				continue
+			}
+			if not[0].From <= seq {
+				seq = not[0].To + 1
+			} else {
+				last = not[0].From - 1
+			}
+		}
+		if seq == first {
+			return first, last, true
+		}
+	}
 }
 
 // pop takes the first item that is still to be handed out.
@@ -168,7 +233,7 @@ func (s *Spool) pop(ready *[]found) (Item, bool) {
 }
 
 func (s *Spool) wanted(e *epoch, seq uint64) bool {
-	return e != nil && e.held.Contains(seq) && !e.sent.Contains(seq) && !e.dying.Contains(seq)
+	return e != nil && e.held.Contains(seq) && !e.sent.Contains(seq) && !e.dying.Contains(seq) && !e.acked.Contains(seq)
 }
 
 // accept makes the outcome of a search ready. mu must be held.
@@ -227,25 +292,24 @@ func (s *Spool) read(where search) (catch, error) {
 		rows, got = nil, catch{end: where.until}
 		bytes := 0
 		cursor := tx.Bucket(laneBucket(where.lane)).Cursor()
-		for k, v := cursor.Seek(where.from.key()); k != nil; k, v = cursor.Next() {
-			p, ok := placeOf(k)
-			if !ok || !p.less(where.until) {
-				return nil
+		for _, run := range where.runs {
+			for k, v := cursor.Seek(run.from.key()); k != nil; k, v = cursor.Next() {
+				p, ok := placeOf(k)
+				if !ok || !p.less(run.until) {
+					break
+				}
+				if len(rows) >= searchRecords || bytes >= searchBytes {
+					got.end = p
+					return nil
+				}
+				r, err := decodeRecord(k, v)
+				if err != nil {
+					got.corrupt = append(got.corrupt, p)
+					continue
+				}
+				bytes += r.size()
+				rows = append(rows, stored{p, r})
 			}
-			if len(rows) >= searchRecords || bytes >= searchBytes {
-				got.end = p
-				return nil
-			}
-			r, err := decodeRecord(k, v)
-			if err != nil {
-				got.corrupt = append(got.corrupt, p)
-				continue
-			}
-			bytes += len(r.payload)
-			if r.ref != nil {
-				bytes += int(min(r.ref.length, searchBytes))
-			}
-			rows = append(rows, stored{p, r})
 		}
 		return nil
 	})
@@ -343,8 +407,14 @@ func (s *Spool) reread() {
 func (s *Spool) Retry(spool [protocol.SpoolBytes]byte, seqs protocol.Ranges) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.epochOf(spool)
-	if e == nil || seqs.Empty() {
+	if e := s.epochOf(spool); e != nil && !seqs.Empty() {
+		s.retry(e, seqs)
+	}
+}
+
+// retry is Retry with mu held.
+func (s *Spool) retry(e *epoch, seqs protocol.Ranges) {
+	if seqs.Empty() {
 		return
 	}
 	e.sent = e.sent.Subtract(seqs)

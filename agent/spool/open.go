@@ -7,9 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"go.etcd.io/bbolt"
 
+	"github.com/fulgidus/heimdall/packaging/failpoint"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -60,6 +62,9 @@ func (s *Spool) openSound(path string) (*store, *contents, error) {
 	if err == nil && len(c.epochs) == 0 {
 		err = fmt.Errorf("%w: it has no identity", errDamaged)
 	}
+	if err == nil && c.format != fileFormat {
+		err = st.update(upgrade)
+	}
 	if err != nil {
 		st.abandon()
 		return nil, nil, err
@@ -80,11 +85,21 @@ func (s *Spool) makeFile(path string, epochs ...*epoch) error {
 	}
 	err = st.update(func(tx *bbolt.Tx) error { return prepare(tx, epochs) })
 	if err = errors.Join(err, st.close()); err == nil {
-		err = os.Rename(fresh, path)
+		err = s.rename(fresh, path)
 	}
 	if err != nil {
 		return fmt.Errorf("make a spool file: %w", err)
 	}
+	return nil
+}
+
+// rename gives a finished file its name, durably.
+func (s *Spool) rename(fresh, path string) error {
+	failpoint.Hit("spool.rename")
+	if err := os.Rename(fresh, path); err != nil {
+		return err
+	}
+	failpoint.Hit("spool.renamed")
 	return syncDir(s.dir)
 }
 
@@ -100,10 +115,17 @@ func (s *Spool) adopt(st *store, c *contents) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.segments = segs
-	s.epochs, s.memory, s.used = c.epochs, c.memory, 0
+	s.epochs, s.memory, s.used, s.kept, s.keptSince = c.epochs, c.memory, 0, amount{}, nil
 	for i := range s.lanes {
-		s.lanes[i] = lane{records: c.lanes[i].records, bytes: c.lanes[i].bytes, last: c.lanes[i].last}
-		s.used += c.lanes[i].bytes
+		l := c.lanes[i]
+		s.lanes[i] = lane{held: l.held, last: l.last}
+		s.used += l.held.bytes
+		s.kept.add(l.kept.records, l.kept.bytes)
+	}
+	for _, e := range s.epochs { // for how long they were kept before is not known
+		if e.noted = nil; !e.kept.Empty() {
+			s.keptFrom(time.Now(), e, e.kept)
+		}
 	}
 	s.demote(s.end())
 	return nil
@@ -121,6 +143,7 @@ func (s *Spool) replace(cause error, known []*epoch) error {
 	if known == nil && readable {
 		known = salvageEpochs(aside)
 	}
+	failpoint.Hit("spool.aside")
 	number := uint32(1)
 	for _, e := range known {
 		number = max(number, e.number+1)
@@ -164,7 +187,7 @@ func (s *Spool) replace(cause error, known []*epoch) error {
 func (s *Spool) declareLost(e *epoch) {
 	var given protocol.Ranges
 	given.AddRange(1, e.durable)
-	for lost := given.Subtract(e.held); !lost.Empty(); {
+	for lost := given.Subtract(e.held).Subtract(e.kept); !lost.Empty(); {
 		part := lost.Head(maxGapRanges)
 		lost = lost[len(part):]
 		s.declare(loss{reason: protocol.Gap_REASON_SPOOL_LOST, epoch: e, ranges: part})

@@ -78,7 +78,7 @@ func TestFlush_FileFull(t *testing.T) {
 	queueSome(t, s, LaneReply, 20, 1000)
 	for range 40 {
 		queueSome(t, s, LaneSpectrum, 40, 1000)
-		if err := s.flush(); err != nil {
+		if err := s.flush(false); err != nil {
 			t.Fatal(err)
 		}
 		s.store.db.MaxSize = 1 << 20 // shedding raises it for what tells of it
@@ -97,7 +97,7 @@ func TestFlush_DiskGone(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, 1<<20)
 	queueSome(t, s, LaneReply, 3, 100)
-	if err := s.flush(); err != nil {
+	if err := s.flush(false); err != nil {
 		t.Fatal(err)
 	}
 	good := s.store
@@ -136,7 +136,7 @@ func TestFlush_DiskGone(t *testing.T) {
 	if _, ok := s.find(); ok {
 		t.Error("a record came from a disk that is gone")
 	}
-	if err := s.flush(); err == nil {
+	if err := s.flush(false); err == nil {
 		t.Error("no error from a disk that is gone")
 	}
 	s.GiveUp(s.Identity(), protocol.Ranges{{From: 1, To: 1}}, protocol.Gap_REASON_REFUSED)
@@ -171,14 +171,14 @@ func TestFlush_DamageWhileRunning(t *testing.T) {
 	first := s.Identity()
 	queueSome(t, s, LaneMeasurement, 50, 300)
 	queueSome(t, s, LaneIQ, 5, 3000)
-	if err := s.flush(); err != nil {
+	if err := s.flush(false); err != nil {
 		t.Fatal(err)
 	}
 	s.memory.note("known", []byte("reply"))
 	queueSome(t, s, LaneMeasurement, 5, 300)
 	s.noteDamage(fmt.Errorf("no damage"))
 	s.noteDamage(fmt.Errorf("%w: as the test says", errDamaged))
-	if err := s.flush(); err != nil {
+	if err := s.flush(false); err != nil {
 		t.Fatal(err)
 	}
 	if s.Identity() == first {
@@ -221,13 +221,13 @@ func TestFlush_PanicIsDamage(t *testing.T) {
 	}
 	s.noteDamage(err)
 	queueSome(t, s, LaneReply, 1, 10)
-	if err := s.flush(); err == nil {
+	if err := s.flush(false); err == nil {
 		t.Error("a file that cannot be moved aside: no error")
 	}
 	if err := os.Rename(filepath.Join(s.dir, "hidden"), filepath.Join(s.dir, fileName)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.flush(); err != nil {
+	if err := s.flush(false); err != nil {
 		t.Errorf("with the file back: %v", err)
 	}
 	if got := s.Stats().Records; got != 1 {
@@ -301,7 +301,7 @@ func TestCommit_SegmentsFail(t *testing.T) {
 	}
 	queueSome(t, s, LaneIQ, 2, 1000)
 	queueSome(t, s, LaneReply, 2, 1000)
-	if err := s.flush(); err == nil {
+	if err := s.flush(false); err == nil {
 		t.Fatal("no error")
 	}
 	if st := s.Stats(); st.Waiting != 4 || st.Records != 0 {
@@ -310,7 +310,7 @@ func TestCommit_SegmentsFail(t *testing.T) {
 	if err := os.Mkdir(iq, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.flush(); err != nil {
+	if err := s.flush(false); err != nil {
 		t.Fatal(err)
 	}
 	if st := s.Stats(); st.Waiting != 0 || st.Records != 4 {
@@ -345,11 +345,11 @@ func TestLose_ManyRanges(t *testing.T) {
 			odd.Add(i + 1)
 		}
 	}
-	if err := s.flush(); err != nil {
+	if err := s.flush(false); err != nil {
 		t.Fatal(err)
 	}
 	s.GiveUp(s.Identity(), odd, protocol.Gap_REASON_REFUSED)
-	if err := s.flush(); err != nil {
+	if err := s.flush(false); err != nil {
 		t.Fatal(err)
 	}
 	_, declared := account(t, s)
@@ -365,7 +365,7 @@ func TestLose_ManyRanges(t *testing.T) {
 func TestMove_Waiting(t *testing.T) {
 	s := open(t, t.TempDir(), 0)
 	queueSome(t, s, LaneMeasurement, 3, 10)
-	if err := s.flush(); err != nil {
+	if err := s.flush(false); err != nil {
 		t.Fatal(err)
 	}
 	queueSome(t, s, LaneMeasurement, 2, 10)
@@ -373,7 +373,7 @@ func TestMove_Waiting(t *testing.T) {
 	if err := s.move(move{old, 2}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.flush(); err != nil {
+	if err := s.flush(false); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.Unacked().String(); got != "{[1,7)}" { // 2 moved, their gap, 2 renumbered, their gap
@@ -388,7 +388,7 @@ func TestMove_Waiting(t *testing.T) {
 func TestFlush_CommitFindsDamage(t *testing.T) {
 	s := open(t, t.TempDir(), 0)
 	queueSome(t, s, LaneReply, 3, 10)
-	if err := s.flush(); err != nil {
+	if err := s.flush(false); err != nil {
 		t.Fatal(err)
 	}
 	first := s.Identity()
@@ -396,7 +396,7 @@ func TestFlush_CommitFindsDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	queueSome(t, s, LaneHealth, 2, 10)
-	if err := s.flush(); err != nil {
+	if err := s.flush(false); err != nil {
 		t.Fatal(err)
 	}
 	if st := s.Stats(); st.Records != 5 || s.Identity() == first {
@@ -415,7 +415,7 @@ func TestFlush_CommitFindsDamage(t *testing.T) {
 	if s.damage == nil {
 		t.Fatal("the search found no damage")
 	}
-	if err := s.flush(); err != nil {
+	if err := s.flush(false); err != nil {
 		t.Fatal(err)
 	}
 	account(t, s)

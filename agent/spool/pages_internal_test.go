@@ -19,7 +19,7 @@ func TestCheckPages_EveryByteOfTheTree(t *testing.T) {
 		}
 	}
 	s.memory.note("id", []byte("reply"))
-	if err := s.flush(); err != nil {
+	if err := s.flush(false); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {

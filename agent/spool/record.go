@@ -101,6 +101,14 @@ func checksum(parts ...[]byte) uint32 {
 	return sum
 }
 
+// size is about how many bytes it takes to hand the record out.
+func (r record) size() int {
+	if r.ref != nil {
+		return int(min(r.ref.length, maxPayload))
+	}
+	return len(r.payload)
+}
+
 // encode is the record as stored under key.
 func (r record) encode(key []byte) []byte {
 	v := make([]byte, 0, minRecord+len(r.kind)+max(len(r.payload), refBytes))

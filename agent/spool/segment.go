@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/fulgidus/heimdall/packaging/failpoint"
 )
 
 // segmentBytes is the size from which on a new segment file is begun: a whole file is removed when nothing in it is
@@ -78,6 +80,7 @@ func (s *segments) add(payload []byte) (*segmentRef, error) {
 		}
 	}
 	s.dirty = true
+	failpoint.Hit("spool.segment_write")
 	if _, err := s.current.Write(payload); err != nil {
 		// What a failed write left behind is unknown: go on in a new file.
 		s.current.Close()
@@ -185,6 +188,7 @@ func syncDir(dir string) error {
 		return fmt.Errorf("open %s to sync it: %w", dir, err)
 	}
 	defer d.Close()
+	failpoint.Hit("spool.sync_dir")
 	if err := d.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", dir, err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/fulgidus/heimdall/packaging/failpoint"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -45,12 +46,10 @@ func (s *Spool) Ack(spool [protocol.SpoolBytes]byte, settled protocol.Ranges) {
 		s.askMove(e, 1)
 		return
 	}
-	settled = settled.Intersect(e.held).Intersect(e.offered).Subtract(e.dying)
-	if settled.Empty() {
-		return
+	settled = settled.Intersect(e.held).Intersect(e.offered).Subtract(e.dying).Subtract(e.acked)
+	if !settled.Empty() {
+		s.settle(e, settled)
 	}
-	e.dying = e.dying.Union(settled)
-	s.await(false)
 }
 
 // GiveUp deletes records and declares them in a Gap with the given reason, in one commit.
@@ -105,6 +104,9 @@ func (s *Spool) surrenderGiven() error {
 }
 
 func (s *Spool) surrender(g surrender) error {
+	s.mu.Lock()
+	g.ranges = g.ranges.Intersect(g.epoch.held).Subtract(g.epoch.acked)
+	s.mu.Unlock()
 	losses := make([]loss, laneCount)
 	err := s.view(func(tx *bbolt.Tx) error {
 		for i := range losses {
@@ -133,6 +135,7 @@ func (s *Spool) surrender(g surrender) error {
 func (s *Spool) lose(l loss) {
 	l.epoch.dying = l.epoch.dying.Union(l.ranges)
 	s.declareAll(l)
+	failpoint.Hit("spool.shed")
 }
 
 // declareAll declares l in as many Gap records as its ranges need. mu must be held.
@@ -170,6 +173,7 @@ func (s *Spool) move(m move) error {
 	defer s.mu.Unlock()
 	if m.epoch == s.current() {
 		s.epochs = append(s.epochs, newEpoch(m.epoch.number+1))
+		failpoint.Hit("spool.identity")
 	}
 	to := s.current()
 	for lane := range laneCount {
@@ -216,7 +220,8 @@ func (s *Spool) moveSome(from, to *epoch, lane int, lowest uint64) (protocol.Ran
 		gapCost, _ = weigh(gap)
 		written := *to
 		written.next = next
-		return errors.Join(err, encodeErr, tx.Bucket(laneBucket(LaneGap.index())).Put(at.key(), gap), putEpoch(tx, &written))
+		return errors.Join(err, encodeErr, tx.Bucket(laneBucket(LaneGap.index())).Put(at.key(), gap),
+			putIdentities(tx, s.epochs), putEpoch(tx, &written))
 	})
 	if err != nil || moved.Empty() {
 		return nil, err
@@ -227,11 +232,11 @@ func (s *Spool) moveSome(from, to *epoch, lane int, lowest uint64) (protocol.Ran
 	from.offered = from.offered.Subtract(moved)
 	to.held.AddRange(to.next, next-1)
 	to.next, to.durable = next, next-1
+	failpoint.Hit("spool.moved")
 	s.lanes[lane].last = later(s.lanes[lane].last, place{to.number, next - 2})
 	gaps := &s.lanes[LaneGap.index()]
 	gaps.last = place{to.number, next - 1}
-	gaps.records++
-	gaps.bytes += gapCost
+	gaps.held.add(1, gapCost)
 	s.used += gapCost
 	return moved, nil
 }
@@ -239,7 +244,7 @@ func (s *Spool) moveSome(from, to *epoch, lane int, lowest uint64) (protocol.Ran
 // takeRows reads records to move. Corrupt ones stay: they are found out when their turn to be sent comes.
 func takeRows(tx *bbolt.Tx, lane int, from *epoch, lowest uint64) []stored {
 	var rows []stored
-	wanted := from.held.Subtract(from.dying)
+	wanted := from.held.Subtract(from.dying).Subtract(from.acked)
 	cursor := tx.Bucket(laneBucket(lane)).Cursor()
 	for k, v := cursor.Seek(place{from.number, lowest}.key()); k != nil && len(rows) < moveBatch; k, v = cursor.Next() {
 		p, ok := placeOf(k)
@@ -276,11 +281,7 @@ func (s *Spool) renumberWaiting(m move) {
 
 // putEpochs writes the identities and makes everything unsent be looked at again.
 func (s *Spool) putEpochs() error {
-	err := s.store.update(func(tx *bbolt.Tx) error {
-		c := *s.current()
-		c.next = c.durable + 1
-		return putEpoch(tx, &c)
-	})
+	err := s.store.update(func(tx *bbolt.Tx) error { return putIdentities(tx, s.epochs) })
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -31,7 +32,7 @@ func (s *Spool) shedOldest(bytes int64, reason protocol.Gap_Reason) (bool, error
 	s.mu.Lock()
 	dying := map[uint32]protocol.Ranges{}
 	for _, e := range s.epochs {
-		dying[e.number] = e.dying.Clone()
+		dying[e.number] = e.dying.Union(e.acked).Union(e.kept)
 	}
 	s.mu.Unlock()
 	var losses []loss
@@ -106,6 +107,12 @@ func (v *victims) of(number uint32, lane Lane) *loss {
 func (s *Spool) shedForRoom() error {
 	os.Remove(filepath.Join(s.dir, reserved))
 	s.store.db.MaxSize = s.maxFileBytes() + reserveBytes
+	s.mu.Lock()
+	kept := s.kept.records
+	s.mu.Unlock()
+	if kept > 0 && s.purge(purgeBatch, time.Now()) == nil {
+		return nil
+	}
 	s.mu.Lock()
 	need := max(s.waitingBytes, s.limit/shedShare)
 	s.mu.Unlock()

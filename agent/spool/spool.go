@@ -13,6 +13,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/fulgidus/heimdall/packaging/failpoint"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -36,6 +37,7 @@ var ErrShed = errors.New("given up: the disk takes no more and memory is full")
 type Options struct {
 	Station    string           // whose records these are: the Gap records made here carry it
 	LimitBytes int64            // of disk for records; zero means 2 GiB, at least 256 KiB
+	Keep       time.Duration    // how long acknowledged records stay, room permitting; zero: not at all
 	Log        *slog.Logger     // nil: silent
 	Now        func() time.Time // nil: time.Now
 }
@@ -55,6 +57,7 @@ type Spool struct {
 	dir     string
 	station string
 	limit   int64 // bytes
+	keep    time.Duration
 	log     *slog.Logger
 	now     func() time.Time
 
@@ -78,7 +81,11 @@ type Spool struct {
 	closed       bool
 	epochs       []*epoch // in order; the last gives numbers
 	lanes        [laneCount]lane
-	used         int64 // bytes on disk by our own account
+	used         int64 // bytes on disk that are held, by our own account
+	kept         amount
+	keptSince    []keptSince // the longest first
+	ackedDirty   time.Time   // since when what is acknowledged differs from what the file says; zero: it does not
+	resends      []resend
 	waiting      []*entry
 	waitingBytes int64
 	since        time.Time // when the oldest of what waits for a commit began to wait; zero: nothing waits
@@ -127,7 +134,7 @@ func Open(dir string, options Options) (*Spool, error) {
 		return nil, fmt.Errorf("open the spool: %w", err)
 	}
 	s := &Spool{
-		dir: dir, station: options.Station, limit: options.LimitBytes, log: options.Log, now: options.Now,
+		dir: dir, station: options.Station, limit: options.LimitBytes, keep: options.Keep, log: options.Log, now: options.Now,
 		kick:  make(chan struct{}, 1),
 		gaps:  map[gapKey]*openGap{},
 		fresh: make(chan struct{}),
@@ -253,9 +260,11 @@ func (s *Spool) enqueue(ctx context.Context, lane Lane, kind protocol.Kind, payl
 
 // number gives e the next number.
 func (s *Spool) number(e *entry) {
+	failpoint.Hit("spool.number")
 	c := s.current()
 	e.place = place{c.number, c.next}
 	c.next++
+	failpoint.Hit("spool.numbered")
 }
 
 // wait puts e in line for the next commit.
@@ -329,7 +338,7 @@ func (s *Spool) Unacked() protocol.Ranges {
 	c := s.current()
 	all := c.held.Clone()
 	all.AddRange(c.durable+1, c.next-1)
-	return all.Subtract(c.dying)
+	return all.Subtract(c.dying).Subtract(c.acked)
 }
 
 // Close commits what waits and closes the file. Run must have returned.
@@ -343,7 +352,7 @@ func (s *Spool) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
-	err := s.flush()
+	err := s.flush(true)
 	s.mu.Lock()
 	for _, e := range s.waiting {
 		e.tell(ErrClosed)
@@ -352,6 +361,10 @@ func (s *Spool) Close() error {
 		done <- ErrClosed
 	}
 	s.memoDone = nil
+	for _, r := range s.resends {
+		r.done <- resent{err: ErrClosed}
+	}
+	s.resends = nil
 	s.renew()
 	s.mu.Unlock()
 	s.fileMu.Lock()

@@ -12,15 +12,18 @@ import (
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/fulgidus/heimdall/packaging/failpoint"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
 const (
-	fileName   = "spool.db"
-	ownerName  = "spool.owner"
-	iqName     = "iq"
-	reserved   = "reserve"
-	fileFormat = 1
+	fileName  = "spool.db"
+	ownerName = "spool.owner"
+	iqName    = "iq"
+	reserved  = "reserve"
+	// fileFormat is what this version writes. It reads the one before too, and converts it when it opens the file.
+	fileFormat   = 2
+	formerFormat = 1
 	// lockWait is how long to wait for another process to let go of the file.
 	lockWait = time.Second
 	// fillPercent of a page: keys only grow, so pages are filled once and then only emptied.
@@ -127,12 +130,20 @@ func (s *store) update(fn func(*bbolt.Tx) error) error {
 var (
 	bucketMeta         = []byte("meta")
 	bucketEpochs       = []byte("epochs") // in meta: epoch → identity, next number
+	bucketAcked        = []byte("acked")  // in meta: epoch → numbers acknowledged
 	bucketCommand      = []byte("command")
 	bucketCommandOrder = []byte("command-order")
 	keyFormat          = []byte("format")
 )
 
-func laneBucket(lane int) []byte { return []byte("lane/" + string(Lanes()[lane])) }
+var laneBuckets = func() (names [laneCount][]byte) {
+	for i, lane := range Lanes() {
+		names[i] = []byte("lane/" + string(lane))
+	}
+	return names
+}()
+
+func laneBucket(lane int) []byte { return laneBuckets[lane] }
 
 // epoch is one identity of the spool and what is known of its numbers.
 type epoch struct {
@@ -140,14 +151,25 @@ type epoch struct {
 	identity [protocol.SpoolBytes]byte
 	next     uint64          // the next number to give
 	durable  uint64          // the highest number ever committed
-	held     protocol.Ranges // committed and not deleted
-	sent     protocol.Ranges // handed out since the last Rewind
-	offered  protocol.Ranges // handed out since the spool was opened
-	dying    protocol.Ranges // settled or given up: deleted with the next commit
+	held     protocol.Ranges // committed and neither acknowledged nor deleted
+	kept     protocol.Ranges // acknowledged and not deleted yet
+	sent     protocol.Ranges // of held: handed out since the last Rewind
+	offered  protocol.Ranges // of held: handed out since the spool was opened
+	acked    protocol.Ranges // of held: acknowledged, and kept as soon as the writer has weighed them
+	dying    protocol.Ranges // of held: settled or given up, deleted with the next commit
+	noted    protocol.Ranges // acknowledged, as the file says; only while a file is opened
+}
+
+// settled is every committed number that is no longer held.
+func (e *epoch) settled() protocol.Ranges {
+	var given protocol.Ranges
+	given.AddRange(1, e.durable)
+	return given.Subtract(e.held)
 }
 
 // contents is what a file holds, without the records themselves.
 type contents struct {
+	format   byte
 	epochs   []*epoch // in order; the last is the one that gives numbers
 	lanes    [laneCount]laneContents
 	segments map[uint32]int // records that refer to each segment file
@@ -155,9 +177,8 @@ type contents struct {
 }
 
 type laneContents struct {
-	records int64
-	bytes   int64
-	last    place
+	held, kept amount
+	last       place
 }
 
 // prepare makes the buckets of a new file and its first epochs.
@@ -171,13 +192,21 @@ func prepare(tx *bbolt.Tx, epochs []*epoch) error {
 			return fmt.Errorf("make the bucket %s: %w", name, err)
 		}
 	}
-	meta := tx.Bucket(bucketMeta)
-	_, err := meta.CreateBucketIfNotExists(bucketEpochs)
-	err = errors.Join(err, meta.Put(keyFormat, []byte{fileFormat}))
+	_, err := tx.Bucket(bucketMeta).CreateBucketIfNotExists(bucketEpochs)
+	err = errors.Join(err, upgrade(tx))
 	for _, e := range epochs {
-		err = errors.Join(err, putEpoch(tx, e))
+		err = errors.Join(err, putEpoch(tx, e), putAcked(tx, e.number, e.noted))
 	}
 	return err
+}
+
+// upgrade makes a file of the former format one of this format: that one had no acknowledged records in it, and wrote
+// the next number with every commit.
+func upgrade(tx *bbolt.Tx) error {
+	meta := tx.Bucket(bucketMeta)
+	_, err := meta.CreateBucketIfNotExists(bucketAcked)
+	failpoint.Hit("spool.upgrade")
+	return errors.Join(err, meta.Put(keyFormat, []byte{fileFormat}))
 }
 
 func putEpoch(tx *bbolt.Tx, e *epoch) error {
@@ -186,21 +215,56 @@ func putEpoch(tx *bbolt.Tx, e *epoch) error {
 	return tx.Bucket(bucketMeta).Bucket(bucketEpochs).Put(key, value)
 }
 
-// readEpochs reads the identities; none in a file that was never prepared.
-func readEpochs(tx *bbolt.Tx) ([]*epoch, error) {
+// putNext notes the next number of the current identity at the lanes that a commit writes to anyway: in their bucket's
+// sequence, which costs no page of its own. putEpoch is needed only when a record is deleted that may be the last.
+func putNext(tx *bbolt.Tx, lanes [laneCount]bool, next uint64) (err error) {
+	for lane, written := range lanes {
+		if written {
+			err = errors.Join(err, tx.Bucket(laneBucket(lane)).SetSequence(next))
+		}
+	}
+	return err
+}
+
+// putIdentities writes all identities when there is a new one, which the numbers at the lanes do not speak of.
+func putIdentities(tx *bbolt.Tx, epochs []*epoch) (err error) {
+	for _, e := range epochs {
+		written := *e
+		written.next = e.durable + 1
+		err = errors.Join(err, putEpoch(tx, &written))
+	}
+	for lane := range laneCount {
+		err = errors.Join(err, tx.Bucket(laneBucket(lane)).SetSequence(0))
+	}
+	return err
+}
+
+// readFormat is the file's format; 0 for a file that was never prepared.
+func readFormat(tx *bbolt.Tx) (byte, error) {
 	meta := tx.Bucket(bucketMeta)
 	if meta == nil {
-		return nil, nil
+		return 0, nil
 	}
-	if format := meta.Get(keyFormat); len(format) != 1 || format[0] != fileFormat {
-		return nil, fmt.Errorf("%w: %w: %x, known is %d", errDamaged, errFormat, format, fileFormat)
+	format := meta.Get(keyFormat)
+	if len(format) != 1 || format[0] != fileFormat && format[0] != formerFormat {
+		return 0, fmt.Errorf("%w: %w: %x, known are %d and %d", errDamaged, errFormat, format, formerFormat, fileFormat)
 	}
-	bucket := meta.Bucket(bucketEpochs)
-	if bucket == nil {
+	return format[0], nil
+}
+
+// readEpochs reads the identities; none in a file that was never prepared.
+func readEpochs(tx *bbolt.Tx) ([]*epoch, error) {
+	format, err := readFormat(tx)
+	if format == 0 || err != nil {
+		return nil, err
+	}
+	meta := tx.Bucket(bucketMeta)
+	bucket, acked := meta.Bucket(bucketEpochs), meta.Bucket(bucketAcked)
+	if bucket == nil || acked == nil && format != formerFormat {
 		return nil, fmt.Errorf("%w: no identities", errDamaged)
 	}
 	var epochs []*epoch
-	err := bucket.ForEach(func(k, v []byte) error {
+	err = bucket.ForEach(func(k, v []byte) error {
 		if len(k) != 4 || len(v) != protocol.SpoolBytes+8 {
 			return fmt.Errorf("%w: identity of %d bytes", errDamaged, len(v))
 		}
@@ -209,12 +273,23 @@ func readEpochs(tx *bbolt.Tx) ([]*epoch, error) {
 		if e.next == 0 || e.next > protocol.MaxSeq {
 			return fmt.Errorf("%w: next number %d", errDamaged, e.next)
 		}
-		e.durable = e.next - 1
+		if acked != nil {
+			e.noted = readAcked(k, acked.Get(k))
+		}
 		epochs = append(epochs, e)
 		return nil
 	})
-	if err != nil {
+	if err != nil || len(epochs) == 0 {
 		return nil, err
+	}
+	current := epochs[len(epochs)-1]
+	for lane := range laneCount {
+		if b := tx.Bucket(laneBucket(lane)); b != nil && b.Sequence() <= protocol.MaxSeq {
+			current.next = max(current.next, b.Sequence())
+		}
+	}
+	for _, e := range epochs {
+		e.durable = e.next - 1
 	}
 	return epochs, nil
 }
@@ -224,6 +299,9 @@ func (s *store) load() (*contents, error) {
 	c := &contents{segments: map[uint32]int{}}
 	err := s.view(func(tx *bbolt.Tx) (err error) {
 		if c.epochs, err = readEpochs(tx); err != nil || len(c.epochs) == 0 {
+			return err
+		}
+		if c.format, err = readFormat(tx); err != nil {
 			return err
 		}
 		for i := range laneCount {
@@ -244,19 +322,21 @@ func (c *contents) loadLane(tx *bbolt.Tx, lane int) error {
 	}
 	totals := &c.lanes[lane]
 	var current *epoch
-	var run protocol.Ranges // of this lane in the current epoch: added at its upper end only, which is cheap
+	// Of this lane in the current epoch: added at their upper ends only, which is cheap.
+	var held, kept, noted protocol.Ranges
 	join := func() {
 		if current != nil {
-			current.held = current.held.Union(run)
+			current.held, current.kept = current.held.Union(held), current.kept.Union(kept)
 		}
-		run = nil
+		held, kept = nil, nil
 	}
-	defer join()
-	return bucket.ForEach(func(k, v []byte) error {
+	err := bucket.ForEach(func(k, v []byte) error {
 		p, ok := placeOf(k)
 		if ok && (current == nil || current.number != p.epoch) {
 			join()
-			current = c.epoch(p.epoch)
+			if current = c.epoch(p.epoch); current != nil {
+				noted = current.noted
+			}
 		}
 		if !ok || current == nil || p.seq == 0 || p.seq >= current.next || p.less(totals.last) {
 			return fmt.Errorf("%w: a record under the key %x", errDamaged, k)
@@ -265,12 +345,21 @@ func (c *contents) loadLane(tx *bbolt.Tx, lane int) error {
 		if ref != nil {
 			c.segments[ref.file]++
 		}
-		totals.records++
-		totals.bytes += size
 		totals.last = p
-		run.Add(p.seq)
+		for len(noted) > 0 && noted[0].To < p.seq {
+			noted = noted[1:]
+		}
+		if len(noted) > 0 && noted[0].From <= p.seq {
+			totals.kept.add(1, size)
+			kept.Add(p.seq)
+		} else {
+			totals.held.add(1, size)
+			held.Add(p.seq)
+		}
 		return nil
 	})
+	join()
+	return err
 }
 
 func (c *contents) epoch(number uint32) *epoch {

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/fulgidus/heimdall/packaging/failpoint"
 	"github.com/fulgidus/heimdall/packaging/oracle"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -73,7 +74,7 @@ func (s *Spool) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			s.writeMu.Lock()
 			defer s.writeMu.Unlock()
-			return s.flush()
+			return s.flush(true)
 		case <-s.kick:
 		case <-timer.C:
 		}
@@ -95,11 +96,13 @@ func (s *Spool) Run(ctx context.Context) error {
 func (s *Spool) due(now time.Time) (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.since.IsZero() || s.closed {
+	if s.since.IsZero() && s.ackedDirty.IsZero() || s.closed {
 		return 0, false
 	}
-	wait := calmCommit
+	since, wait := s.since, calmCommit
 	switch {
+	case since.IsZero():
+		since, wait = s.ackedDirty, ackedEvery
 	case s.urgent:
 		wait = 0
 	case s.hasty:
@@ -109,7 +112,7 @@ func (s *Spool) due(now time.Time) (time.Duration, bool) {
 	case !s.linkUp || len(s.waiting) >= manyRecords || s.waitingBytes >= manyBytes:
 		wait = promptCommit
 	}
-	at := s.since.Add(wait)
+	at := since.Add(wait)
 	if at.Before(s.outage.retryAt) {
 		at = s.outage.retryAt
 	}
@@ -118,7 +121,7 @@ func (s *Spool) due(now time.Time) (time.Duration, bool) {
 
 // attempt flushes and keeps account of how that goes.
 func (s *Spool) attempt() {
-	err := s.flush()
+	err := s.flush(false)
 	now := time.Now()
 	if err == nil {
 		if !s.outage.since.IsZero() {
@@ -138,17 +141,17 @@ func (s *Spool) attempt() {
 	}
 }
 
-// flush commits until nothing waits and the limit is kept. The caller holds writeMu.
-func (s *Spool) flush() error {
+// flush commits until nothing waits and the limit is kept; final, also what may wait. The caller holds writeMu.
+func (s *Spool) flush(final bool) error {
 	for rounds := 0; ; rounds++ {
 		if err := s.repair(); err != nil {
 			return err
 		}
-		if err := s.surrenderGiven(); err != nil {
+		if err := s.heed(); err != nil {
 			s.noteDamage(err)
 			return err
 		}
-		err := s.commit()
+		err := s.commit(final)
 		switch {
 		case errors.Is(err, errDamaged) && rounds < 3:
 			s.noteDamage(err)
@@ -172,13 +175,23 @@ func (s *Spool) flush() error {
 	}
 }
 
+// heed turns what others asked for into what a commit is to write.
+func (s *Spool) heed() error {
+	if err := s.resendKept(); err != nil {
+		return err
+	}
+	if err := s.keepAcked(); err != nil {
+		return err
+	}
+	return s.surrenderGiven()
+}
+
 // tidy does what needs everything to be committed first: moves, and shedding over the limit. It tells whether there is
 // something to commit now.
 func (s *Spool) tidy() (bool, error) {
 	s.mu.Lock()
 	moves := s.moves
 	s.moves = nil
-	over := s.used - s.highMark()
 	s.mu.Unlock()
 	for i, m := range moves {
 		if err := s.move(m); err != nil {
@@ -188,6 +201,19 @@ func (s *Spool) tidy() (bool, error) {
 			return false, err
 		}
 	}
+	more, err := s.expire(time.Now())
+	if err == nil {
+		err = s.makeRoom()
+	}
+	if err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	if more {
+		s.await(false)
+	}
+	over := s.used - s.highMark()
+	s.mu.Unlock()
 	if over > 0 {
 		return s.shedOldest(over+s.highMark()/shedShare, protocol.Gap_REASON_QUOTA)
 	}
@@ -227,6 +253,9 @@ func (s *Spool) repair() error {
 	s.segments.close()
 	s.mu.Lock()
 	memory, known := s.memory, s.epochs
+	for _, e := range known {
+		e.noted = widest(e.settled(), mostNoted)
+	}
 	s.mu.Unlock()
 	if err := s.replace(found, known); err != nil {
 		s.mu.Lock()
@@ -257,13 +286,14 @@ type batch struct {
 	dying    map[*epoch]protocol.Ranges
 	memos    []recollection
 	memoDone []chan error
-	epochs   []epoch // with the numbers given up to this batch
+	epochs   []epoch                    // with the numbers given up to this batch
+	acked    map[uint32]protocol.Ranges // what is acknowledged of each, if that is to be written
 	since    time.Time
 	urgent   bool
 }
 
 // take is all that waits; nil when nothing does.
-func (s *Spool) take() *batch {
+func (s *Spool) take(final bool) *batch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := &batch{
@@ -276,28 +306,31 @@ func (s *Spool) take() *batch {
 		}
 		b.epochs = append(b.epochs, epoch{number: e.number, identity: e.identity, next: e.next})
 	}
+	b.acked = s.noteAcked(time.Now(), final)
 	s.waiting, s.waitingBytes, s.memos, s.memoDone = nil, 0, nil, nil
 	s.since, s.urgent, s.hasty = time.Time{}, false, false
-	if len(s.given)+len(s.moves) > 0 || s.damage != nil {
+	if len(s.given)+len(s.moves)+len(s.resends) > 0 || s.damage != nil {
 		s.await(true) // came since the writer last looked
 	}
-	if len(b.entries)+len(b.memos)+len(b.dying) == 0 {
+	if len(b.entries)+len(b.memos)+len(b.dying)+len(b.acked) == 0 {
 		return nil
 	}
 	return b
 }
 
 // commit makes one transaction of all that waits.
-func (s *Spool) commit() error {
-	b := s.take()
+func (s *Spool) commit(final bool) error {
+	b := s.take(final)
 	if b == nil {
 		return nil
 	}
+	failpoint.Hit("spool.taken")
 	done, err := s.write(b)
 	if err != nil {
 		s.putBack(b)
 		return err
 	}
+	failpoint.Hit("spool.committed")
 	s.finish(b, done)
 	s.reserve()
 	return nil
@@ -320,13 +353,17 @@ func (s *Spool) putBack(b *batch) {
 	}
 	s.memos = append(b.memos, s.memos...)
 	s.memoDone = append(b.memoDone, s.memoDone...)
+	if b.acked != nil {
+		s.ackedDirty = longAgo
+	}
 	s.since, s.urgent = b.since, s.urgent || b.urgent // how soon no longer matters: the next attempt has its own time
 }
 
 // written is what a commit changed.
 type written struct {
-	records, bytes [laneCount]int64 // by lane
-	released       []uint32         // segment file of each deleted chunk
+	amounts  [laneCount]amount
+	touched  [laneCount]bool // lanes that got records
+	released []uint32        // segment file of each deleted chunk
 }
 
 func (s *Spool) write(b *batch) (written, error) {
@@ -344,6 +381,7 @@ func (s *Spool) write(b *batch) (written, error) {
 	if err := s.segments.sync(); err != nil {
 		return written{}, err
 	}
+	failpoint.Hit("spool.segment_synced")
 	var w written
 	err := s.store.update(func(tx *bbolt.Tx) (err error) {
 		w = written{}
@@ -358,10 +396,16 @@ func (s *Spool) write(b *batch) (written, error) {
 		for _, m := range b.memos {
 			err = errors.Join(err, m.write(tx))
 		}
-		for i := range b.epochs {
-			err = errors.Join(err, putEpoch(tx, &b.epochs[i]))
+		if len(b.dying) > 0 { // the last record may be among them
+			for i := range b.epochs {
+				err = errors.Join(err, putEpoch(tx, &b.epochs[i]))
+			}
+			failpoint.Hit("spool.delete")
 		}
-		return err
+		for number, acked := range b.acked {
+			err = errors.Join(err, putAcked(tx, number, acked))
+		}
+		return errors.Join(err, putNext(tx, w.touched, b.epochs[len(b.epochs)-1].next))
 	})
 	if err != nil {
 		return written{}, fmt.Errorf("commit %d records: %w", len(b.entries), err)
@@ -378,13 +422,12 @@ func (w *written) put(tx *bbolt.Tx, e *entry) error {
 	if e.version > 1 { // a Gap record that grew
 		if old := bucket.Get(key); old != nil {
 			size, _ := weigh(old)
-			w.records[e.lane]--
-			w.bytes[e.lane] -= size
+			w.amounts[e.lane].add(-1, -size)
 		}
 	}
 	size, _ := weigh(value)
-	w.records[e.lane]++
-	w.bytes[e.lane] += size
+	w.amounts[e.lane].add(1, size)
+	w.touched[e.lane] = true
 	return bucket.Put(key, value)
 }
 
@@ -395,8 +438,7 @@ func (w *written) remove(tx *bbolt.Tx, lane int, epoch uint32, ranges protocol.R
 		if ref != nil {
 			w.released = append(w.released, ref.file)
 		}
-		w.records[lane]--
-		w.bytes[lane] -= size
+		w.amounts[lane].add(-1, -size)
 		keys = append(keys, p.key())
 	})
 	bucket := tx.Bucket(laneBucket(lane))
@@ -418,13 +460,13 @@ func (s *Spool) finish(b *batch, w written) {
 	for e, ranges := range b.dying {
 		e.dying = e.dying.Subtract(ranges)
 		e.held = e.held.Subtract(ranges)
+		e.acked = e.acked.Subtract(ranges)
 		e.sent = e.sent.Subtract(ranges)
 		e.offered = e.offered.Subtract(ranges)
 	}
 	for i := range s.lanes {
-		s.lanes[i].records += w.records[i]
-		s.lanes[i].bytes += w.bytes[i]
-		s.used += w.bytes[i]
+		s.lanes[i].held.add(w.amounts[i].records, w.amounts[i].bytes)
+		s.used += w.amounts[i].bytes
 	}
 	for _, e := range b.entries {
 		ep := s.epochNumber(e.place.epoch)
