@@ -32,6 +32,9 @@ func openSegments(dir string, held map[uint32]int) (*segments, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder for IQ: %w", err)
 	}
+	if err := syncDir(filepath.Dir(dir)); err != nil { // or the folder goes with the power, and all that is in it
+		return nil, err
+	}
 	s := &segments{dir: dir, held: held}
 	entries, err := os.ReadDir(dir)
 	if err != nil {

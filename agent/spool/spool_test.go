@@ -23,6 +23,14 @@ func TestMain(m *testing.M) {
 		child(dir)
 		return
 	}
+	switch dir := os.Getenv("SPOOL_TEST_DIR"); os.Getenv("SPOOL_TEST_WRITER") {
+	case "spool":
+		writer(dir, os.Getenv("SPOOL_TEST_SEED"))
+		return
+	case "syncless":
+		syncless(dir)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 
