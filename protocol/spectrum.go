@@ -39,7 +39,7 @@ func NewSpectrum(dbfsHz []float64, startHz, stepHz float64) (*Spectrum, error) {
 	}
 	offset := math.Round(low*10) / 10
 	resolution := finestResolutionDB
-	for high-offset > 255*resolution {
+	for high-offset > 255*resolution+1e-6 { // 326.6-71.6 is a little more than 255
 		resolution *= 2
 	}
 	s := codeLevels(dbfsHz, offset, resolution, startHz, stepHz)

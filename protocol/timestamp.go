@@ -25,8 +25,8 @@ func ParseTime(s string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, refuse(CodeMalformed, "time", s, "want RFC 3339, such as 2026-11-24T01:26:32.500000000Z")
 	}
-	if year := t.UTC().Year(); year < 1678 || year > 2261 { // beyond them nanoseconds do not fit 64 bits
-		return time.Time{}, refuse(CodeAbsurdTime, "time", FormatTime(t), "want a year between 1678 and 2261")
+	if !time.Unix(0, t.UnixNano()).Equal(t) {
+		return time.Time{}, refuse(CodeAbsurdTime, "time", FormatTime(t), "want a time between September 1677 and April 2262: nanoseconds of others do not fit 64 bits")
 	}
 	return t.UTC(), nil
 }
