@@ -118,6 +118,7 @@ func (sqliteBackend) statement(query string, args []any) (string, []any) {
 	query = parameter.ReplaceAllString(query, "?$1")
 	query = typeCast.ReplaceAllString(query, "")
 	query = strings.ReplaceAll(query, " FOR UPDATE", "") // one writer at a time needs no lock on rows
+	query = strings.ReplaceAll(query, "clock_timestamp()", "CAST(unixepoch('subsec') * 1000000 AS INTEGER)")
 	out := make([]any, len(args))
 	for i, a := range args {
 		out[i] = sqliteValue(a)

@@ -17,7 +17,7 @@ import (
 )
 
 // newestMigration is the number of the last file in migrations.
-const newestMigration = 3
+const newestMigration = 4
 
 // server is one database that a case of the suite has for itself.
 type server struct {
@@ -132,6 +132,8 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"Deflated":          testDeflated,
 		"Away":              testAway,
 		"Broken":            testBroken,
+		"Lease":             testLease,
+		"LeaseOfOne":        testLeaseOfOne,
 	}
 }
 

@@ -1,0 +1,12 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"time"
+)
+
+// Transact lets tests do work of their own under a lease.
+func (l *Lease) Transact(ctx context.Context, work func(tx *sql.Tx, now time.Time) error) error {
+	return leaseError(l.transact(ctx, work), "work")
+}
