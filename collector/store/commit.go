@@ -223,14 +223,13 @@ func (c *commit) insert(ctx context.Context, fresh []*entry) error {
 	return nil
 }
 
-// findConflicts compares repeats with what is stored under their numbers.
+// findConflicts compares repeats with what is stored under their numbers. Of what retention removed nothing is left to compare
+// with: such a repeat is looked for and not found.
 func (c *commit) findConflicts(ctx context.Context, repeats []*entry) error {
 	byKind := make(map[protocol.Kind][]*entry)
 	for _, e := range repeats {
-		if !c.ledgers[e.stream].released.Contains(e.seq) { // else there is nothing left to compare with
-			kind := e.rec.Kind()
-			byKind[kind] = append(byKind[kind], e)
-		}
+		kind := e.rec.Kind()
+		byKind[kind] = append(byKind[kind], e)
 	}
 	var other []*entry // not the same record: of another time or kind, or not there
 	for _, kind := range protocol.Kinds() {

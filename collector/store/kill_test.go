@@ -208,7 +208,7 @@ func TestTimescaleDB_LateIntoCompressed(t *testing.T) {
 	if n := s.number(t, "SELECT count(*) FROM timescaledb_information.hypertables WHERE compression_enabled"); n != 4 {
 		t.Errorf("%d compressed hypertables, want 4", n)
 	}
-	s.exec(t, "CALL refresh_continuous_aggregate('measurement_1h', NULL, NULL)")
+	s.exec(t, "CALL refresh_continuous_aggregate('measurement_1h_present', NULL, NULL)")
 	if n := s.number(t, "SELECT sum(measurements) FROM measurement_1h"); n != 150 {
 		t.Errorf("hourly view counts %d, want 150", n)
 	}

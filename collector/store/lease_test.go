@@ -49,7 +49,9 @@ func testLease(t *testing.T, s *server) {
 		t.Errorf("epoch %d after %d", second.Epoch(), first.Epoch())
 	}
 	// Paused past its end, a holder is refused, whether another one took over or not.
-	waitFor(t, "the lease ends", func() bool { return errors.Is(second.Renew(t.Context()), store.ErrLeaseLost) || pause(110*time.Millisecond) })
+	waitFor(t, "the lease ends", func() bool {
+		return errors.Is(second.Renew(t.Context()), store.ErrLeaseLost) || pause(110*time.Millisecond)
+	})
 	third := takeLease(t, one, "one", time.Minute)
 	wrote := false
 	for name, l := range map[string]*store.Lease{"first": first, "second": second} {
@@ -114,7 +116,7 @@ func testLeaseOfOne(t *testing.T, s *server) {
 					err := l.Transact(t.Context(), func(tx *sql.Tx, _ time.Time) error {
 						_, err := tx.ExecContext(t.Context(), fmt.Sprintf("INSERT INTO work (n, epoch) SELECT count(*) + 1, %d FROM work", l.Epoch()))
 						if random.IntN(4) == 0 {
-							pause(time.Duration(random.Int64N(int64(100*time.Millisecond))))
+							pause(time.Duration(random.Int64N(int64(100 * time.Millisecond))))
 						}
 						return err
 					})
@@ -128,7 +130,7 @@ func testLeaseOfOne(t *testing.T, s *server) {
 					}
 					done.Add(1)
 					if random.IntN(3) == 0 {
-						pause(time.Duration(random.Int64N(int64(100*time.Millisecond))))
+						pause(time.Duration(random.Int64N(int64(100 * time.Millisecond))))
 					}
 				}
 			}

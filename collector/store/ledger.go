@@ -12,13 +12,13 @@ import (
 	"github.com/fulgidus/heimdall/protocol"
 )
 
-// ledger says which numbers of a spool are settled: a row of the table spool.
+// ledger says which numbers of a spool are settled: a row of the table spool. What was released since it was received is
+// left in the database: it may be a set of millions, and no commit needs it.
 type ledger struct {
 	stream protocol.Stream
 	// received are stored as records, or were until retention; rejected are stored as such; gapped were declared lost and
 	// are neither. The three have nothing in common.
 	received, rejected, gapped protocol.Ranges
-	released                   protocol.Ranges // part of received
 	pending                    protocol.Ranges // what the newest health record held, less what is settled
 	conflict                   protocol.Ranges // came again with other content
 	lastSeq                    uint64          // highest number given, by the newest health record; 0 without one
@@ -30,14 +30,14 @@ type ledger struct {
 type ledgers map[protocol.Stream]*ledger
 
 const ledgerColumns = `station, spool, CAST(received AS text), CAST(rejected AS text), CAST(gapped AS text),
-	CAST(released AS text), CAST(pending AS text), CAST(conflict AS text), coalesce(last_seq, 0), coalesce(health_seq, 0),
+	CAST(pending AS text), CAST(conflict AS text), coalesce(last_seq, 0), coalesce(health_seq, 0),
 	first_received, last_received`
 
 func scanLedger(rows *sql.Rows) (*ledger, error) {
 	var l ledger
 	var spool []byte
 	err := rows.Scan(&l.stream.Station, &spool, scanRanges{&l.received}, scanRanges{&l.rejected}, scanRanges{&l.gapped},
-		scanRanges{&l.released}, scanRanges{&l.pending}, scanRanges{&l.conflict}, &l.lastSeq, &l.healthSeq,
+		scanRanges{&l.pending}, scanRanges{&l.conflict}, &l.lastSeq, &l.healthSeq,
 		scanTime{&l.first}, scanTime{&l.last})
 	copy(l.stream.Spool[:], spool)
 	return &l, err

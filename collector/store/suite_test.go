@@ -17,7 +17,7 @@ import (
 )
 
 // newestMigration is the number of the last file in migrations.
-const newestMigration = 4
+const newestMigration = 5
 
 // server is one database that a case of the suite has for itself.
 type server struct {
@@ -134,6 +134,9 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"Broken":            testBroken,
 		"Lease":             testLease,
 		"LeaseOfOne":        testLeaseOfOne,
+		"Retention":         testRetention,
+		"RemoveRecordings":  testRemoveRecordings,
+		"RemoveAudit":       testRemoveAudit,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"time"
 )
 
 // hypertables are the large tables and the span of time of one chunk, chosen so that a chunk and its indexes fit in
@@ -109,37 +110,63 @@ func compress(ctx context.Context, tx *sql.Tx, table string) error {
 	return err
 }
 
-// aggregate replaces the view of hourly measurements by a continuous aggregate with the same columns. It computes what
-// is not materialised yet, so it is as fresh as the view.
+// aggregate replaces the view of the hours of present measurements by a continuous aggregate with the same columns. It
+// computes what is not materialised yet, so it is as fresh as the view. What retention removes is added up elsewhere, so a
+// refresh over all of time is right: it looks only at hours that changed.
 func aggregate(ctx context.Context, tx *sql.Tx) error {
 	var done bool
 	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM timescaledb_information.continuous_aggregates
-		WHERE view_schema = current_schema() AND view_name = 'measurement_1h')`).Scan(&done)
+		WHERE view_schema = current_schema() AND view_name = 'measurement_1h_present')`).Scan(&done)
 	if err != nil || done {
+		return err
+	}
+	var merged string // the view over this one and over what was removed
+	if err := tx.QueryRowContext(ctx, "SELECT pg_get_viewdef('measurement_1h'::regclass)").Scan(&merged); err != nil {
 		return err
 	}
 	for _, statement := range []string{
 		"DROP VIEW measurement_1h",
-		`CREATE MATERIALIZED VIEW measurement_1h WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+		"DROP VIEW measurement_1h_present",
+		`CREATE MATERIALIZED VIEW measurement_1h_present WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
 		SELECT time_bucket('1 hour', time) AS time, station, receiver, step,
 			count(*) AS measurements,
 			min(center_hz) AS center_hz,
-			10 * log(avg(power(10, least(greatest(power_dbfs::double precision, -300), 300) / 10))) AS power_dbfs,
+			sum(power(10, least(greatest(power_dbfs::double precision, -300), 300) / 10)) AS power_sum,
+			count(power_dbfs) AS power_n,
 			min(power_dbfs) AS power_dbfs_min,
 			max(power_dbfs) AS power_dbfs_max,
-			10 * log(avg(power(10, least(greatest(noise_floor_dbfs_hz::double precision, -300), 300) / 10))) AS noise_floor_dbfs_hz,
+			sum(power(10, least(greatest(noise_floor_dbfs_hz::double precision, -300), 300) / 10)) AS floor_sum,
+			count(noise_floor_dbfs_hz) AS floor_n,
 			max(snr_db) AS snr_db_max
 		FROM measurement GROUP BY 1, 2, 3, 4 WITH NO DATA`,
-		// The window is longer than an outage, so that late records are aggregated, and shorter than the default
-		// retention, so that a refresh does not erase what retention removed.
-		`SELECT add_continuous_aggregate_policy('measurement_1h', start_offset => interval '60 days',
+		`SELECT add_continuous_aggregate_policy('measurement_1h_present', start_offset => NULL,
 			end_offset => interval '1 hour', schedule_interval => interval '1 hour')`,
+		"CREATE VIEW measurement_1h AS " + merged,
 	} {
 		if _, err := tx.ExecContext(ctx, statement); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// refreshHours brings the continuous aggregate up to date where measurements were removed; until then it counts them still.
+// Its failure is told and no more: the policy does the same each hour.
+func (db *DB) refreshHours(ctx context.Context, from, to time.Time) {
+	var there bool
+	err := db.read.QueryRowContext(ctx, "SELECT to_regclass('timescaledb_information.continuous_aggregates') IS NOT NULL").Scan(&there)
+	if err == nil && there {
+		err = db.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM timescaledb_information.continuous_aggregates
+			WHERE view_schema = current_schema() AND view_name = 'measurement_1h_present')`).Scan(&there)
+	}
+	if err == nil && there {
+		// Without parameters: a procedure that ends its own transactions cannot be prepared everywhere.
+		_, err = db.write.ExecContext(ctx, fmt.Sprintf("CALL refresh_continuous_aggregate('measurement_1h_present', timestamptz '%s', timestamptz '%s')",
+			from.Truncate(time.Hour).Format(time.RFC3339), to.Truncate(time.Hour).Add(time.Hour).Format(time.RFC3339)))
+	}
+	if err != nil {
+		db.log.LogAttrs(ctx, slog.LevelWarn, "hours of removed measurements are counted twice until the next refresh", slog.Any("error", err))
+	}
 }
 
 // grantReaders makes the role heimdall_read, which may see the views and nothing else. It needs privileges that a

@@ -63,6 +63,10 @@ func (db *DB) verify(ctx context.Context, q querier, l *ledger, final bool) (Ver
 	if err != nil {
 		return v, err
 	}
+	released, err := db.releasedOf(ctx, q, l.stream)
+	if err != nil {
+		return v, err
+	}
 	settled := l.received.Union(l.rejected).Union(l.gapped)
 	known := settled.Union(l.pending)
 	v.First, v.Last = settled.First(), max(known.Last(), l.lastSeq)
@@ -78,9 +82,9 @@ func (db *DB) verify(ctx context.Context, q querier, l *ledger, final bool) (Ver
 		missing = missing.Subtract(pending)
 	}
 	// The ledger is a promise; the rows are the proof.
-	missing = missing.Union(l.received.Subtract(l.released).Subtract(present)).Union(l.rejected.Subtract(refused))
+	missing = missing.Union(l.received.Subtract(released).Subtract(present)).Union(l.rejected.Subtract(refused))
 	v.Stored, v.Duplicate = rows, rows-present.Count()
-	v.Released, v.Gaps, v.Rejected, v.Pending = l.released.Count(), l.gapped.Count(), l.rejected.Count(), pending.Count()
+	v.Released, v.Gaps, v.Rejected, v.Pending = released.Count(), l.gapped.Count(), l.rejected.Count(), pending.Count()
 	v.Missing, v.MissingRanges = missing.Count(), missing
 	if v.Duplicate > 0 {
 		v.DuplicateRanges, err = db.duplicatesOf(ctx, q, l.stream)
@@ -92,6 +96,13 @@ func (db *DB) verify(ctx context.Context, q querier, l *ledger, final bool) (Ver
 // number less its place in the order is the same for all of one range.
 func (db *DB) rowsOf(ctx context.Context, q querier, stream protocol.Stream) (present protocol.Ranges, rows uint64, err error) {
 	return db.islands(ctx, q, "record", stream)
+}
+
+// releasedOf is which numbers of a spool retention has removed.
+func (db *DB) releasedOf(ctx context.Context, q querier, stream protocol.Stream) (released protocol.Ranges, err error) {
+	err = db.queryRow(ctx, q, "SELECT CAST(released AS text) FROM spool WHERE station = $1 AND spool = $2", stream.Station, stream.Spool[:]).
+		Scan(scanRanges{&released})
+	return released, err
 }
 
 // refusedOf is which numbers of a spool are in the table of rejections.

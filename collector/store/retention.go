@@ -1,0 +1,272 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/fulgidus/heimdall/packaging/failpoint"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// aheadOfReceived is more than a record's time may lie after its arrival, so that rows that arrived before a time are looked
+// for among those made before a little later, by an index, and in the chunks of that time.
+const aheadOfReceived = 10 * time.Minute
+
+// Spools lists the spools that have rows which retention may remove.
+func (l *Lease) Spools(ctx context.Context) ([]protocol.Stream, error) {
+	var streams []protocol.Stream
+	err := l.db.forEach(ctx, l.db.read, "SELECT station, spool FROM spool WHERE received <> released ORDER BY station, spool", nil, func(rows *sql.Rows) error {
+		var s protocol.Stream
+		var spool []byte
+		err := rows.Scan(&s.Station, &spool)
+		copy(s.Spool[:], spool)
+		streams = append(streams, s)
+		return err
+	})
+	return streams, wrap(err, "list spools")
+}
+
+// RemoveRecords removes the oldest rows of a kind and spool that were received longer ago than keep, most of them at the
+// most, and tells how many. Their numbers go into the spool's released in the same transaction. Chunks of captures are left
+// alone while they belong to a recording: [Lease.RemoveRecordings] takes both.
+func (l *Lease) RemoveRecords(ctx context.Context, kind protocol.Kind, stream protocol.Stream, keep time.Duration, most int) (int, error) {
+	t := l.db.tables[kind]
+	var slice removal
+	err := l.transact(ctx, func(tx *sql.Tx, now time.Time) error {
+		slice = removal{db: l.db, tx: tx, stream: stream, table: t.name, before: now.Add(-keep)}
+		if err := slice.lock(ctx); err != nil {
+			return err
+		}
+		if err := slice.find(ctx, most); err != nil || len(slice.seqs) == 0 {
+			return err
+		}
+		if kind == protocol.KindMeasurement {
+			if err := slice.addUp(ctx); err != nil {
+				return err
+			}
+		}
+		return slice.remove(ctx)
+	})
+	if err != nil {
+		return 0, leaseError(err, "remove old rows of %s", t.name)
+	}
+	if kind == protocol.KindMeasurement && len(slice.seqs) > 0 {
+		l.db.refreshHours(ctx, slice.first, slice.last)
+	}
+	return len(slice.seqs), nil
+}
+
+// removal is some rows of one table and spool on their way out.
+type removal struct {
+	db          *DB
+	tx          *sql.Tx
+	stream      protocol.Stream
+	table       string
+	before      time.Time // of arrival
+	seqs        []int64
+	first, last time.Time // of the rows
+}
+
+// lock keeps records of the spool out until the transaction ends, as every commit locks this row first.
+func (r *removal) lock(ctx context.Context) error {
+	_, err := r.db.exec(ctx, r.tx, "SELECT 1 FROM spool WHERE station = $1 AND spool = $2 FOR UPDATE", r.stream.Station, r.stream.Spool[:])
+	return wrap(err, "lock the ledger")
+}
+
+func (r *removal) find(ctx context.Context, most int) error {
+	whole := ""
+	if r.table == "iq_chunk" {
+		whole = " AND NOT EXISTS (SELECT 1 FROM recording WHERE recording.station = t.station AND recording.capture_id = t.capture_id)"
+	}
+	err := r.db.forEach(ctx, r.tx, "SELECT seq, time FROM "+r.table+` AS t
+		WHERE station = $1 AND spool = $2 AND time < $3 AND received < $4`+whole+fmt.Sprintf(" ORDER BY time, seq LIMIT %d", most),
+		[]any{r.stream.Station, r.stream.Spool[:], r.before.Add(aheadOfReceived), r.before}, r.add)
+	return wrap(err, "look for old rows of %s", r.table)
+}
+
+// add takes a row of seq and time.
+func (r *removal) add(rows *sql.Rows) error {
+	var seq int64
+	var at time.Time
+	if err := rows.Scan(&seq, scanTime{&at}); err != nil {
+		return err
+	}
+	if len(r.seqs) == 0 || at.Before(r.first) {
+		r.first = at
+	}
+	if len(r.seqs) == 0 || at.After(r.last) {
+		r.last = at
+	}
+	r.seqs = append(r.seqs, seq)
+	return nil
+}
+
+// remove enters the numbers as released and deletes their rows.
+func (r *removal) remove(ctx context.Context) error {
+	var numbers protocol.Ranges
+	low, high := int64(math.MaxInt64), int64(0)
+	for _, seq := range r.seqs {
+		numbers.Add(uint64(seq))
+		low, high = min(low, seq), max(high, seq)
+	}
+	if err := r.release(ctx, numbers); err != nil {
+		return wrap(err, "enter %d rows of %s as released", len(r.seqs), r.table)
+	}
+	failpoint.Hit("store.released")
+	from, args := r.db.backend.list(7, r.seqs)
+	// The bounds spare a compressed chunk from being unpacked as a whole.
+	args = append([]any{r.stream.Station, r.stream.Spool[:], low, high, r.first, r.last}, args...)
+	result, err := r.db.exec(ctx, r.tx, "DELETE FROM "+r.table+` WHERE station = $1 AND spool = $2 AND seq >= $3 AND seq <= $4
+		AND time >= $5 AND time <= $6 AND seq IN (SELECT c1 FROM `+from+")", args...)
+	if err != nil {
+		return wrap(err, "delete from %s", r.table)
+	}
+	if n, err := result.RowsAffected(); err == nil && n < int64(len(r.seqs)) {
+		return &Error{Class: ClassAll, Err: fmt.Errorf("deleted %d of %d rows of %s", n, len(r.seqs), r.table)}
+	}
+	return nil
+}
+
+// release adds to the spool's released. PostgreSQL makes the union itself, for kinds that are kept for different times make
+// it a set of millions.
+func (r *removal) release(ctx context.Context, numbers protocol.Ranges) error {
+	union := "released + $3::int8multirange"
+	if _, ok := r.db.backend.(postgresBackend); !ok {
+		released, err := r.db.releasedOf(ctx, r.tx, r.stream)
+		if err != nil {
+			return err
+		}
+		union, numbers = "$3", released.Union(numbers)
+	}
+	_, err := r.db.exec(ctx, r.tx, "UPDATE spool SET released = "+union+" WHERE station = $1 AND spool = $2",
+		r.stream.Station, r.stream.Spool[:], numbers.String())
+	return err
+}
+
+// hour identifies a row of measurement_1h_removed; sums is what it holds.
+type hour struct {
+	time           time.Time
+	receiver, step string
+}
+
+type sums struct {
+	measurements     int64
+	center           *float64
+	power, floor     *float64
+	powers, floors   int64
+	powerMin         *float64
+	powerMax, snrMax *float64
+}
+
+// addUp keeps what the hourly view says of the measurements that go.
+func (r *removal) addUp(ctx context.Context) error {
+	hours := make(map[hour]*sums)
+	from, args := r.db.backend.list(5, r.seqs)
+	args = append([]any{r.stream.Station, r.stream.Spool[:], r.first, r.last}, args...)
+	err := r.db.forEach(ctx, r.tx, `SELECT time, coalesce(receiver, ''), coalesce(step, ''), center_hz, power_dbfs, noise_floor_dbfs_hz, snr_db
+		FROM measurement WHERE station = $1 AND spool = $2 AND time >= $3 AND time <= $4 AND seq IN (SELECT c1 FROM `+from+")", args,
+		func(rows *sql.Rows) error {
+			var h hour
+			var center, power, floor, snr *float64
+			if err := rows.Scan(scanTime{&h.time}, &h.receiver, &h.step, &center, &power, &floor, &snr); err != nil {
+				return err
+			}
+			h.time = h.time.Truncate(time.Hour)
+			if hours[h] == nil {
+				hours[h] = &sums{}
+			}
+			hours[h].merge(sums{
+				measurements: 1, center: center, power: linear(power), floor: linear(floor), powers: count(power), floors: count(floor),
+				powerMin: power, powerMax: power, snrMax: snr,
+			})
+			return nil
+		})
+	if err != nil {
+		return wrap(err, "add up measurements")
+	}
+	for h, s := range hours {
+		if err := r.addHour(ctx, h, s); err != nil {
+			return wrap(err, "add to the hours of removed measurements")
+		}
+	}
+	return nil
+}
+
+// addHour adds to what is kept of an hour. Nobody else does, for only the holder of the lease removes measurements.
+func (r *removal) addHour(ctx context.Context, h hour, s *sums) error {
+	err := r.db.forEach(ctx, r.tx, `SELECT measurements, center_hz, power_sum, power_n, power_dbfs_min, power_dbfs_max, floor_sum, floor_n, snr_db_max
+		FROM measurement_1h_removed WHERE station = $1 AND time = $2 AND receiver = $3 AND step = $4`,
+		[]any{r.stream.Station, h.time, h.receiver, h.step}, func(rows *sql.Rows) error {
+			var old sums
+			err := rows.Scan(&old.measurements, &old.center, &old.power, &old.powers, &old.powerMin, &old.powerMax, &old.floor, &old.floors, &old.snrMax)
+			s.merge(old)
+			return err
+		})
+	if err != nil {
+		return err
+	}
+	_, err = r.db.exec(ctx, r.tx, `INSERT INTO measurement_1h_removed (station, time, receiver, step, measurements, center_hz, power_sum, power_n,
+			power_dbfs_min, power_dbfs_max, floor_sum, floor_n, snr_db_max)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+		ON CONFLICT (station, time, receiver, step) DO UPDATE SET measurements = excluded.measurements, center_hz = excluded.center_hz,
+			power_sum = excluded.power_sum, power_n = excluded.power_n, power_dbfs_min = excluded.power_dbfs_min,
+			power_dbfs_max = excluded.power_dbfs_max, floor_sum = excluded.floor_sum, floor_n = excluded.floor_n, snr_db_max = excluded.snr_db_max`,
+		r.stream.Station, h.time, h.receiver, h.step, s.measurements, s.center, s.power, s.powers, s.powerMin, s.powerMax, s.floor, s.floors, s.snrMax)
+	return err
+}
+
+func (s *sums) merge(o sums) {
+	add := func(a, b float64) float64 { return a + b }
+	lower := func(a, b float64) float64 { return min(a, b) }
+	higher := func(a, b float64) float64 { return max(a, b) }
+	s.measurements += o.measurements
+	s.powers += o.powers
+	s.floors += o.floors
+	s.center = both(s.center, o.center, lower)
+	s.power, s.floor = both(s.power, o.power, add), both(s.floor, o.floor, add)
+	s.powerMin, s.powerMax, s.snrMax = both(s.powerMin, o.powerMin, lower), both(s.powerMax, o.powerMax, higher), both(s.snrMax, o.snrMax, higher)
+}
+
+// both joins two numbers that may be absent.
+func both(a, b *float64, join func(a, b float64) float64) *float64 {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	return new(join(*a, *b))
+}
+
+func count(v *float64) int64 {
+	if v == nil {
+		return 0
+	}
+	return 1
+}
+
+// linear is 10^(dB/10), within the bounds of the view.
+func linear(db *float64) *float64 {
+	if db == nil {
+		return nil
+	}
+	return new(math.Pow(10, min(max(*db, -300), 300)/10))
+}
+
+// RemoveAudit removes the oldest entries of the audit that are older than keep, and tells how many.
+func (l *Lease) RemoveAudit(ctx context.Context, keep time.Duration, most int) (int, error) {
+	var removed int64
+	err := l.transact(ctx, func(tx *sql.Tx, now time.Time) error {
+		result, err := l.db.exec(ctx, tx, `DELETE FROM audit WHERE time <= (SELECT max(time) FROM
+			(SELECT time FROM audit WHERE time < $1 ORDER BY time LIMIT `+fmt.Sprint(most)+`) AS oldest)`, now.Add(-keep))
+		if err != nil {
+			return err
+		}
+		removed, err = result.RowsAffected()
+		return err
+	})
+	return int(removed), leaseError(err, "remove old entries of the audit")
+}
