@@ -24,6 +24,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fulgidus/heimdall/packaging/failpoint"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -259,6 +260,18 @@ func (a *Archive) OpenData(ctx context.Context, key string) (io.ReadSeekCloser, 
 // OpenMeta opens a recording's metadata, like OpenData.
 func (a *Archive) OpenMeta(ctx context.Context, key string) (io.ReadSeekCloser, error) {
 	return a.open(ctx, key+metaSuffix)
+}
+
+// Remove makes a recording's objects absent, as they may already be. The metadata goes first, so that samples without it,
+// which are no recording, are what a crash in between leaves. Call it again then.
+func (a *Archive) Remove(ctx context.Context, key string) error {
+	for _, suffix := range []string{metaSuffix, dataSuffix} {
+		if err := a.objects.remove(ctx, key+suffix); err != nil {
+			return fmt.Errorf("remove %s: %w", key+suffix, err)
+		}
+		failpoint.Hit("archive.removed")
+	}
+	return nil
 }
 
 func (a *Archive) open(ctx context.Context, key string) (io.ReadSeekCloser, error) {

@@ -11,6 +11,7 @@ import (
 	"path"
 	"time"
 
+	"github.com/fulgidus/heimdall/packaging/failpoint"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -85,9 +86,11 @@ func (a *Archive) write(ctx context.Context, c *Capture) (*protocol.Recording, e
 	if err := a.objects.put(ctx, recording.Key+dataSuffix, dataType, int64(manifest.GetBytes()), data); err != nil {
 		return nil, fmt.Errorf("store samples: %w", err)
 	}
+	failpoint.Hit("archive.samples")
 	if err := a.objects.put(ctx, recording.Key+metaSuffix, metaType, int64(len(meta)), bytes.NewReader(meta)); err != nil {
 		return nil, fmt.Errorf("store metadata: %w", err)
 	}
+	failpoint.Hit("archive.stored")
 	return recording, nil
 }
 

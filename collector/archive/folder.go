@@ -87,7 +87,22 @@ func (f *folder) write(ctx context.Context, name string, size int64, r io.Reader
 // forget removes a file that may be absent.
 func (f *folder) forget(name string) error {
 	if err := f.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove unfinished file: %w", err)
+		return fmt.Errorf("remove file: %w", err)
+	}
+	return nil
+}
+
+// remove also removes the directories that are empty then, so that years of captures do not leave years of directories.
+func (f *folder) remove(_ context.Context, key string) error {
+	if err := f.forget(key); err != nil {
+		return err
+	}
+	dir := path.Dir(key)
+	if err := f.syncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for dir != "." && dir+"/" != recordingsPrefix && f.root.Remove(dir) == nil { // what is not empty stays
+		dir = path.Dir(dir)
 	}
 	return nil
 }

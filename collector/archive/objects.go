@@ -13,16 +13,23 @@ import (
 
 // objects is a place for whole objects under slash-separated keys. Keys are made by this package only.
 type objects interface {
-	// put stores exactly size bytes of r under the key, replacing what was there. The object is complete and durable
-	// when put returns nil, and unchanged when it returns an error. An error of r is returned wrapped.
-	put(ctx context.Context, key, contentType string, size int64, r io.Reader) error
-	// open gives an object's bytes; its error wraps fs.ErrNotExist when there is none.
-	open(ctx context.Context, key string) (object, error)
+	keeper
 	// sweep removes what crashed uploads left behind before a time.
 	sweep(ctx context.Context, before time.Time) error
 	// check tells whether objects can be stored now.
 	check(ctx context.Context) error
 	close() error
+}
+
+// keeper holds objects.
+type keeper interface {
+	// put stores exactly size bytes of r under the key, replacing what was there. The object is complete and durable
+	// when put returns nil, and unchanged when it returns an error. An error of r is returned wrapped.
+	put(ctx context.Context, key, contentType string, size int64, r io.Reader) error
+	// open gives an object's bytes; its error wraps fs.ErrNotExist when there is none.
+	open(ctx context.Context, key string) (object, error)
+	// remove makes an object absent, as it may already be.
+	remove(ctx context.Context, key string) error
 }
 
 // object is an open object.

@@ -24,7 +24,7 @@ const (
 )
 
 // bucket keeps objects in a bucket of an S3-compatible store. Only plain S3 calls are used: HEAD and PUT bucket, PUT,
-// GET and HEAD object, multipart upload, list of uploads.
+// GET, HEAD and DELETE object, multipart upload, list of uploads.
 type bucket struct {
 	client *minio.Client
 	target s3Target
@@ -81,6 +81,16 @@ func (b *bucket) open(ctx context.Context, key string) (object, error) {
 		return body, nil
 	}
 	return &remote{get: get, length: info.Size, time: info.LastModified}, nil
+}
+
+func (b *bucket) remove(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	err := b.client.RemoveObject(ctx, b.target.bucket, b.target.prefix+key, minio.RemoveObjectOptions{})
+	if err != nil && minio.ToErrorResponse(err).StatusCode != http.StatusNotFound {
+		return b.explain("remove "+key, err)
+	}
+	return nil
 }
 
 // sweep aborts multipart uploads that a crash left open: they take room and show nowhere. (MinIO lists those of one
