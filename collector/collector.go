@@ -15,12 +15,17 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/fulgidus/heimdall/collector/acquisition"
 	"github.com/fulgidus/heimdall/collector/api"
 	"github.com/fulgidus/heimdall/collector/archive"
 	"github.com/fulgidus/heimdall/collector/command"
 	"github.com/fulgidus/heimdall/collector/ingest"
+	"github.com/fulgidus/heimdall/collector/lease"
 	"github.com/fulgidus/heimdall/collector/link"
+	"github.com/fulgidus/heimdall/collector/resend"
+	"github.com/fulgidus/heimdall/collector/retention"
 	"github.com/fulgidus/heimdall/collector/store"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -312,11 +317,29 @@ func (c *Collector) Run(ctx context.Context) error {
 }
 
 func (c *Collector) workers() []func(context.Context) error {
-	parts := []func(context.Context) error{c.ingest.Run, c.archive.Run, c.commands.Run, c.acquisitions.Run}
+	parts := []func(context.Context) error{c.ingest.Run, c.archive.Run, c.commands.Run, c.acquisitions.Run, c.groupJobs().Run}
 	if c.mirror != nil {
 		parts = append(parts, c.mirror.Run)
 	}
 	return parts
+}
+
+// groupJobs are what one collector does for all that share its database.
+func (c *Collector) groupJobs() *lease.Keeper[*store.Lease] {
+	process := c.cfg.ID + " " + uuid.Must(uuid.NewV7()).String()
+	old := retention.New(c.cfg.Retention.keep(), c.archive, c.component("retention"))
+	return &lease.Keeper[*store.Lease]{
+		Take: func(ctx context.Context, length time.Duration) (*store.Lease, error) {
+			return c.store.TakeLease(ctx, "jobs", process, length)
+		},
+		Jobs: []func(context.Context, *store.Lease) error{
+			func(ctx context.Context, l *store.Lease) error { return old.Run(ctx, l) },
+			func(ctx context.Context, _ *store.Lease) error {
+				return resend.New(c.store, c.store, c.commands, c.component("resend")).Run(ctx)
+			},
+		},
+		Log: c.component("lease"),
+	}
 }
 
 // tablesReady is nil once the database is up to date.

@@ -9,22 +9,25 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fulgidus/heimdall/collector/archive"
+	"github.com/fulgidus/heimdall/collector/retention"
 	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
 // Config is the collector's configuration file. Every key is shown, with its default, in configs/collector.yaml.
 type Config struct {
-	ID      string        `yaml:"id"`
-	MQTT    MQTTConfig    `yaml:"mqtt"`
-	Store   StoreConfig   `yaml:"store"`
-	Archive ArchiveConfig `yaml:"archive"`
-	HTTP    HTTPConfig    `yaml:"http"`
-	Limits  LimitsConfig  `yaml:"limits"`
-	Log     LogConfig     `yaml:"log"`
-	Data    string        `yaml:"data"`
+	ID        string          `yaml:"id"`
+	MQTT      MQTTConfig      `yaml:"mqtt"`
+	Store     StoreConfig     `yaml:"store"`
+	Archive   ArchiveConfig   `yaml:"archive"`
+	HTTP      HTTPConfig      `yaml:"http"`
+	Retention RetentionConfig `yaml:"retention"`
+	Limits    LimitsConfig    `yaml:"limits"`
+	Log       LogConfig       `yaml:"log"`
+	Data      string          `yaml:"data"`
 }
 
 // MQTTConfig is the broker: an outside one by URL, or the embedded one.
@@ -74,6 +77,49 @@ type TLSConfig struct {
 	Key  string `yaml:"key"`
 }
 
+// RetentionConfig is how long things are kept, from their arrival.
+type RetentionConfig struct {
+	Measurement Age `yaml:"measurement"`
+	Detection   Age `yaml:"detection"`
+	Health      Age `yaml:"health"`
+	Spectrum    Age `yaml:"spectrum"`
+	Recording   Age `yaml:"recording"`
+	Gap         Age `yaml:"gap"`
+	Audit       Age `yaml:"audit"`
+}
+
+// keep is the same for who removes things.
+func (c RetentionConfig) keep() retention.Keep {
+	return retention.Keep{
+		Records: map[protocol.Kind]time.Duration{
+			protocol.KindMeasurement: time.Duration(c.Measurement), protocol.KindDetection: time.Duration(c.Detection),
+			protocol.KindHealth: time.Duration(c.Health), protocol.KindSpectrum: time.Duration(c.Spectrum), protocol.KindGap: time.Duration(c.Gap),
+		},
+		Recording: time.Duration(c.Recording),
+		Audit:     time.Duration(c.Audit),
+	}
+}
+
+// Age is a length of time as [configs.Duration] reads it, or "forever", which is 0.
+type Age time.Duration
+
+// UnmarshalText reads an age.
+func (a *Age) UnmarshalText(text []byte) error {
+	if string(text) == "forever" {
+		*a = 0
+		return nil
+	}
+	var d configs.Duration
+	if err := d.UnmarshalText(text); err != nil {
+		return fmt.Errorf("%w, or forever", err)
+	}
+	if d <= 0 {
+		return fmt.Errorf("%q keeps nothing; write a time above 0, or forever", text)
+	}
+	*a = Age(d)
+	return nil
+}
+
 // LimitsConfig protects the collector from a single station and from a full disk.
 type LimitsConfig struct {
 	StationRate  float64       `yaml:"station_rate"`
@@ -88,6 +134,8 @@ type LogConfig struct {
 	Format string `yaml:"format"`
 }
 
+const aDay = Age(24 * time.Hour)
+
 // DefaultConfig needs nothing outside this process: an embedded broker, SQLite and a folder below ./heimdall-data.
 func DefaultConfig() Config {
 	return Config{
@@ -96,6 +144,9 @@ func DefaultConfig() Config {
 		HTTP: HTTPConfig{Listen: "127.0.0.1:8090"},
 		Data: "heimdall-data",
 		Log:  LogConfig{Level: "info", Format: "text"},
+		Retention: RetentionConfig{
+			Measurement: 365 * aDay, Detection: 365 * aDay, Health: 365 * aDay, Spectrum: 30 * aDay, Recording: 90 * aDay,
+		},
 		Limits: LimitsConfig{
 			StationRate: 20000, StationBytes: 8 << 20, Message: 128 << 10, CaptureBytes: 256 << 20,
 		},

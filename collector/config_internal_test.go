@@ -29,7 +29,7 @@ func TestLoadConfig_ShippedExampleNamesEveryKey(t *testing.T) {
 		}
 	}
 	want := DefaultConfig()
-	if diff := cmp.Diff([]any{want.Limits, want.Log, want.HTTP, want.ID, want.Data}, []any{cfg.Limits, cfg.Log, cfg.HTTP, cfg.ID, cfg.Data}); diff != "" {
+	if diff := cmp.Diff([]any{want.Limits, want.Log, want.HTTP, want.ID, want.Data, want.Retention}, []any{cfg.Limits, cfg.Log, cfg.HTTP, cfg.ID, cfg.Data, cfg.Retention}); diff != "" {
 		t.Errorf("(-default +example):\n%s", diff)
 	}
 }
@@ -84,6 +84,8 @@ func TestLoadConfig_Broken(t *testing.T) {
 		"station rate":        {"limits: {station_rate: -1}", "limits.station_rate"},
 		"station bytes":       {"limits: {station_bytes: 0}", "limits.station_bytes"},
 		"capture bytes":       {"limits: {capture_bytes: 1kB}", "limits.capture_bytes"},
+		"retention":           {"retention: {spectrum: soon}", `"soon" is no duration; write it like 10s, 250ms, 1h30m or 30d, or forever`},
+		"retention of none":   {"retention: {audit: 0}", `keeps nothing`},
 		"log level":           {"log: {level: 9}", "log.level"},
 		"log format":          {"log: {format: xml}", "log.format"},
 		"missing secret":      {"archive: {secret_key: \"file:/nowhere/k\"}", "archive.secret_key"},
@@ -103,6 +105,21 @@ func TestLoadConfig_Broken(t *testing.T) {
 				t.Errorf("got %T, want configs.Faults", err)
 			}
 		})
+	}
+}
+
+func TestLoadConfig_Retention(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.yaml")
+	if err := os.WriteFile(path, []byte("retention: {measurement: forever, spectrum: 12h, gap: 2y}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := LoadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := RetentionConfig{Measurement: 0, Detection: 365 * aDay, Health: 365 * aDay, Spectrum: aDay / 2, Recording: 90 * aDay, Gap: 730 * aDay, Audit: 0}
+	if diff := cmp.Diff(want, cfg.Retention); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

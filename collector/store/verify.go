@@ -67,19 +67,10 @@ func (db *DB) verify(ctx context.Context, q querier, l *ledger, final bool) (Ver
 	if err != nil {
 		return v, err
 	}
-	settled := l.received.Union(l.rejected).Union(l.gapped)
-	known := settled.Union(l.pending)
-	v.First, v.Last = settled.First(), max(known.Last(), l.lastSeq)
-	pending := l.pending
-	if horizon := max(l.lastSeq, l.healthSeq); l.healthSeq > 0 && horizon < v.Last {
-		pending = pending.Union(protocol.Ranges{{From: horizon + 1, To: v.Last}}).Subtract(settled)
-	}
-	var missing protocol.Ranges
-	if v.Last > 0 {
-		missing = protocol.Ranges{{From: 1, To: v.Last}}.Subtract(settled)
-	}
-	if !final {
-		missing = missing.Subtract(pending)
+	last, settled, pending, missing := l.owed()
+	v.First, v.Last = settled.First(), last
+	if final {
+		missing = missing.Union(pending)
 	}
 	// The ledger is a promise; the rows are the proof.
 	missing = missing.Union(l.received.Subtract(released).Subtract(present)).Union(l.rejected.Subtract(refused))
@@ -90,6 +81,37 @@ func (db *DB) verify(ctx context.Context, q querier, l *ledger, final bool) (Ver
 		v.DuplicateRanges, err = db.duplicatesOf(ctx, q, l.stream)
 	}
 	return v, err
+}
+
+// owed divides the numbers from 1 to the last known one: those that are settled, those that the agent is known or free to
+// hold still, and those that should be settled and are not.
+func (l *ledger) owed() (last uint64, settled, pending, missing protocol.Ranges) {
+	settled = l.received.Union(l.rejected).Union(l.gapped)
+	last = max(settled.Last(), l.pending.Last(), l.lastSeq)
+	pending = l.pending.Subtract(settled)
+	if horizon := max(l.lastSeq, l.healthSeq); l.healthSeq > 0 && horizon < last {
+		pending = pending.Union(protocol.Ranges{{From: horizon + 1, To: last}}).Subtract(settled)
+	}
+	if last > 0 {
+		missing = protocol.Ranges{{From: 1, To: last}}.Subtract(settled).Subtract(pending)
+	}
+	return last, settled, pending, missing
+}
+
+// Holes tells of each spool which numbers should be settled here by what its agent said last, and are not. In a database
+// that only went forward there are none. Of a spool without a health record nothing is known, so nothing is said.
+func (db *DB) Holes(ctx context.Context) (map[protocol.Stream]protocol.Ranges, error) {
+	all, err := db.ledgersOf(ctx, db.read, "")
+	if err != nil {
+		return nil, err
+	}
+	holes := make(map[protocol.Stream]protocol.Ranges)
+	for _, l := range all {
+		if _, _, _, missing := l.owed(); l.healthSeq > 0 && !missing.Empty() {
+			holes[l.stream] = missing
+		}
+	}
+	return holes, nil
 }
 
 // rowsOf is which numbers of a spool have rows, and how many rows there are. Neighbours are joined by the server: a
