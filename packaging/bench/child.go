@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -114,22 +113,7 @@ func (c *child) ended() error {
 	return nil
 }
 
-// cpu is the processor time that the child has used.
-func (c *child) cpu() time.Duration {
-	const ticksPerSecond = 100 // USER_HZ, which is 100 on every Linux
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	const user, system = 11, 12 // after the name
-	if len(fields) <= system {
-		return 0
-	}
-	u, _ := strconv.Atoi(fields[user]) // numbers, by the kernel's word
-	s, _ := strconv.Atoi(fields[system])
-	return time.Duration(u+s) * time.Second / ticksPerSecond
-}
+func (c *child) cpu() time.Duration { return processCPU(c.cmd.Process.Pid) }
 
 // memory is a line of the child's status in bytes: VmHWM is the most that was ever resident, RssAnon what is not of files.
 func (c *child) memory(line string) int64 {

@@ -36,30 +36,33 @@ func (w *world) newDatabase(ctx context.Context) (*database, error) {
 	return &database{w.postgres.URL(name), conn}, nil
 }
 
-// waitRows waits until a table has n rows.
+// waitRows waits until a table has n rows. It counts only when the table has stopped growing: counting a large one all the
+// time would be part of what is measured.
 func (d *database) waitRows(ctx context.Context, table string, n int) error {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	have, since := -1, time.Now()
+	size, since := int64(-1), time.Now()
 	for {
-		var exists bool
-		if err := d.conn.QueryRow(ctx, "select to_regclass($1) is not null", table).Scan(&exists); err != nil {
+		var now *int64 // null: there is no table yet
+		if err := d.conn.QueryRow(ctx, "select pg_relation_size(to_regclass($1))", table).Scan(&now); err != nil {
 			return fmt.Errorf("look for %s: %w", table, err)
 		}
-		rows := 0
-		if exists {
+		switch {
+		case now != nil && *now == size:
+			rows := 0
 			if err := d.conn.QueryRow(ctx, "select count(*) from "+table).Scan(&rows); err != nil {
 				return fmt.Errorf("count %s: %w", table, err)
 			}
-		}
-		if rows >= n {
-			return nil
-		}
-		if rows != have {
-			have, since = rows, time.Now()
-		}
-		if time.Since(since) > stuckAfter {
-			return fmt.Errorf("%s stays at %d of %d rows", table, rows, n)
+			if rows >= n {
+				return nil
+			}
+			if time.Since(since) > stuckAfter {
+				return fmt.Errorf("%s stays at %d of %d rows", table, rows, n)
+			}
+		case now != nil:
+			size, since = *now, time.Now()
+		case time.Since(since) > stuckAfter:
+			return fmt.Errorf("there is no table %s", table)
 		}
 		select {
 		case <-ctx.Done():

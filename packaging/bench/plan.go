@@ -81,7 +81,9 @@ func (p *plan) throughput(ctx context.Context, w *world, out io.Writer) error {
 			flows[name] = append(flows[name], f)
 		}
 	}
-	writeFlows(out, p.records, flows)
+	if len(flows) > 0 {
+		writeFlows(out, p.records, flows)
+	}
 	return nil
 }
 
@@ -104,9 +106,9 @@ func (p *plan) drain(ctx context.Context, w *world, out io.Writer) error {
 	fmt.Fprintf(out, "\nbacklog of %d records\n", p.backlog)
 	fmt.Fprintf(out, "  filled in %.1f s (%.0f MB on disk), drained in %.1f s (%.0f records/s)\n",
 		d.fillSeconds, d.spoolSize, d.seconds, float64(p.backlog)/d.seconds)
-	fmt.Fprintf(out, "  agent: %.1f MB resident at most (%.1f MB of it not of files), %.1f µs of processor a record, wrote %.0f MB\n",
-		d.agentMB, d.agentAnonMB, d.agentUsRec, d.writtenMB)
-	fmt.Fprintf(out, "  collector: %.1f MB resident at most, %.1f µs of processor a record\n", d.collectorMB, d.readerUs)
+	fmt.Fprintf(out, "  agent: %.1f MB resident at most (%.1f MB of it not of files), wrote %.0f MB\n", d.agentMB, d.agentAnonMB, d.writtenMB)
+	fmt.Fprintf(out, "  collector: %.1f MB resident at most\n", d.collectorMB)
+	fmt.Fprintf(out, "  µs CPU a record: %s\n", describe([]cpu{d.cpu}))
 	return nil
 }
 

@@ -14,9 +14,27 @@ import (
 
 // flow is what a run of many records gave.
 type flow struct {
-	rate                float64 // records/s, from the first one given to the last one committed
-	senderUs, readerUs  float64 // processor time a record: the sending process, and Telegraf or the collector
-	senderMax, readerMB float64 // MB resident at most
+	rate     float64 // records/s, from the first one given to the last one committed
+	cpu      cpu     // a record
+	readerMB float64 // resident at most: Telegraf or the collector
+}
+
+// cpu is the processor time in µs that each process on the way uses: sender, broker, Telegraf or collector, database.
+type cpu struct{ sender, broker, reader, database float64 }
+
+func (c cpu) total() float64 { return c.sender + c.broker + c.reader + c.database }
+
+func (w *world) usedCPU(sender, reader *child) cpu {
+	us := func(d time.Duration) float64 { return float64(d.Microseconds()) }
+	return cpu{us(sender.cpu()), us(processCPU(w.broker.PID())), us(reader.cpu()), us(familyCPU(w.postgres.PID()))}
+}
+
+// since is what was used since before, for each of n records.
+func (c cpu) since(before cpu, n int) cpu {
+	per := func(now, before float64) float64 { return (now - before) / float64(n) }
+	return cpu{
+		per(c.sender, before.sender), per(c.broker, before.broker), per(c.reader, before.reader), per(c.database, before.database),
+	}
 }
 
 // telegraf measures the peer on the load, live.
@@ -62,7 +80,7 @@ func (w *world) measure(ctx context.Context, db *database, sender, reader *child
 	if err != nil {
 		return f, err
 	}
-	senderBefore, readerBefore := sender.cpu(), reader.cpu()
+	before := w.usedCPU(sender, reader)
 	began, err := sender.tell("go")
 	if err != nil {
 		return f, err
@@ -82,11 +100,10 @@ func (w *world) measure(ctx context.Context, db *database, sender, reader *child
 			return f, err
 		}
 	}
-	micros := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(n) }
 	f = flow{
 		rate:     float64(n) / ended.Sub(began).Seconds(),
-		senderUs: micros(sender.cpu() - senderBefore), readerUs: micros(reader.cpu() - readerBefore),
-		senderMax: float64(sender.memory("VmHWM")) / 1e6, readerMB: float64(reader.memory("VmHWM")) / 1e6,
+		cpu:      w.usedCPU(sender, reader).since(before, n),
+		readerMB: float64(reader.memory("VmHWM")) / 1e6,
 	}
 	return f, db.check(ctx, n, digests, spool)
 }
@@ -143,7 +160,7 @@ type drained struct {
 	payload                float64 // bytes a record
 	messages               int
 	writtenMB              float64 // by the agent
-	agentUsRec, readerUs   float64
+	cpu                    cpu
 	fillSeconds, spoolSize float64 // of the filling before, and MB on disk
 }
 
@@ -218,7 +235,7 @@ func (w *world) watchDrain(ctx context.Context, db *database, sender, collector 
 		})
 		anon <- most
 	}()
-	senderBefore, readerBefore, writtenBefore := sender.cpu(), collector.cpu(), sender.written()
+	before, writtenBefore := w.usedCPU(sender, collector), sender.written()
 	began, err := sender.tell("go")
 	if err == nil {
 		err = db.waitRows(ctx, "measurement", n)
@@ -231,6 +248,7 @@ func (w *world) watchDrain(ctx context.Context, db *database, sender, collector 
 	if err != nil {
 		return fmt.Errorf("%w; the station says:\n%s\nthe collector says:\n%s", err, sender.tail(), collector.tail())
 	}
+	d.cpu = w.usedCPU(sender, collector).since(before, n)
 	ended, err := db.lastCommit(ctx, "measurement")
 	if err != nil {
 		return err
@@ -238,7 +256,5 @@ func (w *world) watchDrain(ctx context.Context, db *database, sender, collector 
 	d.seconds = ended.Sub(began).Seconds()
 	d.agentMB, d.collectorMB = float64(sender.memory("VmHWM"))/1e6, float64(collector.memory("VmHWM"))/1e6
 	d.writtenMB = float64(sender.written()-writtenBefore) / 1e6
-	d.agentUsRec = float64((sender.cpu() - senderBefore).Microseconds()) / float64(n)
-	d.readerUs = float64((collector.cpu() - readerBefore).Microseconds()) / float64(n)
 	return db.check(ctx, n, true, spool)
 }

@@ -80,6 +80,9 @@ func (b *Broker) Restart(ctx context.Context) error {
 	return waitUntil(ctx, "mosquitto", dialable(b.Addr))
 }
 
+// PID is the broker's process.
+func (b *Broker) PID() int { return b.proc.cmd.Process.Pid }
+
 // Stop ends the broker cleanly; it keeps its sessions and retained messages for Start.
 func (b *Broker) Stop() { b.proc.stop(syscall.SIGTERM) }
 

@@ -153,5 +153,8 @@ func (c *Cluster) SQL(ctx context.Context, statement string) error {
 	return nil
 }
 
+// PID is the server's process; its others are children of that.
+func (c *Cluster) PID() int { return c.proc.cmd.Process.Pid }
+
 // Stop ends the server, aborting open transactions.
 func (c *Cluster) Stop() { c.proc.stop(syscall.SIGINT) }
