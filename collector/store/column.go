@@ -35,6 +35,8 @@ type field struct {
 	target func(rec *protocol.Record) any
 	// asText reads the column as text: sets of numbers and JSON.
 	asText bool
+	// copy appends a cell as COPY's binary format wants it; nil where there is no such form.
+	copy func(b []byte, e *entry) ([]byte, error)
 }
 
 // column is one column of the rows of an insert.
@@ -113,6 +115,7 @@ func cellField[T any](name, element, cast string, get func(e *entry) (*T, error)
 		},
 		target: target,
 		asText: cast != "",
+		copy:   copyCell(get, cast),
 	}
 }
 
@@ -121,6 +124,13 @@ func blobField(name string, get func(e *entry) ([]byte, error), target func(rec 
 		name:   name,
 		values: func(n int) values { return &blobs{get: get, rows: make([][]byte, 0, n)} },
 		target: target,
+		copy: func(b []byte, e *entry) ([]byte, error) {
+			v, err := get(e)
+			if v == nil {
+				return appendNull(b), err
+			}
+			return append(appendLength(b, len(v)), v...), err
+		},
 	}
 }
 

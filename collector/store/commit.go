@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/fulgidus/heimdall/protocol"
@@ -27,14 +28,20 @@ func (db *DB) Commit(ctx context.Context, received time.Time, records []*protoco
 	if len(entries)+len(refusals) == 0 {
 		return nil, nil, nil
 	}
-	err = db.transact(ctx, func(tx *sql.Tx) error {
-		c := &commit{db: db, tx: tx, received: received, entries: entries, refusals: refusals, fresh: make([]bool, len(entries))}
-		if err := c.run(ctx); err != nil {
-			return err
-		}
-		fresh, acks = c.fresh, c.ledgers.acks()
-		return nil
-	})
+	work := func(copies bool) error {
+		return db.transactOn(ctx, func(tx transaction) error {
+			tx.copies = copies
+			c := &commit{db: db, tx: tx, received: received, entries: entries, refusals: refusals, fresh: make([]bool, len(entries))}
+			if err := c.run(ctx); err != nil {
+				return err
+			}
+			fresh, acks = c.fresh, c.ledgers.acks()
+			return nil
+		})
+	}
+	if err = work(true); errors.Is(err, errThere) {
+		err = work(false)
+	}
 	if err != nil {
 		return nil, nil, wrap(err, "commit %d records and %d rejections", len(records), len(rejected))
 	}
@@ -71,7 +78,7 @@ func newEntries(records []*protocol.Record, received *time.Time) ([]*entry, erro
 // commit is the work of one transaction.
 type commit struct {
 	db       *DB
-	tx       *sql.Tx
+	tx       transaction
 	received time.Time
 	entries  []*entry
 	refusals []refusal
@@ -80,14 +87,14 @@ type commit struct {
 }
 
 func (c *commit) run(ctx context.Context) error {
-	if err := c.db.addStations(ctx, c.tx, c.received, stationsOf(c.entries)); err != nil {
+	if err := c.db.addStations(ctx, c.tx.Tx, c.received, stationsOf(c.entries)); err != nil {
 		return err
 	}
 	streams, err := c.streams()
 	if err != nil {
 		return err
 	}
-	if c.ledgers, err = c.db.lockLedgers(ctx, c.tx, c.received, streams); err != nil {
+	if c.ledgers, err = c.db.lockLedgers(ctx, c.tx.Tx, c.received, streams); err != nil {
 		return err
 	}
 	fresh, repeats := c.sort()
@@ -103,7 +110,7 @@ func (c *commit) run(ctx context.Context) error {
 	if err := c.reject(ctx); err != nil {
 		return err
 	}
-	return c.db.saveLedgers(ctx, c.tx, c.received, c.ledgers)
+	return c.db.saveLedgers(ctx, c.tx.Tx, c.received, c.ledgers)
 }
 
 // streams are all spools whose ledger the transaction may change: those of the records and rejections, and those that
@@ -212,11 +219,7 @@ func (c *commit) insert(ctx context.Context, fresh []*entry) error {
 			continue
 		}
 		t := c.db.tables[kind]
-		columns, err := t.columns(byKind[kind])
-		if err != nil {
-			return err
-		}
-		if err := c.db.backend.insert(ctx, c.tx, t.name, columns); err != nil {
+		if err := c.db.backend.insert(ctx, c.tx, t, byKind[kind]); err != nil {
 			return wrapData(err, "insert into %s", t.name)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 )
@@ -26,11 +27,19 @@ func openPostgres(ctx context.Context, url string, log *slog.Logger) (*DB, error
 	db := stdlib.OpenDBFromPool(pool)
 	readers := stdlib.OpenDBFromPool(pool)
 	readers.SetMaxOpenConns(max(1, int(config.MaxConns)-1)) // slow queries leave a connection for records
-	return &DB{write: db, read: readers, backend: postgresBackend{}, tables: tables(), log: log, close: pool.Close}, nil
+	return &DB{write: db, read: readers, backend: postgresBackend{copies: canCopy(config.ConnConfig)}, tables: tables(), log: log, close: pool.Close}, nil
 }
 
 // postgresBackend speaks PostgreSQL, with or without TimescaleDB.
-type postgresBackend struct{}
+type postgresBackend struct {
+	copies bool // the server has COPY
+}
+
+// canCopy tells whether the server behind a URL has COPY, which only what needs the mode exec may lack.
+func canCopy(config *pgx.ConnConfig) bool {
+	mode := config.DefaultQueryExecMode
+	return mode != pgx.QueryExecModeExec && mode != pgx.QueryExecModeSimpleProtocol
+}
 
 func (postgresBackend) statement(query string, args []any) (string, []any) { return query, args }
 
@@ -54,8 +63,19 @@ func (postgresBackend) list(first int, columns ...any) (from string, args []any)
 	return fmt.Sprintf("unnest(%s) AS list(%s)", strings.Join(arrays, ", "), strings.Join(names, ", ")), columns
 }
 
-// insert sends each column as one array: measured at least as fast as anything but COPY, at every size of batch.
-func (postgresBackend) insert(ctx context.Context, tx *sql.Tx, table string, columns []column) error {
+func (p postgresBackend) insert(ctx context.Context, tx transaction, t *table, rows []*entry) error {
+	if p.copies && tx.copies && len(rows) >= copyRows && t.copyable() {
+		return copyIn(ctx, tx, t, rows)
+	}
+	columns, err := t.columns(rows)
+	if err != nil {
+		return err
+	}
+	return insertArrays(ctx, tx, t.name, columns)
+}
+
+// insertArrays sends each column as one array: measured at least as fast as anything but COPY, at every size of batch.
+func insertArrays(ctx context.Context, tx transaction, table string, columns []column) error {
 	n := len(columns)
 	names, aliases, arrays, selected, args := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]any, n)
 	for i, c := range columns {

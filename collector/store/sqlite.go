@@ -187,13 +187,17 @@ func anys[T any](s []T) []any {
 	return out
 }
 
-func (sqliteBackend) insert(ctx context.Context, tx *sql.Tx, table string, columns []column) error {
+func (sqliteBackend) insert(ctx context.Context, tx transaction, t *table, rows []*entry) error {
+	columns, err := t.columns(rows)
+	if err != nil {
+		return err
+	}
 	names, marks := make([]string, len(columns)), make([]string, len(columns))
 	for i, c := range columns {
 		names[i], marks[i] = `"`+c.name+`"`, "?"
 	}
 	statement, err := tx.PrepareContext(ctx, fmt.Sprintf("INSERT INTO %s (%s) VALUES (%s) ON CONFLICT DO NOTHING",
-		table, strings.Join(names, ", "), strings.Join(marks, ", ")))
+		t.name, strings.Join(names, ", "), strings.Join(marks, ", ")))
 	if err != nil {
 		return err
 	}

@@ -8,8 +8,9 @@
 // Times are UTC. A record's time is stored to the microsecond with the remaining nanoseconds beside it; other times are
 // cut to microseconds. An absent field is NULL. NaN, which no valid record holds, is NULL on SQLite.
 //
-// On PostgreSQL nothing needs a session: no COPY, LISTEN, advisory locks or settings, so that poolers and the WASM build
-// of TimescaleDB serve as well (with default_query_exec_mode=exec in the URL).
+// On PostgreSQL nothing needs a session: no LISTEN, advisory locks or settings, so that poolers serve as well, and with
+// default_query_exec_mode=exec in the URL those that share prepared statements and the WASM build of TimescaleDB. Many rows
+// come by COPY, but not in that mode: the WASM build has none.
 package store
 
 import (
@@ -45,7 +46,7 @@ type backend interface {
 	// columns c1, c2, ..., whose parameters are numbered from first on.
 	list(first int, columns ...any) (from string, args []any)
 	// insert adds rows to a table unless they are there, and says nothing about those that are.
-	insert(ctx context.Context, tx *sql.Tx, table string, columns []column) error
+	insert(ctx context.Context, tx transaction, t *table, rows []*entry) error
 	// snapshot opens a transaction that sees one state of all tables.
 	snapshot() *sql.TxOptions
 	// describe fills in what kind of server it is.
@@ -158,8 +159,20 @@ func (db *DB) forEach(ctx context.Context, q querier, query string, args []any, 
 // attempts is how often a transaction is run that others stood in the way of.
 const attempts = 8
 
+// transaction is a transaction with its connection, for what database/sql has no words for.
+type transaction struct {
+	*sql.Tx
+	conn *sql.Conn
+	// copies tells that rows known to be new may come by COPY, which fails where one of them is there after all.
+	copies bool
+}
+
 // transact runs work in a transaction, and again after a pause when it collided with another one.
 func (db *DB) transact(ctx context.Context, work func(tx *sql.Tx) error) error {
+	return db.transactOn(ctx, func(tx transaction) error { return work(tx.Tx) })
+}
+
+func (db *DB) transactOn(ctx context.Context, work func(tx transaction) error) error {
 	for attempt := 1; ; attempt++ {
 		err := db.once(ctx, work)
 		if err == nil || !collided(err) || attempt == attempts {
@@ -175,12 +188,17 @@ func (db *DB) transact(ctx context.Context, work func(tx *sql.Tx) error) error {
 	}
 }
 
-func (db *DB) once(ctx context.Context, work func(tx *sql.Tx) error) error {
-	tx, err := db.write.BeginTx(ctx, nil)
+func (db *DB) once(ctx context.Context, work func(tx transaction) error) error {
+	conn, err := db.write.Conn(ctx)
 	if err != nil {
 		return err
 	}
-	if err := work(tx); err != nil {
+	defer func() { _ = conn.Close() }() // gives it back to the pool
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := work(transaction{Tx: tx, conn: conn}); err != nil {
 		// The connection may be what failed; then the server rolls back by itself.
 		_ = tx.Rollback()
 		return err

@@ -118,6 +118,8 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"Interrupted":       testInterrupted,
 		"AllOrNothing":      testAllOrNothing,
 		"BigBatch":          testBigBatch,
+		"ManyRoundTrip":     testManyRoundTrip,
+		"UnknownRows":       testUnknownRows,
 		"LateData":          testLateData,
 		"Acks":              testAcks,
 		"Hostile":           testHostile,
