@@ -8,6 +8,7 @@ BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version
 PLATFORMS := linux/amd64 linux/arm64 linux/arm/6 linux/arm/7 darwin/amd64 darwin/arm64 windows/amd64
 FUZZTIME  ?= 10s
 BENCH     ?= .
+SOAK      ?= 10m
 
 GOLANGCI_LINT := golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
@@ -42,6 +43,10 @@ e2e-up: servers ## start those servers for a person and print their addresses
 test: servers ## everything a change must pass, race detector on, real servers included
 	@$(GO) run ./packaging/servers/cmd versions
 	$(GO) test -race -timeout 20m ./...
+
+.PHONY: soak
+soak: servers ## faults of all kinds for SOAK (10m), then the proof; SEED repeats a run, SOAK_FAULTS chooses, SOAK_LOG collects
+	$(GO) run ./packaging/e2e/soak/cmd -for $(SOAK) $(if $(SEED),-seed $(SEED)) $(if $(SOAK_FAULTS),-faults $(SOAK_FAULTS)) $(if $(SOAK_LOG),-log $(SOAK_LOG))
 
 .PHONY: cover
 cover: servers ## coverage by package; fails below the project's marks

@@ -125,10 +125,29 @@ func (t *trial) match() {
 		if !r.promised {
 			t.tally.Unknown++
 		}
-		for _, row := range at[moment{r.Kind, timeOf(r.Payload)}] {
-			if t.owner[row] < 0 && digest(r.Payload, t.rows[row].Number) == t.rows[row].Digest {
-				t.owner[row] = i
-				r.rows = append(r.rows, row)
+	}
+	// Two records may look the same: who got the number comes first, then who has no row yet, then repeats.
+	claim := func(i, row int) {
+		if r := &t.records[i]; t.owner[row] < 0 && digest(r.Payload, t.rows[row].Number) == t.rows[row].Digest &&
+			r.Kind == t.rows[row].Kind && timeOf(r.Payload) == t.rows[row].Time {
+			t.owner[row] = i
+			r.rows = append(r.rows, row)
+		}
+	}
+	for i := range t.records {
+		for _, row := range t.byRow[t.records[i].number()] {
+			if len(t.records[i].rows) == 0 {
+				claim(i, row)
+			}
+		}
+	}
+	for _, again := range []bool{false, true} {
+		for i := range t.records {
+			r := &t.records[i]
+			for _, row := range at[moment{r.Kind, timeOf(r.Payload)}] {
+				if again || len(r.rows) == 0 {
+					claim(i, row)
+				}
 			}
 		}
 	}
