@@ -215,7 +215,7 @@ func checkLink(ctx context.Context, cfg Config) []finding {
 	if cfg.MQTT.URL == "" {
 		return []finding{{"warn", "broker", "none configured (mqtt.url): records are kept here"}}
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second) // three ways there and back of a slow link
 	defer cancel()
 	online, err := link.Probe(ctx, linkConfig(cfg))
 	switch {

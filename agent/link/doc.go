@@ -5,6 +5,9 @@
 // is done when a collector's Ack names it (or at the PUBACK, where the configuration says that there is no collector).
 //
 //   - Each connection is a new client with a clean session and a memory store; nothing is left to it from the last one.
+//   - Under the client lies a connection of our own. It refuses packets larger than any of ours before the client makes room
+//     for them, and decides when the other end is gone: after a silence in which the slowest link would have brought an
+//     answer to all that was sent.
 //   - Messages on their way are bounded in number and bytes, and in bytes also to what five seconds carry.
 //   - While a collector is online, what it does not acknowledge is sent again, ever more slowly. While none is, every
 //     record is sent once and held.

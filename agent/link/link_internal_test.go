@@ -59,7 +59,7 @@ func TestWindow_BoundsMessagesAndBytes(t *testing.T) {
 // On a slow link no more is on its way than five seconds carry.
 func TestWindow_FollowsTheRate(t *testing.T) {
 	w := window{mostMessages: 64, mostBytes: 256 << 10, timeout: time.Second}
-	if got := w.limitBytes(); got != 4*smallestWindow {
+	if got := w.limitBytes(); got != smallestWindow {
 		t.Errorf("at first %d bytes", got)
 	}
 	now := t0

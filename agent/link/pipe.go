@@ -8,7 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -18,12 +18,21 @@ import (
 )
 
 const (
-	connectTimeout = 10 * time.Second
-	pingTimeout    = 10 * time.Second
-	// writeTimeout bounds one write to the socket and, in the client, handing it a message.
-	writeTimeout = 10 * time.Second
+	// connectTimeout bounds everything up to the broker's consent: six ways there and back with TLS, of 6 s each on the
+	// slowest link, and its certificate.
+	connectTimeout = time.Minute
+	// answerTimeout is how long the broker may take to answer when asked whether it is there, on top of what the link needs.
+	answerTimeout = 20 * time.Second
+	// writeTimeout is how long the socket may take nothing, likewise.
+	writeTimeout = 30 * time.Second
+	// pingTimeout keeps the client from its own judgement of a silent broker: the wire has a better one.
+	pingTimeout = 24 * time.Hour
+	// handTimeout bounds handing the client a message, which blocks only when its connection has just ended.
+	handTimeout = 5 * time.Second
 	// closeTimeout bounds waiting for the client to notice that its connection is gone.
 	closeTimeout = 5 * time.Second
+	// mostWaiting bounds the bytes that wait in pipe.inbound.
+	mostWaiting = 1 << 20
 )
 
 // inbound is a message from the broker.
@@ -40,17 +49,22 @@ type pipe struct {
 	client mqtt.Client
 	// lost gets the reason once when the connection ends on its own. Capacity 1: nobody need be waiting.
 	lost chan ending
-	// inbound gets what the broker sends. Capacity 256; when it is full messages are dropped, because blocking would
-	// hold up the acknowledgements and pings behind them, and both orders and Acks are repeated.
+	// inbound gets what the broker sends. Capacity 256, and mostWaiting bytes; when it is full messages are dropped,
+	// because blocking would hold up the acknowledgements and pings behind them, and both orders and Acks are repeated.
 	inbound chan inbound
-
-	// mu guards conn.
-	mu   sync.Mutex
-	conn net.Conn
+	waiting atomic.Int64 // bytes in inbound
+	wire    atomic.Pointer[wire]
 }
 
 // connect opens a connection with the station's will on it.
 func connect(ctx context.Context, cfg Config) (*pipe, error) {
+	return open(ctx, cfg, clientID(cfg.Station), func(o *mqtt.ClientOptions) {
+		o.SetBinaryWill(protocol.Topics{Prefix: cfg.Prefix}.Status(cfg.Station), []byte(protocol.Offline), 1, true)
+	})
+}
+
+// open opens a connection under a name.
+func open(ctx context.Context, cfg Config, id string, more func(*mqtt.ClientOptions)) (*pipe, error) {
 	address, err := cfg.address()
 	if err != nil {
 		return nil, err
@@ -62,17 +76,17 @@ func connect(ctx context.Context, cfg Config) (*pipe, error) {
 	p := &pipe{lost: make(chan ending, 1), inbound: make(chan inbound, 256)}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	o := mqtt.NewClientOptions().AddBroker("tcp://"+address).
-		SetClientID(clientID(cfg.Station)).
+	o := mqtt.NewClientOptions().AddBroker("tcp://" + address).
+		SetClientID(id).
 		SetUsername(cfg.Username).SetPassword(cfg.Password).
 		SetProtocolVersion(4).SetCleanSession(true).SetStore(mqtt.NewMemoryStore()).
 		SetAutoReconnect(false).SetConnectRetry(false).
-		SetKeepAlive(cfg.KeepAlive).SetPingTimeout(min(pingTimeout, cfg.KeepAlive)).
-		SetConnectTimeout(connectTimeout).SetWriteTimeout(writeTimeout).
-		SetBinaryWill(protocol.Topics{Prefix: cfg.Prefix}.Status(cfg.Station), []byte(protocol.Offline), 1, true).
+		SetKeepAlive(cfg.KeepAlive).SetPingTimeout(pingTimeout).
+		SetConnectTimeout(connectTimeout).SetWriteTimeout(handTimeout).
 		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { p.receive(m) }).
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { p.lost <- ending{err} }).
-		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return p.open(ctx, address, tlsConfig) })
+		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return p.dial(ctx, address, tlsConfig) })
+	more(o)
 	p.client = mqtt.NewClient(o)
 	token := p.client.Connect()
 	select {
@@ -84,6 +98,7 @@ func connect(ctx context.Context, cfg Config) (*pipe, error) {
 		return nil, fmt.Errorf("connect to %s: %w", address, ctx.Err())
 	}
 	if err := token.Error(); err != nil {
+		p.cut()
 		return nil, fmt.Errorf("connect to %s: %w", address, plain(err))
 	}
 	return p, nil
@@ -108,8 +123,8 @@ func plain(err error) error {
 	return err
 }
 
-// open makes the network connection, so that ctx can end it at any time.
-func (p *pipe) open(ctx context.Context, address string, tlsConfig *tls.Config) (net.Conn, error) {
+// dial makes the network connection, so that ctx can end it at any time.
+func (p *pipe) dial(ctx context.Context, address string, tlsConfig *tls.Config) (net.Conn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
@@ -122,17 +137,30 @@ func (p *pipe) open(ctx context.Context, address string, tlsConfig *tls.Config) 
 		}
 		conn = secure
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.conn = conn
-	return conn, nil
+	w := newWire(conn)
+	p.wire.Store(w)
+	return w, nil
 }
 
 func (p *pipe) receive(m mqtt.Message) {
-	select {
-	case p.inbound <- inbound{m.Topic(), m.Payload()}:
-	default: // dropped: see the field
+	bytes := int64(len(m.Topic()) + len(m.Payload()))
+	if p.waiting.Add(bytes) <= mostWaiting {
+		select {
+		case p.inbound <- inbound{m.Topic(), m.Payload()}:
+			return
+		default:
+		}
 	}
+	p.waiting.Add(-bytes) // dropped: see the field
+}
+
+// received notes that a message was taken from inbound.
+func (p *pipe) received(m inbound) { p.waiting.Add(-int64(len(m.topic) + len(m.payload))) }
+
+// silent tells whether the broker, or the way to it, is gone.
+func (p *pipe) silent(keepAlive time.Duration) bool {
+	w := p.wire.Load()
+	return w != nil && w.silent(keepAlive)
 }
 
 // subscribe waits until the broker has granted all filters.
@@ -180,22 +208,25 @@ func await(ctx context.Context, token mqtt.Token, within time.Duration) error {
 
 // cut ends the network connection, as a broken cable would; the broker then publishes the will.
 func (p *pipe) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.conn != nil {
-		p.conn.Close()
+	if w := p.wire.Load(); w != nil {
+		w.cut()
 	}
 }
 
-// abort cuts the connection and waits until the client has noticed.
-func (p *pipe) abort() {
+// abort cuts the connection after an error and waits until the client has noticed. It returns why the connection had ended
+// by itself, if it had; the error otherwise.
+func (p *pipe) abort(err error) error {
 	p.cut()
 	timer := time.NewTimer(closeTimeout)
 	defer timer.Stop()
 	select {
-	case <-p.lost:
+	case end := <-p.lost:
+		if !errors.Is(end.err, errCut) {
+			return fmt.Errorf("connection lost: %w", end.err)
+		}
 	case <-timer.C:
 	}
+	return err
 }
 
 // leave ends the session in agreement with the broker, which then publishes no will.

@@ -68,12 +68,10 @@ func newSession(l *Link, p *pipe) *session {
 // run serves the connection until it ends or ctx does. It returns nil only for the latter.
 func (s *session) run(ctx context.Context) error {
 	if err := s.pipe.subscribe(ctx, s.link.topics.AgentFilters(s.cfg.Station), s.cfg.Timeout); err != nil {
-		s.pipe.abort()
-		return err
+		return s.pipe.abort(err)
 	}
 	if err := s.pipe.publish(ctx, s.link.topics.Status(s.cfg.Station), 1, true, []byte(protocol.Online), s.cfg.Timeout); err != nil {
-		s.pipe.abort()
-		return err
+		return s.pipe.abort(err)
 	}
 	// Only then, so that the first that it hears is its own word. A station that may not hear it goes without.
 	if err := s.pipe.subscribe(ctx, []string{s.link.topics.Status(s.cfg.Station)}, s.cfg.Timeout); err != nil {
@@ -95,7 +93,7 @@ func (s *session) run(ctx context.Context) error {
 	if err == nil {
 		s.sayFarewell(ctx)
 	} else if !lost {
-		s.pipe.abort()
+		err = s.pipe.abort(err)
 	}
 	wg.Wait()
 	s.giveBack()
@@ -286,6 +284,9 @@ func (s *session) releasePublished() {
 
 // lookAfter sends again what was not acknowledged in time, and ends the session when the broker itself is silent.
 func (s *session) lookAfter(now time.Time) error {
+	if s.pipe.silent(s.cfg.KeepAlive) {
+		return fmt.Errorf("nothing comes from the broker: %w", errNoAnswer)
+	}
 	if s.window.silent(now) {
 		return fmt.Errorf("messages are not confirmed: %w", errNoAnswer)
 	}

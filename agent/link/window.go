@@ -56,17 +56,13 @@ type window struct {
 	bytes    int
 	order    uint64    // of the last message sent
 	settled  uint64    // highest order of which a record was acknowledged
-	rate     float64   // bytes a second that the link carries; 0: unknown
+	rate     float64   // bytes a second that the link carries; 0: not known yet
 	heard    time.Time // when the broker last confirmed something, or began to owe a confirmation
 }
 
 // limitBytes is how many bytes may be on their way now.
 func (w *window) limitBytes() int {
-	limit := w.mostBytes
-	if w.rate == 0 {
-		return min(limit, 4*smallestWindow)
-	}
-	return min(limit, max(min(smallestWindow, limit), int(w.rate*rateSpan.Seconds())))
+	return min(w.mostBytes, max(smallestWindow, int(w.rate*rateSpan.Seconds())))
 }
 
 func (w *window) full() bool {

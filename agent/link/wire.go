@@ -1,0 +1,238 @@
+package link
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+const (
+	// mostPacket bounds what a broker may announce: the largest message of the contract, and its topic. The client
+	// allocates whatever length a packet begins with, up to 256 MiB, before a byte of it has arrived.
+	mostPacket = protocol.MaxMessageBytes + 4<<10
+	// readAhead is how much is read from the socket at once. The client asks for single bytes.
+	readAhead = 4 << 10
+	// pieceBytes is how much is written at once, so that each piece has a time of its own.
+	pieceBytes = 16 << 10
+	// mostUnwritten bounds the bytes that wait for the socket. The window keeps them well below.
+	mostUnwritten = 1 << 20
+	// closeGrace is how long what was written last may take to leave when the client closes the connection.
+	closeGrace = 250 * time.Millisecond
+)
+
+var (
+	errTooLarge = errors.New("the broker announced a packet that no broker of Heimdall sends: see that mqtt.url names the right one")
+	errCut      = errors.New("the connection was given up")
+)
+
+// wire is the network connection under the client. It refuses packets that are too large, hands what the client writes bit by
+// bit to the socket in larger pieces, and knows when a connection is dead without cutting one that is merely slow: the
+// client's own time-outs do not know how much is on its way, and its calls block while the socket does.
+type wire struct {
+	net.Conn
+	limit  int // bytes a packet after its fixed header
+	reader *bufio.Reader
+	scan   scanner // of the goroutine that reads
+
+	heard atomic.Int64 // when bytes last came, or it was opened, after began
+	given atomic.Int64 // bytes written since then
+
+	// wake tells the writer that there is something to do. Capacity 1: it looks at everything.
+	wake    chan struct{}
+	drained chan struct{} // closed when the writer has ended
+
+	mu      sync.Mutex // guards all below
+	room    *sync.Cond // unwritten has become shorter, or the writer has ended
+	out     []byte     // not yet written
+	closing bool
+	err     error // why nothing can be written, or read, any more
+}
+
+// began is where wires count time from: monotonic, which a step of the clock does not move.
+var began = time.Now()
+
+// newWire takes over a connection, until Close or cut.
+func newWire(conn net.Conn) *wire {
+	w := &wire{
+		Conn: conn, limit: mostPacket, reader: bufio.NewReaderSize(conn, readAhead),
+		wake: make(chan struct{}, 1), drained: make(chan struct{}),
+	}
+	w.room = sync.NewCond(&w.mu)
+	w.hear()
+	go w.write()
+	return w
+}
+
+func (w *wire) hear() {
+	w.heard.Store(int64(time.Since(began)))
+	w.given.Store(0)
+}
+
+// Read passes bytes on until one announces too much.
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.reader.Read(p)
+	if n > 0 {
+		w.hear()
+	}
+	if over := w.scan.follow(p[:n], w.limit); over != nil {
+		return 0, over
+	}
+	if err != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.err != nil {
+			err = w.err
+		}
+	}
+	return n, err
+}
+
+// Write hands bytes to the writer. It waits only while far too many are there.
+func (w *wire) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(w.out) >= mostUnwritten && w.err == nil {
+		w.room.Wait()
+	}
+	if w.err != nil {
+		return 0, w.err
+	}
+	w.out = append(w.out, p...)
+	w.given.Add(int64(len(p)))
+	w.poke()
+	return len(p), nil
+}
+
+func (w *wire) poke() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// write brings everything to the socket until the connection is closed.
+func (w *wire) write() {
+	defer close(w.drained)
+	var out []byte
+	for range w.wake {
+		w.mu.Lock()
+		out, w.out = w.out, out[:0]
+		closing := w.closing
+		w.room.Broadcast()
+		w.mu.Unlock()
+		if err := w.toSocket(out); err != nil {
+			w.end(fmt.Errorf("write: %w", err))
+			return
+		}
+		if closing {
+			return
+		}
+	}
+}
+
+// toSocket gives up when the other side takes less than the slowest link carries.
+func (w *wire) toSocket(out []byte) error {
+	for len(out) > 0 {
+		piece := out[:min(pieceBytes, len(out))]
+		if err := w.Conn.SetWriteDeadline(time.Now().Add(writeTimeout + carriedIn(len(piece)))); err != nil {
+			return err
+		}
+		if _, err := w.Conn.Write(piece); err != nil {
+			return err
+		}
+		out = out[len(piece):]
+	}
+	return nil
+}
+
+// SetWriteDeadline does nothing: the writer has its own idea of how long is too long.
+func (w *wire) SetWriteDeadline(time.Time) error { return nil }
+
+// Close lets what was written last leave, for a moment, and ends the connection.
+func (w *wire) Close() error {
+	w.mu.Lock()
+	w.closing = true
+	w.poke()
+	w.mu.Unlock()
+	timer := time.NewTimer(closeGrace)
+	defer timer.Stop()
+	select {
+	case <-w.drained:
+	case <-timer.C:
+	}
+	err := w.Conn.Close()
+	<-w.drained
+	return err
+}
+
+// cut ends the connection as a broken cable would. The client must not see that it was closed on this side, which it takes
+// for its own doing and ignores.
+func (w *wire) cut() {
+	w.end(errCut)
+	<-w.drained
+}
+
+// end ends the connection for a reason.
+func (w *wire) end(err error) {
+	w.mu.Lock()
+	if w.err == nil {
+		w.err = err
+	}
+	w.closing, w.out = true, nil
+	w.poke()
+	w.room.Broadcast()
+	w.mu.Unlock()
+	w.Conn.Close()
+}
+
+// silent tells whether nothing has come for longer than keepAlive, after which the client asks for an answer, and the
+// time that the slowest link needs for the question, with what went before it, and the answer.
+func (w *wire) silent(keepAlive time.Duration) bool {
+	since := time.Since(began) - time.Duration(w.heard.Load())
+	return since > keepAlive+min(answerTimeout, keepAlive)+carriedIn(int(w.given.Load()))
+}
+
+// carriedIn is how long the slowest link takes.
+func carriedIn(bytes int) time.Duration { return time.Duration(bytes) * time.Second / slowestLink }
+
+// scanner follows the packets in a stream of bytes, however it is cut.
+type scanner struct {
+	body   int  // bytes of the packet's body still to come
+	length int  // as decoded so far
+	shift  uint // of the next length digit
+	header bool // inside the fixed header, after its first byte
+}
+
+// follow reads on. The error is an errTooLarge.
+func (s *scanner) follow(p []byte, limit int) error {
+	for len(p) > 0 {
+		if s.body > 0 {
+			n := min(s.body, len(p))
+			s.body -= n
+			p = p[n:]
+			continue
+		}
+		b := p[0]
+		p = p[1:]
+		if !s.header {
+			s.header, s.length, s.shift = true, 0, 0
+			continue
+		}
+		// Remaining length, MQTT 3.1.1 section 2.2.3: seven bits a byte, least significant first, four bytes at most.
+		s.length |= int(b&0x7f) << s.shift
+		s.shift += 7
+		if s.length > limit || s.shift == 28 && b&0x80 != 0 {
+			return fmt.Errorf("%w (%d bytes; the limit is %d)", errTooLarge, s.length, limit)
+		}
+		if b&0x80 == 0 {
+			s.header, s.body = false, s.length
+		}
+	}
+	return nil
+}
