@@ -304,7 +304,7 @@ func (c *Client) dial(ctx context.Context) (*boundedConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &boundedConn{Conn: conn, limit: maxPacketBytes}, nil
+	return &boundedConn{Conn: gather(conn), limit: maxPacketBytes}, nil
 }
 
 // subscribe asks for what stations send. The broker shares records among the collectors of a group; a station's
