@@ -147,10 +147,18 @@ func Settled(ctx context.Context, conn *pgx.Conn, station string, spool Identity
 	return all, nil
 }
 
-// LoadSpool lists what a state directory holds that no process has open. Records that cannot be read are left out.
+// LoadSpool lists what a state directory still has to deliver that no process has open; with acknowledged records among it,
+// where the agent keeps those, unless nothing else is there. Records that cannot be read are left out.
 func LoadSpool(dir string) ([]Held, error) {
+	st, err := spool.Stat(dir)
+	if err != nil {
+		return nil, fmt.Errorf("look into the spool in %s: %w", dir, err)
+	}
+	if st.Records == 0 {
+		return nil, nil
+	}
 	var held []Held
-	err := spool.List(dir, func(_ spool.Lane, item spool.Item, err error) error {
+	err = spool.List(dir, func(_ spool.Lane, item spool.Item, err error) error {
 		if err == nil {
 			held = append(held, Held{Number: Number{item.Spool, item.Seq}, Payload: item.Payload})
 		}

@@ -47,7 +47,7 @@ func TestDraw_Chosen(t *testing.T) {
 
 // TestOptions_Check refuses what would test nothing.
 func TestOptions_Check(t *testing.T) {
-	for _, o := range []Options{{For: time.Minute, Faults: []string{"kilss"}}, {}} {
+	for _, o := range []Options{{For: time.Minute, Faults: []string{"kilss"}}, {Faults: Groups()}} {
 		if err := o.check(); err == nil {
 			t.Errorf("%+v", o)
 		}

@@ -42,9 +42,6 @@ type Options struct {
 func (o Options) has(group string) bool { return slices.Contains(o.Faults, group) }
 
 func (o *Options) check() error {
-	if len(o.Faults) == 0 {
-		o.Faults = Groups()
-	}
 	for _, f := range o.Faults {
 		if !slices.Contains(Groups(), f) {
 			return fmt.Errorf("faults: %q: want some of %s", f, strings.Join(Groups(), ","))
@@ -68,10 +65,20 @@ type Summary struct {
 	Rows     int                         `json:"rows"`
 	Findings []string                    `json:"findings"` // broken promises; none when all went well
 	Dir      string                      `json:"dir,omitempty"`
+	Again    string                      `json:"again"` // the command that repeats it
 }
 
-// Run does it all. The error is for what kept the run from being one; broken promises are findings.
+// Run torments a world for a while. The error is for what kept the run from being one; broken promises are findings.
 func Run(ctx context.Context, o Options) (*Summary, error) {
+	if len(o.Faults) == 0 {
+		o.Faults = Groups()
+	}
+	again := fmt.Sprintf("make soak SOAK=%s SEED=%d SOAK_FAULTS=%s", o.For, o.Seed, strings.Join(o.Faults, ","))
+	return run(ctx, o, again, (*world).torment)
+}
+
+// run gives a world something to endure, lets it come to rest, and has it judged.
+func run(ctx context.Context, o Options, again string, endure func(*world, context.Context) error) (*Summary, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -95,11 +102,11 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 	}
 	defer journal.Close()
 	w := &world{options: o, dir: o.Dir, log: slog.New(slog.NewTextHandler(journal, &slog.HandlerOptions{Level: slog.LevelDebug})), counts: map[string]int{}}
-	summary, err := w.run(ctx)
+	summary, err := w.run(ctx, endure)
 	if err != nil {
 		return summary, fmt.Errorf("soak in %s: %w", o.Dir, err)
 	}
-	summary.Dir = o.Dir
+	summary.Dir, summary.Again = o.Dir, again
 	if own && len(summary.Findings) == 0 {
 		summary.Dir = ""
 		return summary, os.RemoveAll(o.Dir)
@@ -107,13 +114,13 @@ func Run(ctx context.Context, o Options) (*Summary, error) {
 	return summary, nil
 }
 
-func (w *world) run(ctx context.Context) (*Summary, error) {
+func (w *world) run(ctx context.Context, endure func(*world, context.Context) error) (*Summary, error) {
 	began := time.Now()
 	if err := w.open(ctx); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
 	w.log.InfoContext(ctx, "the faults begin")
-	err := w.torment(ctx)
+	err := endure(w, ctx)
 	w.log.InfoContext(ctx, "the faults have ended", "error", err)
 	if err == nil {
 		err = w.rest(ctx)
@@ -185,8 +192,7 @@ func (s *Summary) Print(out io.Writer) {
 		fmt.Fprintln(out, "every promise was kept")
 		return
 	}
-	fmt.Fprintf(out, "%d promises broken; everything is in %s\nto try again:  make soak SOAK=%s SEED=%d SOAK_FAULTS=%s\n",
-		len(s.Findings), s.Dir, s.For, s.Seed, strings.Join(s.Faults, ","))
+	fmt.Fprintf(out, "%d promises broken; everything is in %s\nto try again:  %s\n", len(s.Findings), s.Dir, s.Again)
 }
 
 func declared(t *invariant.Tally) string {

@@ -2,6 +2,8 @@ package soak_test
 
 import (
 	"bytes"
+	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,7 +16,8 @@ func TestSoak(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes more than a minute")
 	}
-	summary, err := soak.Run(t.Context(), soak.Options{For: 40 * time.Second, Seed: 3, Module: "../../.."})
+	faults := slices.DeleteFunc(soak.Groups(), func(group string) bool { return group == "damage" })
+	summary, err := soak.Run(t.Context(), soak.Options{For: 40 * time.Second, Seed: 3, Faults: faults, Module: "../../.."})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,5 +29,35 @@ func TestSoak(t *testing.T) {
 	}
 	if summary.Counts["agent_kill"] < 20 || summary.Counts["collector_kill"] == 0 || summary.Records < 2000 {
 		t.Error("too little happened for this to prove anything")
+	}
+}
+
+// TestPlaces ends both programs at each failpoint: today at its first hit, tomorrow at its second, then its third;
+// HEIMDALL_PLACES=all takes all three.
+func TestPlaces(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes more than a minute")
+	}
+	hits := []int{1 + int(time.Now().Unix()/86400%3)}
+	if os.Getenv("HEIMDALL_PLACES") == "all" {
+		hits = []int{1, 2, 3}
+	}
+	summary, err := soak.Places(t.Context(), soak.Options{For: time.Minute, Seed: 1, Module: "../../.."}, hits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	summary.Print(&text)
+	t.Log(text.String())
+	if len(summary.Findings) > 0 {
+		t.Errorf("promises were broken at hits %v", hits)
+	}
+	unseen, all, err := summary.Unseen("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("not met: %v", unseen)
+	if all-len(unseen) < 5 {
+		t.Errorf("only %d of %d places were met", all-len(unseen), all)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -101,7 +102,7 @@ func (w *world) tormentAgent(ctx context.Context, a *agent, index int) error {
 				return err
 			}
 		}
-		hurt := a.station.policy.Damaged && r.IntN(5) == 0
+		hurt := a.station.policy.Damaged && r.IntN(3) == 0
 		if err := w.liveAgent(ctx, a, l); err != nil {
 			return err
 		}
@@ -179,7 +180,9 @@ func (w *world) endedItself(ctx context.Context, c *child, role string, l life, 
 	code := c.cmd.ProcessState.ExitCode()
 	switch {
 	case l.failpoint != "" && code < 0:
+		place, _, _ := strings.Cut(l.failpoint, ":")
 		w.count(role + "_failpoint")
+		w.count("at " + place)
 	case code < 0 || code == 2 || !excused():
 		w.violate("%s ended by itself with %d (%v): %s", c.name, code, c.cmd.ProcessState, c.lastWords())
 		wait(ctx, time.Second)

@@ -226,7 +226,8 @@ func (w *world) addStations() error {
 		wanted bool
 	}
 	o := w.options
-	const usual, dense = "measurement: {every: 20ms}, spectrum: {every: 300ms, bins: 256}", "measurement: {every: 20ms}, spectrum: {every: 40ms, bins: 1024}"
+	// What is dense fills a small spool in 10 s.
+	const usual, dense = "fft: 1024, measurement: {every: 20ms}, spectrum: {every: 300ms, bins: 256}", "fft: 4096, measurement: {every: 20ms}, spectrum: {every: 20ms, bins: 4096}"
 	for _, p := range []plan{
 		{id: "clean-1", more: usual, limit: "64MiB", agents: 1, wanted: true},
 		{id: "clean-2", more: usual, limit: "64MiB", agents: 1, wanted: true},
@@ -272,14 +273,22 @@ func (w *world) addAgent(s *station, i int, more, limit string, tmpfs bool) erro
 		return err
 	}
 	config := filepath.Join(dir, "agent.yaml")
+	keep := "0s" // what a spool still holds is then what it owes
+	if s.id == "clean-2" || s.policy.Cloned {
+		keep = "1h"
+	}
+	rate := "48k"
+	if s.policy.Full {
+		rate = "192k"
+	}
 	text := fmt.Sprintf(`
 station: {id: %s, position: {lat: 47.1721, lon: 8.42683, publish: exact}}
 mqtt: {url: "mqtt://%s"}
-receivers: [{id: r0, source: "sim:%s?station=%s", history: 1MiB, fft: 1024, %s}]
+receivers: [{id: r0, source: "sim:%s?station=%s&rate=%s", history: 1MiB, %s}]
 spool: {path: %q, limit: %s}
-delivery: {timeout: 1s}
+delivery: {timeout: 1s, keep: %s}
 control: {allow: [capture]}
-`, s.id, a.link.Addr(), filepath.Join(w.dir, "scene.yaml"), []string{"north", "south"}[i%2], more, state, limit)
+`, s.id, a.link.Addr(), filepath.Join(w.dir, "scene.yaml"), []string{"north", "south"}[i%2], rate, more, state, limit, keep)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return err
 	}
