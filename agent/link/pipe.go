@@ -163,18 +163,22 @@ func (p *pipe) silent(keepAlive time.Duration) bool {
 	return w != nil && w.silent(keepAlive)
 }
 
-// subscribe waits until the broker has granted all filters.
-func (p *pipe) subscribe(ctx context.Context, filters []string, within time.Duration) error {
+// subscribe asks for filters.
+func (p *pipe) subscribe(filters ...string) mqtt.Token {
 	wanted := map[string]byte{}
 	for _, f := range filters {
 		wanted[f] = 1
 	}
-	token := p.client.SubscribeMultiple(wanted, nil)
+	return p.client.SubscribeMultiple(wanted, nil)
+}
+
+// granted waits until the broker has granted all filters that were asked for.
+func granted(ctx context.Context, token mqtt.Token, within time.Duration) error {
 	if err := await(ctx, token, within); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
-	if granted, ok := token.(*mqtt.SubscribeToken); ok {
-		for filter, qos := range granted.Result() {
+	if answer, ok := token.(*mqtt.SubscribeToken); ok {
+		for filter, qos := range answer.Result() {
 			if qos > 2 {
 				return fmt.Errorf("subscribe %s: the broker refuses it: give the station the right to read it", filter)
 			}

@@ -24,8 +24,8 @@ func Probe(ctx context.Context, cfg Config) (collectorOnline bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	topics := protocol.Topics{Prefix: cfg.Prefix}
-	if err := p.subscribe(ctx, []string{topics.CollectorStatus("+")}, cfg.Timeout); err != nil {
+	filter := protocol.Topics{Prefix: cfg.Prefix}.CollectorStatus("+")
+	if err := granted(ctx, p.subscribe(filter), cfg.Timeout); err != nil {
 		return false, p.abort(err)
 	}
 	defer p.leave()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fulgidus/heimdall/packaging/failpoint"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -114,7 +115,9 @@ func (s *session) acknowledged(spool [protocol.SpoolBytes]byte, payload []byte) 
 	if ack.rejected > 0 {
 		s.cfg.Log.Debug("the collector rejected records", "rejected_total", ack.rejected)
 	}
+	failpoint.Hit("link.acknowledged")
 	s.cfg.Settler.Ack(spool, ack.settled)
+	failpoint.Hit("link.settled")
 	for _, k := range s.window.settle(spool, ack.settled, time.Now()) {
 		delete(s.link.suspects, k)
 	}

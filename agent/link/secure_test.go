@@ -8,10 +8,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"log/slog"
 	"math/big"
 	"net"
 	"os"
+	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -176,3 +179,103 @@ func (d *door) OnConnectAuthenticate(_ *mochi.Client, p packets.Packet) bool {
 }
 
 func (d *door) OnACLCheck(_ *mochi.Client, _ string, write bool) bool { return d.open || write }
+
+// A Mosquitto that lets in only who shows a certificate of its authority, and takes the name in it for the account: the
+// way in which a network of stations is run without passwords.
+func TestLink_MosquittoWithClientCertificates(t *testing.T) {
+	files, other := certificates(t), certificates(t)
+	dir := t.TempDir()
+	secure, open := freeAddress(t), freeAddress(t)
+	// A station may write its own topics, and read what is for it.
+	access := filepath.Join(dir, "acl")
+	write(t, access, `pattern write heimdall/v1/%u/#
+pattern readwrite heimdall/v1/%u/status
+pattern read heimdall/v1/%u/ack/#
+pattern read heimdall/v1/%u/command
+pattern read heimdall/v1/collector/+/status
+`)
+	conf := filepath.Join(dir, "mosquitto.conf")
+	write(t, conf, fmt.Sprintf(`per_listener_settings true
+listener %s
+cafile %s
+certfile %s
+keyfile %s
+require_certificate true
+use_identity_as_username true
+acl_file %s
+listener %s
+allow_anonymous true
+user %s
+`, listener(secure), files.ca, files.cert, files.key, access, listener(open), account(t)))
+	binary := "/usr/sbin/mosquitto"
+	if found, err := exec.LookPath("mosquitto"); err == nil {
+		binary = found
+	}
+	cmd := exec.Command(binary, "-c", conf)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+
+	c := newCollector(t, "main")
+	c.online("mqtt://" + open)
+	status := watch(t, "mqtt://"+open, topics.Status(station))
+	start := func(f certificateFiles) *agent {
+		return startAgent(t, "mqtts://"+secure, func(c *link.Config) { c.CA, c.Cert, c.Key = files.ca, f.cert, f.key })
+	}
+	strangers := []*agent{start(certificateFiles{}), start(other)} // without a certificate, and with that of another network
+	a := start(files)
+	a.add(t, 1, 500)
+	eventually(t, "all acknowledged", a.empty)
+	if numbers, _ := c.count(a.spool.Identity()); numbers != 500 {
+		t.Errorf("%d records arrived, want 500", numbers)
+	}
+	if got := status.last(); got != "online" {
+		t.Errorf("status %q", got)
+	}
+	for i, s := range strangers {
+		if s.Connected() {
+			t.Errorf("stranger %d is connected", i)
+		}
+	}
+	if online, err := link.Probe(t.Context(), link.Config{Station: station, URL: "mqtts://" + secure, CA: files.ca, Cert: files.cert, Key: files.key}); err != nil || !online {
+		t.Errorf("probe: %v, %v", online, err)
+	}
+	_, err := link.Probe(t.Context(), link.Config{Station: station, URL: "mqtts://" + secure, CA: other.ca, Cert: files.cert, Key: files.key})
+	if err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a broker of another authority: %v", err)
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// listener is an address as Mosquitto's configuration has it.
+func listener(address string) string {
+	host, port, _ := strings.Cut(address, ":")
+	return port + " " + host
+}
+
+// account is whom Mosquitto is to run as: who runs the test and owns the files.
+func account(t *testing.T) string {
+	t.Helper()
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return me.Username
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/fulgidus/heimdall/packaging/failpoint"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -67,15 +68,8 @@ func newSession(l *Link, p *pipe) *session {
 
 // run serves the connection until it ends or ctx does. It returns nil only for the latter.
 func (s *session) run(ctx context.Context) error {
-	if err := s.pipe.subscribe(ctx, s.link.topics.AgentFilters(s.cfg.Station), s.cfg.Timeout); err != nil {
+	if err := s.enter(ctx); err != nil {
 		return s.pipe.abort(err)
-	}
-	if err := s.pipe.publish(ctx, s.link.topics.Status(s.cfg.Station), 1, true, []byte(protocol.Online), s.cfg.Timeout); err != nil {
-		return s.pipe.abort(err)
-	}
-	// Only then, so that the first that it hears is its own word. A station that may not hear it goes without.
-	if err := s.pipe.subscribe(ctx, []string{s.link.topics.Status(s.cfg.Station)}, s.cfg.Timeout); err != nil {
-		s.cfg.Log.DebugContext(ctx, "the station cannot hear its own status, and will not contradict a false one", "error", err)
 	}
 	s.cfg.Log.InfoContext(ctx, "connected to the broker", "broker", s.link.address)
 	s.cfg.Queue.SetLinkUp(true)
@@ -98,6 +92,25 @@ func (s *session) run(ctx context.Context) error {
 	wg.Wait()
 	s.giveBack()
 	return err
+}
+
+// enter subscribes and says that the station is online. All of it is on its way at once: on a slow link each answer takes
+// seconds.
+func (s *session) enter(ctx context.Context) error {
+	status := s.link.topics.Status(s.cfg.Station)
+	subscribed := s.pipe.subscribe(s.link.topics.AgentFilters(s.cfg.Station)...)
+	said := s.pipe.client.Publish(status, 1, true, []byte(protocol.Online))
+	echo := s.pipe.subscribe(status) // after what it said, so that the first that it hears is its own word
+	if err := granted(ctx, subscribed, s.cfg.Timeout); err != nil {
+		return err
+	}
+	if err := await(ctx, said, s.cfg.Timeout); err != nil {
+		return fmt.Errorf("publish %s: %w", status, err)
+	}
+	if err := granted(ctx, echo, s.cfg.Timeout); err != nil { // a station that may not hear it goes without
+		s.cfg.Log.DebugContext(ctx, "the station cannot hear its own status, and will not contradict a false one", "error", err)
+	}
+	return nil
 }
 
 // loop is the session's heart. lost tells that the client has noticed the end itself.
@@ -186,7 +199,9 @@ func (s *session) send(ctx context.Context, tokens chan<- pending) {
 				s.failed <- errors.New("the connection is closed")
 				return
 			}
+			failpoint.Hit("link.publish")
 			token := s.pipe.client.Publish(d.topic, d.qos, d.retained, d.payload)
+			failpoint.Hit("link.published")
 			select {
 			case tokens <- pending{token, d}:
 			case <-ctx.Done():
@@ -259,6 +274,7 @@ func (s *session) published(r receipt) {
 	if m.order != r.order {
 		return // of an earlier sending
 	}
+	failpoint.Hit("link.confirmed")
 	s.window.confirm(m, time.Now())
 	switch {
 	case s.cfg.BrokerAck:
