@@ -15,7 +15,7 @@ const fieldRecordsRecord protowire.Number = 1
 var (
 	batchCompressor = sync.OnceValues(func() (*zstd.Encoder, error) {
 		return zstd.NewWriter(nil,
-			zstd.WithEncoderLevel(zstd.SpeedDefault),
+			zstd.WithEncoderLevel(zstd.SpeedFastest),
 			zstd.WithEncoderConcurrency(1),
 			zstd.WithLowerEncoderMem(true),
 			zstd.WithWindowSize(MaxBatchBytes),

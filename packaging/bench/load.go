@@ -23,7 +23,8 @@ func measurement(i int) *protocol.Record {
 	random := rand.New(rand.NewPCG(7, uint64(i)))
 	about := func(v, spread float64) float64 { return v + spread*random.NormFloat64() }
 	db := func(v float64) *float32 { return new(float32(math.Round(v*100) / 100)) }
-	hz := func(v float64) *float64 { return new(math.Round(v*1000) / 1000) }
+	hz := func(v float64) *float64 { return new(math.Round(v*64) / 64) }
+	dc := func(v float64) *float32 { return new(float32(math.Round(v*(1<<22)) / (1 << 22))) }
 	low, width := about(145.4944e6, 30), about(11_200, 60)
 	return &protocol.Record{
 		Station: new(station), Time: new(loadBegin.Add(time.Duration(i)*time.Second + time.Duration(random.IntN(2000))).UnixNano()),
@@ -31,7 +32,7 @@ func measurement(i int) *protocol.Record {
 		TimeQuality: protocol.TimeQuality_TIME_QUALITY_NTP.Enum(), TimeUncertaintyS: new(0.0018),
 		Body: &protocol.Record_Measurement{Measurement: &protocol.Measurement{
 			DurationS: new(1.0), CenterHz: new(145e6), SampleRateHz: new(2.048e6), Samples: new(uint64(2_048_000)), LostSamples: new(uint64(0)),
-			ClippedFraction: new(float32(0)), DcI: new(float32(about(0.0012, 1e-4))), DcQ: new(float32(about(-0.0007, 1e-4))),
+			ClippedFraction: new(float32(0)), DcI: dc(about(0.0012, 1e-4)), DcQ: dc(about(-0.0007, 1e-4)),
 			PowerDbfs: db(about(-38.2, 0.4)), NoiseFloorDbfsHz: db(about(-101.4, 0.05)),
 			PeakHz: hz(about(145_500_012, 20)), PeakDbfs: db(about(-52.1, 0.4)), SnrDb: db(about(31.6, 0.4)),
 			OccupiedBandwidthHz: hz(width), OccupiedLowHz: hz(low), OccupiedHighHz: hz(low + width),
