@@ -62,7 +62,7 @@ func (s *Spool) Stats() Stats {
 	}
 	for i, l := range s.lanes {
 		st.Records += l.held.records
-		st.Lanes[Lanes()[i]] = LaneStats{l.held.records, l.held.bytes}
+		st.Lanes[laneNames[i]] = LaneStats{l.held.records, l.held.bytes}
 	}
 	return st
 }
@@ -128,7 +128,7 @@ func Stat(dir string) (Stats, error) {
 			st.Bytes += l.held.bytes
 			st.Kept += l.kept.records
 			st.KeptBytes += l.kept.bytes
-			st.Lanes[Lanes()[i]] = LaneStats{l.held.records, l.held.bytes}
+			st.Lanes[laneNames[i]] = LaneStats{l.held.records, l.held.bytes}
 		}
 		held, lanes := map[uint32]protocol.Ranges{}, [laneCount]int64{}
 		for _, e := range c.epochs {

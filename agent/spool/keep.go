@@ -74,6 +74,11 @@ func (s *Spool) weighRanges(e *epoch, ranges protocol.Ranges) (amounts [laneCoun
 		}
 		return nil
 	})
+	var touched int64
+	for _, a := range amounts {
+		touched += a.bytes
+	}
+	s.touch(touched)
 	return amounts, err
 }
 
@@ -96,7 +101,8 @@ func (s *Spool) keepAcked() error {
 		s.mu.Lock()
 		acked = acked.Subtract(e.dying) // given up meanwhile
 		e.acked = e.acked.Subtract(acked)
-		e.held, e.kept = e.held.Subtract(acked), e.kept.Union(acked)
+		cut(&e.held, acked)
+		join(&e.kept, acked)
 		e.sent, e.offered = e.sent.Subtract(acked), e.offered.Subtract(acked)
 		s.shift(amounts, 1)
 		s.keptFrom(time.Now(), e, acked)
@@ -122,11 +128,12 @@ func (s *Spool) keptFrom(at time.Time, e *epoch, ranges protocol.Ranges) {
 	if n := len(s.keptSince); n > 0 {
 		last := &s.keptSince[n-1]
 		if last.epoch == e && at.Sub(last.from) < s.keep/keptSteps {
-			last.at, last.ranges = at, last.ranges.Union(ranges)
+			last.at = at
+			join(&last.ranges, ranges)
 			return
 		}
 	}
-	s.keptSince = append(s.keptSince, keptSince{at, at, e, ranges})
+	s.keptSince = append(s.keptSince, keptSince{at, at, e, ranges.Clone()})
 }
 
 // expire removes records that were kept long enough, some in each commit, and tells whether there are more.
@@ -174,11 +181,10 @@ func (s *Spool) oldest(most uint64, before time.Time) (*epoch, protocol.Ranges) 
 			break
 		}
 		e = first.epoch
-		first.ranges = first.ranges.Intersect(e.kept)
 		part := lowest(first.ranges, most)
 		most -= part.Count()
 		chosen = chosen.Union(part)
-		if first.ranges = first.ranges.Subtract(part); first.ranges.Empty() {
+		if cut(&first.ranges, part); first.ranges.Empty() {
 			s.keptSince = s.keptSince[1:]
 		}
 	}
@@ -222,6 +228,11 @@ func (s *Spool) purge(most uint64, before time.Time) error {
 		failpoint.Hit("spool.purge")
 		return errors.Join(err, putEpoch(tx, &current))
 	})
+	var touched int64
+	for _, a := range w.amounts {
+		touched -= a.bytes
+	}
+	s.store.touch(touched)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
@@ -229,7 +240,7 @@ func (s *Spool) purge(most uint64, before time.Time) error {
 		return fmt.Errorf("remove acknowledged records: %w", err)
 	}
 	s.commits++
-	e.kept = e.kept.Subtract(ranges)
+	cut(&e.kept, ranges)
 	for _, a := range w.amounts {
 		s.kept.add(a.records, a.bytes)
 	}

@@ -39,6 +39,8 @@ func Lanes() []Lane {
 	return []Lane{LaneReply, LaneGap, LaneDetection, LaneHealth, LaneSite, LaneMeasurement, LaneSpectrum, LaneIQ}
 }
 
+var laneNames = Lanes()
+
 // LaneOf is the lane for records of a kind: the one with its name; measurement for kinds unknown here.
 func LaneOf(kind protocol.Kind) Lane {
 	if lane := Lane(kind); lane.index() >= 0 {
@@ -49,7 +51,7 @@ func LaneOf(kind protocol.Kind) Lane {
 
 // index is the lane's rank in sending, -1 for no lane.
 func (l Lane) index() int {
-	for i, known := range Lanes() {
+	for i, known := range laneNames {
 		if l == known {
 			return i
 		}

@@ -15,11 +15,7 @@ import (
 	"github.com/fulgidus/heimdall/protocol"
 )
 
-const (
-	badPrefix = "spool.bad-"
-	// salvageBatch is how many records go from a damaged file to a new one in one commit.
-	salvageBatch = 1000
-)
+const badPrefix = "spool.bad-"
 
 // maxFileBytes bounds the bbolt file above the limit on records: pages are never full, and a file fragments.
 func (s *Spool) maxFileBytes() int {
@@ -52,23 +48,21 @@ func (s *Spool) openSound(path string) (*store, *contents, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := errors.Join(checkPages(st.file), st.close()); err != nil {
+	c, err := st.load()
+	if err := errors.Join(err, st.close()); err != nil {
 		return nil, nil, err
 	}
 	if st, err = openStore(path, s.maxFileBytes(), false); err != nil {
 		return nil, nil, err
 	}
-	c, err := st.load()
-	if err == nil && len(c.epochs) == 0 {
-		err = fmt.Errorf("%w: it has no identity", errDamaged)
-	}
-	if err == nil && c.format != fileFormat {
+	if c.format != fileFormat {
 		err = st.update(upgrade)
 	}
 	if err != nil {
 		st.abandon()
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("convert the spool file: %w", err)
 	}
+	st.touch(mostTouched) // bbolt looked at all of it
 	return st, c, nil
 }
 
@@ -140,8 +134,21 @@ func (s *Spool) replace(cause error, known []*epoch) error {
 		return err
 	}
 	readable := !errors.Is(cause, errFormat)
-	if known == nil && readable {
-		known = salvageEpochs(aside)
+	var from *salvager
+	var wanted map[uint32]protocol.Ranges
+	if readable {
+		if from, err = newSalvager(aside); err != nil {
+			return err
+		}
+		defer from.close()
+		if known == nil {
+			known = from.epochs()
+		} else {
+			wanted = map[uint32]protocol.Ranges{}
+			for _, e := range known {
+				wanted[e.number] = e.held.Union(e.kept)
+			}
+		}
 	}
 	failpoint.Hit("spool.aside")
 	number := uint32(1)
@@ -156,7 +163,7 @@ func (s *Spool) replace(cause error, known []*epoch) error {
 		return err
 	}
 	if readable {
-		if err := salvage(aside, st, known); err != nil {
+		if err := from.salvage(st, known, wanted); err != nil {
 			return errors.Join(err, st.close())
 		}
 	}
@@ -205,131 +212,4 @@ func (s *Spool) moveAside(path string) (string, error) {
 		os.Remove(name)
 	}
 	return aside, syncDir(s.dir)
-}
-
-// salvageEpochs reads the identities of a damaged file, as far as that is possible.
-func salvageEpochs(path string) []*epoch {
-	st, err := openStore(path, 0, true)
-	if err != nil {
-		return nil
-	}
-	defer st.abandon()
-	var epochs []*epoch
-	err = st.view(func(tx *bbolt.Tx) (err error) {
-		epochs, err = readEpochs(tx)
-		return err
-	})
-	if err != nil {
-		return nil
-	}
-	return epochs
-}
-
-// salvage copies every sound record of the known epochs from a damaged file. Reading goes from both ends of each lane,
-// so that one bad page costs what is on it and below.
-func salvage(path string, to *store, known []*epoch) error {
-	from, err := openStore(path, 0, true)
-	if err != nil {
-		return nil // nothing can be read: what is lost is declared
-	}
-	defer from.abandon()
-	wanted := map[uint32]uint64{}
-	for _, e := range known {
-		wanted[e.number] = e.next
-	}
-	for i := range laneCount {
-		w := salvager{to: to, lane: i, wanted: wanted}
-		forward := from.view(func(tx *bbolt.Tx) error { return w.walk(tx, (*bbolt.Cursor).First, (*bbolt.Cursor).Next) })
-		if errors.Is(forward, errDamaged) {
-			w.seen, w.bound = nil, w.seen
-			backward := from.view(func(tx *bbolt.Tx) error { return w.walk(tx, (*bbolt.Cursor).Last, (*bbolt.Cursor).Prev) })
-			if backward != nil && !errors.Is(backward, errDamaged) {
-				return backward
-			}
-		} else if forward != nil {
-			return forward
-		}
-		if err := w.store(); err != nil {
-			return err
-		}
-	}
-	return salvageMemory(from, to)
-}
-
-// salvageMemory copies the commands with their replies, if all of them can be read.
-func salvageMemory(from, to *store) error {
-	var m *memory
-	err := from.view(func(tx *bbolt.Tx) (err error) {
-		m, err = loadMemory(tx)
-		return err
-	})
-	if err != nil {
-		return nil //nolint:nilerr // without them a repeated command is executed again, once
-	}
-	return to.update(func(tx *bbolt.Tx) (err error) {
-		for id, memo := range m.replies {
-			err = errors.Join(err, recollection{id: id, memo: memo}.write(tx))
-		}
-		return err
-	})
-}
-
-// salvager copies one lane.
-type salvager struct {
-	to     *store
-	lane   int
-	wanted map[uint32]uint64 // next number of each known epoch
-	rows   [][2][]byte
-	seen   []byte // last key of this walk
-	bound  []byte // where the walk from the other end came to
-}
-
-func (w *salvager) walk(tx *bbolt.Tx, first, next func(*bbolt.Cursor) ([]byte, []byte)) error {
-	bucket := tx.Bucket(laneBucket(w.lane))
-	if bucket == nil {
-		return nil
-	}
-	cursor := bucket.Cursor()
-	for k, v := first(cursor); k != nil; k, v = next(cursor) {
-		key := append([]byte(nil), k...)
-		if w.bound != nil && string(key) <= string(w.bound) {
-			return nil
-		}
-		if w.seen != nil && (w.bound == nil) != (string(key) > string(w.seen)) {
-			return nil // keys out of order: a tree that leads in a circle
-		}
-		w.seen = key
-		p, ok := placeOf(key)
-		if next, known := w.wanted[p.epoch]; !ok || !known || p.seq == 0 || p.seq >= next {
-			continue
-		}
-		r, err := decodeRecord(key, v)
-		if err != nil {
-			continue
-		}
-		w.rows = append(w.rows, [2][]byte{key, r.encode(key)})
-		if len(w.rows) >= salvageBatch {
-			if err := w.store(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (w *salvager) store() error {
-	if len(w.rows) == 0 {
-		return nil
-	}
-	err := w.to.update(func(tx *bbolt.Tx) (err error) {
-		for _, row := range w.rows {
-			err = errors.Join(err, tx.Bucket(laneBucket(w.lane)).Put(row[0], row[1]))
-		}
-		return err
-	})
-	w.rows = nil
-	if err != nil {
-		return fmt.Errorf("take over records of the damaged spool: %w", err)
-	}
-	return nil
 }

@@ -146,7 +146,7 @@ func decodeRecord(key, value []byte) (record, error) {
 	if len(body) < 3+kindLen+8 {
 		return record{}, fmt.Errorf("%w: kind of %d bytes", errCorrupt, kindLen)
 	}
-	r := record{kind: protocol.Kind(body[3 : 3+kindLen])}
+	r := record{kind: kindOf(body[3 : 3+kindLen])}
 	r.time = int64(binary.BigEndian.Uint64(body[3+kindLen:]))
 	body = body[3+kindLen+8:]
 	if flags&flagSegment == 0 {
@@ -158,6 +158,16 @@ func decodeRecord(key, value []byte) (record, error) {
 	}
 	r.ref = readRef(body)
 	return r, nil
+}
+
+// kindOf is a kind by its name; a common one costs no memory.
+func kindOf(name []byte) protocol.Kind {
+	for _, lane := range laneNames {
+		if string(name) == string(lane) {
+			return protocol.Kind(lane)
+		}
+	}
+	return protocol.Kind(name)
 }
 
 func readRef(b []byte) *segmentRef {

@@ -110,7 +110,7 @@ func (s *Spool) surrender(g surrender) error {
 	losses := make([]loss, laneCount)
 	err := s.view(func(tx *bbolt.Tx) error {
 		for i := range losses {
-			losses[i] = loss{reason: g.reason, epoch: g.epoch, lane: Lanes()[i]}
+			losses[i] = loss{reason: g.reason, epoch: g.epoch, lane: laneNames[i]}
 			l := &losses[i]
 			eachKey(tx, i, g.epoch.number, g.ranges, func(p place, v []byte) {
 				size, _ := weigh(v)
@@ -214,7 +214,7 @@ func (s *Spool) moveSome(from, to *epoch, lane int, lowest uint64) (protocol.Ran
 		at, now := place{to.number, next}, s.now()
 		next++
 		payload, encodeErr := s.encodeGap(loss{
-			reason: protocol.Gap_REASON_CONFLICT, epoch: from, lane: Lanes()[lane], ranges: moved,
+			reason: protocol.Gap_REASON_CONFLICT, epoch: from, lane: laneNames[lane], ranges: moved,
 		}, at, now)
 		gap := record{kind: protocol.KindGap, time: now.UnixNano(), payload: payload}.encode(at.key())
 		gapCost, _ = weigh(gap)

@@ -165,7 +165,7 @@ func (s *Spool) shedWaiting() {
 	losses := map[gapKey]*loss{}
 	for _, class := range shedClasses() {
 		s.waiting = slices.DeleteFunc(s.waiting, func(e *entry) bool {
-			lane := Lanes()[e.lane]
+			lane := laneNames[e.lane]
 			if s.waitingBytes <= target || !slices.Contains(class, lane) {
 				return false
 			}

@@ -271,7 +271,7 @@ func (s *Spool) number(e *entry) {
 func (s *Spool) wait(e *entry) {
 	s.waiting = append(s.waiting, e)
 	s.waitingBytes += int64(len(e.payload))
-	lane := Lanes()[e.lane]
+	lane := laneNames[e.lane]
 	s.hasty = s.hasty || lane == LaneIQ // somebody waits for a capture
 	s.await(lane.urgent())
 }
@@ -383,4 +383,11 @@ func (s *Spool) view(fn func(*bbolt.Tx) error) error {
 	s.fileMu.RLock()
 	defer s.fileMu.RUnlock()
 	return s.store.view(fn)
+}
+
+// touch notes how much of the file was looked at in one go.
+func (s *Spool) touch(bytes int64) {
+	s.fileMu.RLock()
+	defer s.fileMu.RUnlock()
+	s.store.touch(bytes)
 }

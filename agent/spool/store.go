@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -66,7 +67,16 @@ func guard(fn func() error) (err error) {
 type store struct {
 	db   *bbolt.DB
 	file *os.File // bbolt's own: closing it frees the lock when bbolt itself can no longer be trusted to close
+
+	touched atomic.Int64 // bytes of the mapped file that were looked at since the last release, estimated
 }
+
+// About how much of the file is looked at in one transaction, and how much may be before it is released.
+const (
+	viewTouches   = 64 << 10
+	updateTouches = 512 << 10
+	mostTouched   = 4 << 20
+)
 
 // openStore opens or makes the bbolt file. maxBytes bounds it; zero means no bound.
 func openStore(path string, maxBytes int, readOnly bool) (*store, error) {
@@ -119,11 +129,23 @@ func (s *store) close() error {
 }
 
 func (s *store) view(fn func(*bbolt.Tx) error) error {
-	return guard(func() error { return s.db.View(fn) })
+	err := guard(func() error { return s.db.View(fn) })
+	s.touch(viewTouches)
+	return err
+}
+
+// touch notes how much of the mapped file was looked at, and has it released now and then.
+func (s *store) touch(bytes int64) {
+	if s.touched.Add(bytes) >= mostTouched {
+		s.touched.Store(0)
+		_ = guard(s.release) // it only saves memory
+	}
 }
 
 func (s *store) update(fn func(*bbolt.Tx) error) error {
-	return guard(func() error { return s.db.Update(fn) })
+	err := guard(func() error { return s.db.Update(fn) })
+	s.touch(updateTouches)
+	return err
 }
 
 // Buckets: meta, one for each lane, command (id → order, last reply) and command-order (order → id).
@@ -142,6 +164,16 @@ var laneBuckets = func() (names [laneCount][]byte) {
 	}
 	return names
 }()
+
+// laneOfBucket is the lane that a bucket holds, -1 for none.
+func laneOfBucket(name string) int {
+	for i := range laneBuckets {
+		if string(laneBuckets[i]) == name {
+			return i
+		}
+	}
+	return -1
+}
 
 func laneBucket(lane int) []byte { return laneBuckets[lane] }
 
@@ -174,6 +206,14 @@ type contents struct {
 	lanes    [laneCount]laneContents
 	segments map[uint32]int // records that refer to each segment file
 	memory   *memory
+
+	// While the file is read: the bucket, its lane or -1, and what it holds of an epoch: in the order of keys, numbers are
+	// added at the upper ends of these sets only, which is cheap.
+	bucket     string
+	lane       int
+	current    *epoch
+	held, kept protocol.Ranges
+	noted      protocol.Ranges // of the epoch, from where reading is on
 }
 
 type laneContents struct {
@@ -252,6 +292,18 @@ func readFormat(tx *bbolt.Tx) (byte, error) {
 	return format[0], nil
 }
 
+func readEpoch(k, v []byte) (*epoch, error) {
+	if len(k) != 4 || len(v) != protocol.SpoolBytes+8 {
+		return nil, fmt.Errorf("%w: identity of %d bytes", errDamaged, len(v))
+	}
+	e := &epoch{number: binary.BigEndian.Uint32(k), identity: [protocol.SpoolBytes]byte(v[:protocol.SpoolBytes])}
+	e.next = binary.BigEndian.Uint64(v[protocol.SpoolBytes:])
+	if e.next == 0 || e.next > protocol.MaxSeq {
+		return nil, fmt.Errorf("%w: next number %d", errDamaged, e.next)
+	}
+	return e, nil
+}
+
 // readEpochs reads the identities; none in a file that was never prepared.
 func readEpochs(tx *bbolt.Tx) ([]*epoch, error) {
 	format, err := readFormat(tx)
@@ -265,13 +317,9 @@ func readEpochs(tx *bbolt.Tx) ([]*epoch, error) {
 	}
 	var epochs []*epoch
 	err = bucket.ForEach(func(k, v []byte) error {
-		if len(k) != 4 || len(v) != protocol.SpoolBytes+8 {
-			return fmt.Errorf("%w: identity of %d bytes", errDamaged, len(v))
-		}
-		e := &epoch{number: binary.BigEndian.Uint32(k), identity: [protocol.SpoolBytes]byte(v[:protocol.SpoolBytes])}
-		e.next = binary.BigEndian.Uint64(v[protocol.SpoolBytes:])
-		if e.next == 0 || e.next > protocol.MaxSeq {
-			return fmt.Errorf("%w: next number %d", errDamaged, e.next)
+		e, err := readEpoch(k, v)
+		if err != nil {
+			return err
 		}
 		if acked != nil {
 			e.noted = readAcked(k, acked.Get(k))
@@ -294,19 +342,29 @@ func readEpochs(tx *bbolt.Tx) ([]*epoch, error) {
 	return epochs, nil
 }
 
-// load takes stock of a file: every key is visited, so that a torn tree shows here and not later.
+// load takes stock of a file. Every page is read, past bbolt, and proved to be what it should be.
 func (s *store) load() (*contents, error) {
-	c := &contents{segments: map[uint32]int{}}
+	c := &contents{segments: map[uint32]int{}, lane: -1}
 	err := s.view(func(tx *bbolt.Tx) (err error) {
-		if c.epochs, err = readEpochs(tx); err != nil || len(c.epochs) == 0 {
-			return err
+		if c.epochs, err = readEpochs(tx); err == nil {
+			c.format, err = readFormat(tx)
 		}
-		if c.format, err = readFormat(tx); err != nil {
-			return err
-		}
+		return err
+	})
+	if err != nil {
+		return c, err
+	}
+	if len(c.epochs) == 0 {
+		return c, fmt.Errorf("%w: it has no identity", errDamaged)
+	}
+	if err := checkPages(s.file, c.visit); err != nil {
+		return c, err
+	}
+	c.join()
+	err = s.view(func(tx *bbolt.Tx) (err error) {
 		for i := range laneCount {
-			if err := c.loadLane(tx, i); err != nil {
-				return err
+			if tx.Bucket(laneBucket(i)) == nil {
+				return fmt.Errorf("%w: no lane %s", errDamaged, laneNames[i])
 			}
 		}
 		c.memory, err = loadMemory(tx)
@@ -315,51 +373,50 @@ func (s *store) load() (*contents, error) {
 	return c, err
 }
 
-func (c *contents) loadLane(tx *bbolt.Tx, lane int) error {
-	bucket := tx.Bucket(laneBucket(lane))
-	if bucket == nil {
-		return fmt.Errorf("%w: no lane %s", errDamaged, Lanes()[lane])
+// visit takes account of one entry of the file.
+func (c *contents) visit(bucket string, k, v []byte) error {
+	if bucket != c.bucket {
+		c.join()
+		c.bucket, c.lane = bucket, laneOfBucket(bucket)
 	}
-	totals := &c.lanes[lane]
-	var current *epoch
-	// Of this lane in the current epoch: added at their upper ends only, which is cheap.
-	var held, kept, noted protocol.Ranges
-	join := func() {
-		if current != nil {
-			current.held, current.kept = current.held.Union(held), current.kept.Union(kept)
-		}
-		held, kept = nil, nil
-	}
-	err := bucket.ForEach(func(k, v []byte) error {
-		p, ok := placeOf(k)
-		if ok && (current == nil || current.number != p.epoch) {
-			join()
-			if current = c.epoch(p.epoch); current != nil {
-				noted = current.noted
-			}
-		}
-		if !ok || current == nil || p.seq == 0 || p.seq >= current.next || p.less(totals.last) {
-			return fmt.Errorf("%w: a record under the key %x", errDamaged, k)
-		}
-		size, ref := weigh(v)
-		if ref != nil {
-			c.segments[ref.file]++
-		}
-		totals.last = p
-		for len(noted) > 0 && noted[0].To < p.seq {
-			noted = noted[1:]
-		}
-		if len(noted) > 0 && noted[0].From <= p.seq {
-			totals.kept.add(1, size)
-			kept.Add(p.seq)
-		} else {
-			totals.held.add(1, size)
-			held.Add(p.seq)
-		}
+	if c.lane < 0 {
 		return nil
-	})
-	join()
-	return err
+	}
+	p, ok := placeOf(k)
+	if ok && (c.current == nil || c.current.number != p.epoch) {
+		c.join()
+		if c.current = c.epoch(p.epoch); c.current != nil {
+			c.noted = c.current.noted
+		}
+	}
+	totals := &c.lanes[c.lane]
+	if !ok || c.current == nil || p.seq == 0 || p.seq >= c.current.next || p.less(totals.last) {
+		return fmt.Errorf("%w: a record under the key %x", errDamaged, k)
+	}
+	size, ref := weigh(v)
+	if ref != nil {
+		c.segments[ref.file]++
+	}
+	totals.last = p
+	for len(c.noted) > 0 && c.noted[0].To < p.seq {
+		c.noted = c.noted[1:]
+	}
+	if len(c.noted) > 0 && c.noted[0].From <= p.seq {
+		totals.kept.add(1, size)
+		c.kept.Add(p.seq)
+	} else {
+		totals.held.add(1, size)
+		c.held.Add(p.seq)
+	}
+	return nil
+}
+
+// join ends a run of records of one lane and epoch.
+func (c *contents) join() {
+	if e := c.current; e != nil {
+		e.held, e.kept = e.held.Union(c.held), e.kept.Union(c.kept)
+	}
+	c.current, c.held, c.kept = nil, nil, nil
 }
 
 func (c *contents) epoch(number uint32) *epoch {

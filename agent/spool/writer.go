@@ -459,7 +459,7 @@ func (s *Spool) finish(b *batch, w written) {
 	s.age(time.Now())
 	for e, ranges := range b.dying {
 		e.dying = e.dying.Subtract(ranges)
-		e.held = e.held.Subtract(ranges)
+		cut(&e.held, ranges)
 		e.acked = e.acked.Subtract(ranges)
 		e.sent = e.sent.Subtract(ranges)
 		e.offered = e.offered.Subtract(ranges)
