@@ -65,12 +65,8 @@ lint: tools ## golangci-lint (with gofumpt and the import rules), go vet, govuln
 	@sh packaging/vulncheck.sh $(TOOLS)/govulncheck
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME each
-	@set -e; for pkg in $$($(GO) list ./...); do \
-	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
-	  done; \
-	done
+fuzz: ## every fuzz target for FUZZTIME each, or FUZZCOUNT=400000x executions; says how many in all
+	@GO="$(GO)" FUZZTIME=$(FUZZTIME) FUZZCOUNT=$(FUZZCOUNT) sh packaging/fuzz.sh
 
 .PHONY: bench
 bench: bench-e2e ## the whole way against Telegraf, then all benchmarks; BENCH selects these by regular expression

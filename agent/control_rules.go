@@ -54,7 +54,11 @@ func (h hours) contain(t time.Time) bool {
 }
 
 func parseGain(s string) (float64, error) {
-	return strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(s, "dB")), 64)
+	db, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(s, "dB")), 64)
+	if err == nil && (math.IsNaN(db) || math.IsInf(db, 0)) {
+		err = fmt.Errorf("%q is no gain", s)
+	}
+	return db, err
 }
 
 // refusal is why the station does not do what it was asked: a code for machines and a sentence for people.

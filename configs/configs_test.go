@@ -2,6 +2,7 @@ package configs_test
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -206,6 +207,42 @@ func FuzzDecode(f *testing.F) {
 		var e example
 		if err := configs.Decode("x", data, &e); err != nil && err.Error() == "" {
 			t.Error("an error without words")
+		}
+	})
+}
+
+// FuzzQuantities reads any text as each quantity: what is read is finite, and what it prints reads as nearly the same.
+func FuzzQuantities(f *testing.F) {
+	for _, s := range []string{"145.5M", "12.5 kHz", "1e308G", "-7", "10s", "1h30m", "30d", "0.5y", "9223372036854775807ns", "64MiB", "1.5 GiB", "8E6TB", "1e-320"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		var hz, hzAgain configs.Hertz
+		if hz.UnmarshalText([]byte(s)) == nil {
+			if math.IsInf(float64(hz), 0) || math.IsNaN(float64(hz)) {
+				t.Errorf("%q became %v Hz", s, float64(hz))
+			}
+			if err := hzAgain.UnmarshalText([]byte(hz.String())); err != nil || math.Abs(float64(hzAgain-hz)) > math.Max(1e-3, 1e-12*math.Abs(float64(hz))) {
+				t.Errorf("%q prints as %q, which reads as %v, %v", s, hz, float64(hzAgain), err)
+			}
+		}
+		var d, dAgain configs.Duration
+		if d.UnmarshalText([]byte(s)) == nil {
+			if negative := strings.Contains(s, "-"); d < 0 && !negative || d > 0 && negative && !strings.ContainsAny(s, "eE") {
+				t.Errorf("%q became %v: it wrapped", s, d)
+			}
+			if err := dAgain.UnmarshalText([]byte(d.String())); err != nil || dAgain != d {
+				t.Errorf("%q prints as %q, which reads as %v, %v", s, d, dAgain, err)
+			}
+		}
+		var b, bAgain configs.Bytes
+		if b.UnmarshalText([]byte(s)) == nil {
+			if b < 0 {
+				t.Errorf("%q became %d bytes", s, int64(b))
+			}
+			if err := bAgain.UnmarshalText([]byte(b.String())); err != nil {
+				t.Errorf("%q prints as %q, which does not read: %v", s, b, err)
+			}
 		}
 	})
 }

@@ -22,10 +22,10 @@ func (h *Hertz) UnmarshalText(text []byte) error {
 		}
 	}
 	v, err := strconv.ParseFloat(number, 64)
-	if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
+	if v *= scale; err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
 		return fmt.Errorf("%q is no frequency; write it like 145.5M, 12.5k or 77500", s)
 	}
-	*h = Hertz(v * scale)
+	*h = Hertz(v)
 	// 145.5 * 1e6 is exact enough in binary for whole hertz; the rest of the error is below a nanohertz.
 	if r := math.Round(float64(*h)*1e3) / 1e3; math.Abs(r-float64(*h)) < 1e-6 {
 		*h = Hertz(r)
@@ -75,7 +75,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 		}
 	}
 	v, err := strconv.ParseFloat(compact, 64)
-	if err != nil || math.IsNaN(v) || math.Abs(v) > math.MaxInt64/float64(unit) {
+	if err != nil || math.IsNaN(v) || math.Abs(v*float64(unit)) >= math.MaxInt64 {
 		return fmt.Errorf("%q is no duration; write it like 10s, 250ms, 1h30m or 30d", s)
 	}
 	*d = Duration(v * float64(unit))
@@ -119,7 +119,7 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 		}
 	}
 	v, err := strconv.ParseFloat(number, 64)
-	if err != nil || math.IsNaN(v) || v < 0 || v*scale >= math.MaxInt64 {
+	if err != nil || math.IsNaN(v) || v < 0 || v*scale >= 1<<62 {
 		return fmt.Errorf("%q is no amount of bytes; write it like 64MiB, 2GiB or 500kB", s)
 	}
 	*b = Bytes(v * scale)

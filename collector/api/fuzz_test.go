@@ -1,0 +1,41 @@
+package api_test
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// FuzzRequest sends any path, query and headers to every route: the answer is never an internal error, a range is one
+// that was asked for, and nothing outside the files is served.
+func FuzzRequest(f *testing.F) {
+	f.Add("GET", "/api/v1/recordings/"+captureID+".sigmf-data", "", "Range", "bytes=2-5")
+	f.Add("GET", "/api/v1/recordings/"+captureID+".sigmf-data", "", "Range", "bytes=9-2,-3,0-0,5-")
+	f.Add("HEAD", "/api/v1/recordings/"+captureID+".sigmf", "", "If-Range", "x")
+	f.Add("GET", "/api/v1/recordings/../../etc/passwd", "", "Accept", "*/*")
+	f.Add("GET", "/api/v1/stations/torino", "", "If-None-Match", `W/"x"`)
+	f.Add("GET", "/api/v1/measurements", "station=torino&limit=10&cursor=torn", "Accept", "text/csv;q=0.1")
+	f.Add("POST", "/api/v1/acquisitions", "", "Content-Type", "application/json; charset=\x00")
+	f.Add("GET", "/api/v1/events", "kind=measurement", "Last-Event-ID", "torino/00/18446744073709551615")
+	f.Add("DELETE", "/", "%zz", "Authorization", "Bearer x")
+	h := newWorld().handler(f)
+	f.Fuzz(func(t *testing.T, method, path, query, header, value string) {
+		ended, cancel := context.WithCancel(t.Context())
+		cancel() // or a stream of events would not end
+		r, err := http.NewRequestWithContext(ended, method, "/", strings.NewReader(query))
+		if err != nil {
+			return // no method
+		}
+		r.URL = &url.URL{Path: path, RawQuery: query}
+		r.Header[http.CanonicalHeaderKey(header)] = []string{value}
+		answer := serve(h, r)
+		switch {
+		case answer.Code >= 500 && answer.Code != http.StatusNotImplemented && answer.Code != http.StatusServiceUnavailable && answer.Code != http.StatusGatewayTimeout:
+			t.Errorf("%s %q?%q with %s: %q: status %d", method, path, query, header, value, answer.Code)
+		case answer.Code == http.StatusPartialContent && !strings.Contains(value, "="):
+			t.Errorf("a part was served that nobody asked for: %s: %q", header, value)
+		}
+	})
+}
