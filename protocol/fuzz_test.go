@@ -84,6 +84,9 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		checkForms(t, rec)
+		if general := new(protocol.Record); b[0] != '{' && (proto.Unmarshal(b, general) != nil || !proto.Equal(rec, general)) {
+			t.Fatalf("decoded\n%v\nand by the general decoder\n%v", rec, general)
+		}
 		if rec.Kind() != "" {
 			if flat, err := protocol.FlatJSON(rec); err != nil || !json.Valid(flat) {
 				t.Fatalf("flat: %s, %v", flat, err)

@@ -35,10 +35,16 @@ func Validate(rec *Record, now time.Time) error {
 	checkEnum(c, "time_quality", rec.TimeQuality)
 	checkNumber(c, "time_uncertainty_s", rec.TimeUncertaintyS, 0, maxSeconds)
 	c.body(rec)
-	if c.err == nil && proto.Size(rec) > MaxMessageBytes {
+	if c.err == nil && mayBeLarge(rec) && proto.Size(rec) > MaxMessageBytes {
 		c.refuse(CodeTooLarge, "", nil, "%d bytes, at most %d in one record", proto.Size(rec), MaxMessageBytes)
 	}
 	return c.result()
+}
+
+// mayBeLarge tells whether a record can be too large although each of its fields is within its limit.
+func mayBeLarge(rec *Record) bool {
+	_, small := rec.GetBody().(*Record_Measurement)
+	return !small || len(rec.ProtoReflect().GetUnknown()) > 0 || len(rec.GetMeasurement().ProtoReflect().GetUnknown()) > 0
 }
 
 // ValidateAck refuses an acknowledgement that an agent must not follow. The error is an *Error.
