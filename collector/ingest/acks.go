@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fulgidus/heimdall/packaging/failpoint"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -137,5 +138,9 @@ func (g *Ingest) publishAck(ctx context.Context, stream protocol.Stream, ack *pr
 	if err != nil {
 		return err
 	}
-	return g.cfg.Publisher.Publish(ctx, topic, true, payload)
+	if err := g.cfg.Publisher.Publish(ctx, topic, true, payload); err != nil {
+		return err
+	}
+	failpoint.Hit("ingest.ack_published")
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fulgidus/heimdall/packaging/failpoint"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -78,6 +79,7 @@ func (g *Ingest) fill(b *batch) (wait time.Duration) {
 			return wait
 		}
 		g.open(m, b)
+		failpoint.Hit("ingest.decoded")
 	}
 	return 0
 }

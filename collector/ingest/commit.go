@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/fulgidus/heimdall/packaging/failpoint"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -41,7 +42,9 @@ func (g *Ingest) settle(ctx context.Context, b *batch) {
 			return // ctx ended: nothing is acknowledged, so it comes again
 		}
 	}
+	failpoint.Hit("ingest.committed")
 	g.acks.put(out.acks)
+	failpoint.Hit("ingest.acked")
 	for _, ack := range b.acks {
 		ack()
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/fulgidus/heimdall/packaging/failpoint"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -32,6 +33,7 @@ func (db *DB) Commit(ctx context.Context, received time.Time, records []*protoco
 		return db.transactOn(ctx, func(tx transaction) error {
 			tx.copies = copies
 			c := &commit{db: db, tx: tx, received: received, entries: entries, refusals: refusals, fresh: make([]bool, len(entries))}
+			failpoint.Hit("store.begun")
 			if err := c.run(ctx); err != nil {
 				return err
 			}
@@ -107,10 +109,15 @@ func (c *commit) run(ctx context.Context) error {
 	if err := c.insert(ctx, fresh); err != nil {
 		return err
 	}
+	failpoint.Hit("store.inserted")
 	if err := c.reject(ctx); err != nil {
 		return err
 	}
-	return c.db.saveLedgers(ctx, c.tx.Tx, c.received, c.ledgers)
+	if err := c.db.saveLedgers(ctx, c.tx.Tx, c.received, c.ledgers); err != nil {
+		return err
+	}
+	failpoint.Hit("store.accounted")
+	return nil
 }
 
 // streams are all spools whose ledger the transaction may change: those of the records and rejections, and those that

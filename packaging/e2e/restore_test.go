@@ -1,0 +1,78 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fulgidus/heimdall/packaging/servers"
+)
+
+// restoreAge is how old the dump is that TestRestore puts back: 20 s, or what HEIMDALL_RESTORE_AGE says.
+func restoreAge() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv("HEIMDALL_RESTORE_AGE")); err == nil {
+		return d
+	}
+	return 20 * time.Second
+}
+
+// TestRestore puts an older dump of the database back under load. Agents had everything acknowledged that came in between,
+// and keep it a while: it is asked for, and nothing is missing in the end.
+func TestRestore(t *testing.T) {
+	database := servers.Postgres(t)
+	n := newNetwork(t, database)
+	fast := ", measurement: {every: 50ms}, spectrum: {every: 500ms}"
+	n.agent(t, "north", simulated(t, "north"), fast)
+	n.agent(t, "south", simulated(t, "south"), fast)
+	n.waitOnline(2)
+	n.waitDelivered("north")
+	n.waitDelivered("south")
+
+	dump := filepath.Join(t.TempDir(), "heimdall.dump")
+	tool(t, "pg_dump", "--format=custom", "--file="+dump, database)
+	atDump := lastOf(n)
+	age := restoreAge()
+	time.Sleep(age) // the load goes on
+	n.waitVerified(time.Minute)
+	atLoss := lastOf(n)
+	n.collector.stop(syscall.SIGTERM)
+	tool(t, "pg_restore", "--clean", "--if-exists", "--no-owner", "--exit-on-error", "--dbname="+database, dump)
+	if got := lastOf(n); got["north"] > atDump["north"] || got["south"] > atDump["south"] {
+		t.Fatalf("the restored database knows numbers up to %v, and the dump was made at %v", got, atDump)
+	}
+	n.collector.start()
+	n.waitReady()
+	missed := false
+	eventually(t, age+5*time.Minute, "nothing is missing", func() error {
+		lines, code := n.verify(false)
+		missed = missed || code != 0
+		for _, v := range lines {
+			if v.Last < atLoss[v.Station] || v.Missing > 0 || v.Pending > 200 {
+				return fmt.Errorf("verify ends with %d: %+v", code, lines)
+			}
+		}
+		return nil
+	})
+	if !missed {
+		t.Error("verify never missed what was undone: the test shows nothing")
+	}
+	for _, v := range n.waitVerified(time.Minute) {
+		if v.Gaps != 0 || v.Rejected != 0 || v.Duplicate != 0 {
+			t.Errorf("%+v", v)
+		}
+	}
+}
+
+// lastOf is the highest number known of each station.
+func lastOf(n *network) map[string]uint64 {
+	n.t.Helper()
+	last := make(map[string]uint64)
+	lines, _ := n.verify(false)
+	for _, v := range lines {
+		last[v.Station] = max(last[v.Station], v.Last)
+	}
+	return last
+}

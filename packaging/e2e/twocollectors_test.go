@@ -1,0 +1,238 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fulgidus/heimdall/packaging/servers"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// faultyCollector builds the collector with its failpoints, once for all tests of the process.
+var faultyCollector = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(programsDir, "faulty-collector")
+	cmd := exec.Command("go", "build", "-tags", "faults", "-o", path, "github.com/fulgidus/heimdall/collector")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the collector with failpoints: %w: %s", err, out)
+	}
+	return path, nil
+})
+
+// pair is two collectors of one group, on one database.
+type pair struct {
+	*network
+	database string
+	second   *network // the same with another collector
+}
+
+// newPair starts both at the same moment on an empty database.
+func newPair(t *testing.T, more string) *pair {
+	t.Helper()
+	if _, err := faultyCollector(); err != nil {
+		t.Fatal(err)
+	}
+	p := &pair{database: servers.Postgres(t)}
+	broker, objects := servers.Mosquitto(t), servers.MinIO(t)
+	make := func(id string) *network {
+		n := &network{t: t, broker: broker, objects: objects}
+		listen := freeAddress(t)
+		n.api = "http://" + listen
+		n.config = writeFile(t, id+".yaml", fmt.Sprintf(`
+id: %s
+data: %s
+mqtt: {url: %q}
+store: {url: %q}
+archive: {url: %q, access_key: %s, secret_key: %s}
+http: {listen: %q}
+%s`, id, t.TempDir(), broker.URL, p.database, objects.URL, objects.AccessKey, objects.SecretKey, listen, more))
+		return n
+	}
+	p.network, p.second = make("one"), make("two")
+	if _, err := programs(); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []*network{p.network, p.second} {
+		n.collector = start(t, "heimdall-collector", "run", "--config", n.config)
+	}
+	p.waitReady()
+	p.second.waitReady()
+	return p
+}
+
+// dieAt runs a second collector until it ends itself at the given hit of a place.
+func (p *pair) dieAt(t *testing.T, place string, hit int) {
+	t.Helper()
+	path, err := faultyCollector()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := filepath.Join(t.TempDir(), "faulty.log")
+	out, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := exec.CommandContext(t.Context(), path, "run", "--config", p.second.config)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("HEIMDALL_FAILPOINT=%s:%d", place, hit))
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1) // the one result
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+			t.Errorf("at %s:%d it ended with %v\n%s", place, hit, err, tail(readFile(t, log), 20))
+		}
+	case <-time.After(time.Minute):
+		t.Errorf("it did not come to %s:%d within a minute\n%s", place, hit, tail(readFile(t, log), 20))
+		cmd.Process.Kill()
+		<-ended
+	}
+}
+
+// acquireIQ asks both stations for samples through one of the collectors, and wants a recording of each.
+func acquireIQ(t *testing.T, api string) error {
+	t.Helper()
+	out, errOut, code := run(t, "heimdall-collector", "acquire", "145.5M", "500ms", "--bandwidth", "12.5k", "--iq", "--wait", "--json", "--url", api)
+	var a protocol.Acquisition
+	if err := json.Unmarshal([]byte(out), &a); err != nil || code != 0 || len(a.Stations) != 2 {
+		return fmt.Errorf("acquire ends with %d, %w: %s%s", code, err, out, errOut)
+	}
+	for _, s := range a.Stations {
+		if s.State != protocol.StationDone || s.Recording == "" {
+			return fmt.Errorf("%s: %+v", s.Station, s)
+		}
+	}
+	return nil
+}
+
+// TestTwoCollectors lets two collectors share the work from an empty database on: both serve acquisitions, one is killed at
+// every place where that could hurt, one stands still for a while.
+func TestTwoCollectors(t *testing.T) {
+	p := newPair(t, "")
+	fast := ", measurement: {every: 50ms}, spectrum: {every: 500ms}"
+	p.agent(t, "north", simulated(t, "north"), fast)
+	p.agent(t, "south", simulated(t, "south"), fast)
+	p.waitOnline(2)
+	p.second.waitOnline(2)
+	if got := strings.TrimSpace(mustSQL(t, p.database, "SELECT count(*) - count(DISTINCT number) FROM migration")); got != "0" {
+		t.Errorf("%s migrations were applied twice", got)
+	}
+	var wg sync.WaitGroup
+	for i := range 6 { // through both, at the same time
+		api := []string{p.api, p.second.api}[i%2]
+		wg.Go(func() {
+			if err := acquireIQ(t, api); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := strings.TrimSpace(mustSQL(t, p.database, "SELECT count(*) FROM recording")); got != "12" {
+		t.Errorf("%s recordings of 6 acquisitions by 2 stations", got)
+	}
+	for _, v := range mustNumbers(t, p.database, "SELECT count(*) FROM measurement GROUP BY station") {
+		if v == 0 {
+			t.Error("a station has delivered nothing")
+		}
+	}
+
+	// Standing still, a collector holds what it was handed and perhaps locks; it must do no harm when it goes on.
+	p.collector.cmd.Process.Signal(syscall.SIGSTOP)
+	time.Sleep(10 * time.Second)
+	p.collector.cmd.Process.Signal(syscall.SIGCONT)
+
+	p.second.collector.stop(syscall.SIGTERM)
+	for _, place := range []string{
+		"ingest.decoded", "store.begun", "store.inserted", "store.accounted", "ingest.committed", "ingest.acked", "ingest.ack_published",
+	} {
+		for _, hit := range []int{1, 5} {
+			p.dieAt(t, place, hit)
+		}
+	}
+	if err := acquireIQ(t, p.api); err != nil {
+		t.Error("after the other collector died: ", err)
+	}
+	p.second.collector.start()
+	p.second.waitReady()
+	p.collector.stop(syscall.SIGKILL)
+	if err := acquireIQ(t, p.second.api); err != nil {
+		t.Error("after this collector died: ", err)
+	}
+	for _, v := range p.waitVerified(3 * time.Minute) {
+		if v.Gaps != 0 || v.Rejected != 0 || v.Duplicate != 0 {
+			t.Errorf("%+v", v)
+		}
+	}
+}
+
+// TestDyingInJobs kills the collector that does the jobs of its group in the middle of each of them, while recordings are
+// made and removed.
+func TestDyingInJobs(t *testing.T) {
+	p := newPair(t, "retention: {spectrum: 2s, recording: 2s}\n")
+	fast := ", measurement: {every: 50ms}, spectrum: {every: 500ms}"
+	p.agent(t, "north", simulated(t, "north"), fast)
+	p.agent(t, "south", simulated(t, "south"), fast)
+	p.waitOnline(2)
+	free := func() { mustSQL(t, p.database, "UPDATE lease SET until = now()") } // else it would last for half a minute
+	p.collector.stop(syscall.SIGTERM)
+	p.second.collector.stop(syscall.SIGTERM)
+	for _, place := range []string{
+		"lease.renew", "store.released", "archive.samples", "archive.stored", "retention.row_removed", "archive.removed", "retention.objects_removed",
+	} {
+		free()
+		var asking sync.WaitGroup
+		if strings.HasPrefix(place, "archive.") || strings.HasPrefix(place, "retention.") {
+			asking.Go(func() {
+				p.second.waitReady()
+				_ = acquireIQ(t, p.second.api) // who is asked dies over it
+			})
+		}
+		p.dieAt(t, place, 1)
+		asking.Wait()
+	}
+	free()
+	p.collector.start()
+	p.waitReady()
+	eventually(t, time.Minute, "nothing is left of old recordings", func() error {
+		left := strings.TrimSpace(mustSQL(t, p.database, "SELECT (SELECT count(*) FROM recording) + (SELECT count(*) FROM recording_removed)"))
+		if left != "0" {
+			return fmt.Errorf("%s rows are", left)
+		}
+		return nil
+	})
+	released := uint64(0)
+	for _, v := range p.waitVerified(2 * time.Minute) {
+		released += v.Released
+		if v.Gaps != 0 || v.Rejected != 0 || v.Duplicate != 0 {
+			t.Errorf("%+v", v)
+		}
+	}
+	if released == 0 {
+		t.Error("nothing was released: the test shows nothing")
+	}
+}
+
+// mustNumbers is the rows of SQL that gives one number each.
+func mustNumbers(t *testing.T, database, query string) (list []int64) {
+	t.Helper()
+	for line := range strings.Lines(mustSQL(t, database, query)) {
+		var n int64
+		if _, err := fmt.Sscan(line, &n); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, n)
+	}
+	return list
+}
