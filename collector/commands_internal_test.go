@@ -216,6 +216,52 @@ func TestPrintRecord(t *testing.T) {
 	}
 }
 
+func TestRetireSpoolCmd_ClosesTheAccountOfADeadCard(t *testing.T) {
+	cfg := testConfig(t)
+	file := configFile(t, cfg)
+	retire := func(station, spool string) (string, error) {
+		t.Helper()
+		var o output
+		err := RetireSpoolCmd{configFlag: configFlag{file}, Station: station, Spool: spool}.Run(t.Context(), streams{out: &o, err: io.Discard})
+		return o.String(), err
+	}
+	for spool, want := range map[string]string{"31323334": "want 16 hex digits", "torino": "want 16 hex digits"} {
+		if _, err := retire("torino", spool); err == nil || !strings.Contains(err.Error(), want) || exitCode(err, io.Discard) != exitUsage {
+			t.Errorf("%s: %v", spool, err)
+		}
+	}
+	if _, err := retire("Torino!", "3132333435363738"); exitCode(err, io.Discard) != exitUsage {
+		t.Errorf("no station's name: %v", err)
+	}
+	if _, err := retire("torino", "3132333435363738"); err == nil || !strings.Contains(err.Error(), "station retire-spool: ") {
+		t.Errorf("no database: %v", err)
+	}
+	w := startCollector(t, cfg).ready(t)
+	torino := playStation(t, w.BrokerURL(), "torino")
+	for range 3 {
+		torino.measure()
+	}
+	w.stored(t, "measurements", 3)
+	if _, err := w.store.RetireSpool(t.Context(), protocol.Stream{Station: "torino"}, "test"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("an unknown spool: %v", err)
+	}
+	if out, err := retire("torino", "3132333435363738"); err != nil || out != "torino 3132333435363738 owes nothing\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	torino.seq.Add(4) // these are on the card that died
+	torino.measure()
+	w.stored(t, "measurements", 4)
+	if out, err := retire("torino", "3132333435363738"); err != nil || out != "torino 3132333435363738: declared 4 records as abandoned: {[4,8)}\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	if _, err := retire("torino", "0102030405060708"); err == nil || !strings.Contains(err.Error(), "nothing is known of this spool") || exitCode(err, io.Discard) != exitFailed {
+		t.Errorf("unknown: %v", err)
+	}
+	if err := (VerifyCmd{configFlag: configFlag{file}, Final: true}).Run(t.Context(), streams{out: io.Discard, err: io.Discard}); err != nil {
+		t.Errorf("verify: %v", err)
+	}
+}
+
 func TestVerifyCmd_ProvesTheDelivery(t *testing.T) {
 	cfg := testConfig(t)
 	file := configFile(t, cfg)

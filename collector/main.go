@@ -24,6 +24,7 @@ type commandLine struct {
 	Acquire AcquireCmd `cmd:"" help:"Ask stations for the same stretch of time."`
 	Tap     TapCmd     `cmd:"" help:"A live view of what stations send."`
 	Verify  VerifyCmd  `cmd:"" help:"Prove that nothing is missing and nothing is there twice."`
+	Station StationCmd `cmd:"" help:"Look after stations."`
 	Check   CheckCmd   `cmd:"" help:"Try everything: config, database, archive, broker."`
 	Migrate MigrateCmd `cmd:"" help:"Bring the database up to date."`
 	Version VersionCmd `cmd:"" help:"Print the version."`

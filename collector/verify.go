@@ -31,7 +31,7 @@ func (c VerifyCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	db, err := openUsed(ctx, cfg)
+	db, err := openUsed(ctx, cfg, "verify")
 	if err != nil {
 		return err
 	}
@@ -55,9 +55,9 @@ func (c VerifyCmd) Run(ctx context.Context, s streams) error {
 	return err
 }
 
-// openUsed opens the database of a collector that has run.
-func openUsed(ctx context.Context, cfg Config) (*store.DB, error) {
-	unused := fmt.Errorf("verify: %s: no collector has used this database yet; --config names the configuration of the one to verify", redact(string(cfg.Store.URL)))
+// openUsed opens the database of a collector that has run, for a command.
+func openUsed(ctx context.Context, cfg Config, command string) (*store.DB, error) {
+	unused := fmt.Errorf("%s: %s: no collector has used this database yet; --config names the configuration of the one that has", command, redact(string(cfg.Store.URL)))
 	db, err := store.OpenExisting(ctx, string(cfg.Store.URL), quiet())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, unused

@@ -146,6 +146,9 @@ func (db *DB) Acks(ctx context.Context) (map[protocol.Stream]*protocol.Ack, erro
 	}
 	acks := make(map[protocol.Stream]*protocol.Ack, len(all))
 	for _, l := range all {
+		if l.stream.Spool == ownSpool {
+			continue // no agent waits for it
+		}
 		switch age := time.Since(l.last); {
 		case age < ackLifetime:
 			acks[l.stream] = l.ack()

@@ -139,6 +139,8 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"Retention":         testRetention,
 		"RemoveRecordings":  testRemoveRecordings,
 		"RemoveAudit":       testRemoveAudit,
+		"RetireSpool":       testRetireSpool,
+		"Holes":             testHoles,
 	}
 }
 

@@ -42,7 +42,7 @@ func newPair(t *testing.T, more string) *pair {
 	}
 	p := &pair{database: servers.Postgres(t)}
 	broker, objects := servers.Mosquitto(t), servers.MinIO(t)
-	make := func(id string) *network {
+	collector := func(id string) *network {
 		n := &network{t: t, broker: broker, objects: objects}
 		listen := freeAddress(t)
 		n.api = "http://" + listen
@@ -56,7 +56,7 @@ http: {listen: %q}
 %s`, id, t.TempDir(), broker.URL, p.database, objects.URL, objects.AccessKey, objects.SecretKey, listen, more))
 		return n
 	}
-	p.network, p.second = make("one"), make("two")
+	p.network, p.second = collector("one"), collector("two")
 	if _, err := programs(); err != nil {
 		t.Fatal(err)
 	}
@@ -154,12 +154,10 @@ func TestTwoCollectors(t *testing.T) {
 	p.collector.cmd.Process.Signal(syscall.SIGCONT)
 
 	p.second.collector.stop(syscall.SIGTERM)
-	for _, place := range []string{
+	for hit, place := range []string{
 		"ingest.decoded", "store.begun", "store.inserted", "store.accounted", "ingest.committed", "ingest.acked", "ingest.ack_published",
 	} {
-		for _, hit := range []int{1, 5} {
-			p.dieAt(t, place, hit)
-		}
+		p.dieAt(t, place, hit+1)
 	}
 	if err := acquireIQ(t, p.api); err != nil {
 		t.Error("after the other collector died: ", err)

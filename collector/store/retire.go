@@ -1,0 +1,72 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// ownSpool holds the records that collectors make about a station.
+var ownSpool = [protocol.SpoolBytes]byte{}
+
+// RetireSpool declares all that a spool still owes as abandoned, by a Gap record of the collectors' own, and notes who did
+// so in the audit. It tells which numbers that were; none is no error, and notes nothing. What arrives all the same is
+// stored as ever. [ErrNotFound] says that nothing is known of the spool.
+func (db *DB) RetireSpool(ctx context.Context, stream protocol.Stream, actor string) (owed protocol.Ranges, err error) {
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	err = db.transact(ctx, func(tx *sql.Tx) error {
+		err := db.queryRow(ctx, tx, "SELECT 1 FROM spool WHERE station = $1 AND spool = $2", stream.Station, stream.Spool[:]).Scan(new(int))
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		own := protocol.Stream{Station: stream.Station, Spool: ownSpool}
+		locked, err := db.lockLedgers(ctx, tx, now, map[protocol.Stream]bool{stream: true, own: true})
+		if err != nil {
+			return err
+		}
+		_, _, pending, missing := locked[stream].owed()
+		if owed = pending.Union(missing); owed.Empty() {
+			return stopError{} // without a trace, the collectors' own spool included
+		}
+		free := protocol.Ranges{{From: 1, To: protocol.MaxSeq}}.Subtract(locked[own].received).Subtract(locked[own].rejected)
+		gap := &protocol.Record{
+			Station: &stream.Station, Spool: ownSpool[:], Seq: new(free.First()), Time: new(now.UnixNano()),
+			Body: &protocol.Record_Gap{Gap: &protocol.Gap{
+				Spool: stream.Spool[:], Ranges: owed.Wire(), Records: new(owed.Count()), Reason: protocol.Gap_REASON_ABANDONED.Enum(),
+			}},
+		}
+		entries, err := newEntries([]*protocol.Record{gap}, &now)
+		if err != nil {
+			return err
+		}
+		c := &commit{db: db, tx: tx, received: now, entries: entries, fresh: make([]bool, 1)}
+		if err := c.run(ctx); err != nil {
+			return err
+		}
+		return db.audit(ctx, tx, now, actor, "retire-spool", fmt.Sprintf("%s %x", stream.Station, stream.Spool),
+			map[string]any{"abandoned": owed.String(), "records": owed.Count()})
+	})
+	if errors.As(err, new(stopError)) {
+		return nil, nil
+	}
+	return owed, wrap(err, "retire spool %x of %s", stream.Spool, stream.Station)
+}
+
+// audit notes what somebody did.
+func (db *DB) audit(ctx context.Context, tx *sql.Tx, at time.Time, actor, action, subject string, detail map[string]any) error {
+	text, err := json.Marshal(detail)
+	if err != nil {
+		return err
+	}
+	_, err = db.exec(ctx, tx, "INSERT INTO audit (time, actor, action, subject, detail) VALUES ($1, $2, $3, $4, $5::jsonb)",
+		at, storableText(actor), action, subject, string(text))
+	return wrap(err, "note in the audit")
+}
