@@ -47,7 +47,7 @@ func (db *DB) RetireSpool(ctx context.Context, stream protocol.Stream, actor str
 		if err != nil {
 			return err
 		}
-		c := &commit{db: db, tx: tx, received: now, entries: entries, fresh: make([]bool, 1)}
+		c := &commit{db: db, tx: transaction{Tx: tx}, received: now, entries: entries, fresh: make([]bool, 1)}
 		if err := c.run(ctx); err != nil {
 			return err
 		}
