@@ -39,7 +39,7 @@ func parseHours(s string) (hours, error) {
 	var fromH, fromM, toH, toM int
 	n, err := fmt.Sscanf(s, "%d:%d-%d:%d", &fromH, &fromM, &toH, &toM)
 	h.from, h.to = fromH*60+fromM, toH*60+toM
-	if err != nil || n != 4 || min(fromH, fromM, toH, toM) < 0 || max(fromM, toM) > 59 || max(h.from, h.to) > 24*60 {
+	if err != nil || n != 4 || min(fromH, fromM, toH, toM) < 0 || max(fromM, toM) > 59 || max(fromH, toH) > 24 || max(h.from, h.to) > 24*60 {
 		return h, errors.New("want local times like 08:00-22:30")
 	}
 	return h, nil

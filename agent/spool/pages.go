@@ -76,6 +76,11 @@ func checkTree(file io.ReaderAt, size int64, visit func(bucket string, key, valu
 	if len(metas) == 0 || metas[0].count > uint64(size/metas[0].pageSize) {
 		return fmt.Errorf("%w: no sound meta page", errDamaged)
 	}
+	if len(metas) < 2 || metas[0].tx != metas[1].tx+1 {
+		// bbolt would go on from the commit before the last: its records would be gone, and their numbers given again. A
+		// power cut leaves no such page, as what is in one is less than a sector.
+		return fmt.Errorf("%w: one of the meta pages is not sound", errDamaged)
+	}
 	p := newPages(file, size, metas[0])
 	p.visit = visit
 	return p.walk("", metas[0].root, nil, nil, 0)

@@ -192,6 +192,9 @@ func (w *salvager) salvage(to *store, known []*epoch, wanted map[uint32]protocol
 			w.seen = p.seen
 		}
 	}
+	if len(w.metas) == 1 { // it may be that of the commit before the last
+		w.all = true
+	}
 	if err := w.scan(); err != nil {
 		return err
 	}
