@@ -1,9 +1,6 @@
 package spool
 
 import (
-	"errors"
-	"fmt"
-	"path/filepath"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -118,9 +115,6 @@ func Stat(dir string) (Stats, error) {
 		if err != nil {
 			return err
 		}
-		if len(c.epochs) == 0 {
-			return fmt.Errorf("%w: it has no identity", errDamaged)
-		}
 		current := c.epochs[len(c.epochs)-1]
 		st = Stats{Identity: current.identity, LastSeq: current.next - 1, Lanes: map[Lane]LaneStats{}}
 		for i, l := range c.lanes {
@@ -140,45 +134,4 @@ func Stat(dir string) (Stats, error) {
 		return s.view(func(tx *bbolt.Tx) error { st.Oldest = oldestOf(tx, lanes, held); return nil })
 	})
 	return st, err
-}
-
-// List gives every record of the spool in dir to visit, lane by lane, while no process has it open. A record that is not
-// as it was written comes with the error that says so, and List goes on.
-func List(dir string, visit func(Lane, Item, error) error) error {
-	return inspect(dir, func(s *store) error {
-		return s.view(func(tx *bbolt.Tx) error {
-			epochs, err := readEpochs(tx)
-			if err != nil {
-				return err
-			}
-			identities := map[uint32][protocol.SpoolBytes]byte{}
-			for _, e := range epochs {
-				identities[e.number] = e.identity
-			}
-			for i, lane := range Lanes() {
-				err := tx.Bucket(laneBucket(i)).ForEach(func(k, v []byte) error {
-					p, _ := placeOf(k)
-					item := Item{Seq: p.seq}
-					r, err := decodeRecord(k, v)
-					if err == nil {
-						item, err = stored{p, r}.item(dir)
-					}
-					item.Spool, item.Seq = identities[p.epoch], p.seq
-					return visit(lane, item, err)
-				})
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	})
-}
-
-func inspect(dir string, look func(*store) error) error {
-	st, err := openStore(filepath.Join(dir, fileName), 0, true)
-	if err != nil {
-		return err
-	}
-	return errors.Join(look(st), st.close())
 }

@@ -218,7 +218,7 @@ func (s *Spool) purge(most uint64, before time.Time) error {
 		return nil
 	}
 	var w written
-	err := s.store.update(func(tx *bbolt.Tx) (err error) {
+	err := s.update(func(tx *bbolt.Tx) (err error) {
 		w = written{}
 		for lane := range laneCount {
 			err = errors.Join(err, w.remove(tx, lane, e.number, ranges))

@@ -27,6 +27,7 @@ func (s *Spool) maxFileBytes() int {
 // openFile opens the file and takes stock of it, replacing it when it is damaged.
 func (s *Spool) openFile() error {
 	path := filepath.Join(s.dir, fileName)
+	os.Remove(path + ".new") // left by a crash; what stays is removed before it is in the way
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		if err := s.makeFile(path, newEpoch(1)); err != nil {
 			return err
@@ -35,7 +36,11 @@ func (s *Spool) openFile() error {
 	st, c, err := s.openSound(path)
 	switch {
 	case err == nil:
-		return s.adopt(st, c)
+		if err := s.adopt(st, c); err != nil {
+			return err
+		}
+		s.compact(st, mostCopiedFirst)
+		return nil
 	case errors.Is(err, errDamaged):
 		return s.replace(err, nil)
 	}

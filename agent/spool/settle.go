@@ -198,7 +198,7 @@ func (s *Spool) move(m move) error {
 func (s *Spool) moveSome(from, to *epoch, lane int, lowest uint64) (protocol.Ranges, error) {
 	var moved protocol.Ranges
 	next, gapCost := to.next, int64(0)
-	err := s.store.update(func(tx *bbolt.Tx) (err error) {
+	err := s.update(func(tx *bbolt.Tx) (err error) {
 		moved, next = nil, to.next
 		rows := takeRows(tx, lane, from, lowest)
 		if len(rows) == 0 {
@@ -281,7 +281,7 @@ func (s *Spool) renumberWaiting(m move) {
 
 // putEpochs writes the identities and makes everything unsent be looked at again.
 func (s *Spool) putEpochs() error {
-	err := s.store.update(func(tx *bbolt.Tx) error { return putIdentities(tx, s.epochs) })
+	err := s.update(func(tx *bbolt.Tx) error { return putIdentities(tx, s.epochs) })
 	if err != nil {
 		return err
 	}

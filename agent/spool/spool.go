@@ -75,6 +75,10 @@ type Spool struct {
 	writeMu  sync.Mutex
 	segments *segments
 	outage   outage
+	retired  retired
+	unnamed  bool // the file in use is a copy whose name may not be on disk yet
+	// compactedAt is when it was last looked whether the file is to be copied.
+	compactedAt time.Time
 
 	// mu guards all fields below.
 	mu           sync.Mutex
@@ -370,6 +374,7 @@ func (s *Spool) Close() error {
 	s.fileMu.Lock()
 	defer s.fileMu.Unlock()
 	s.segments.close()
+	s.retire()
 	if errors.Is(err, errDamaged) {
 		s.store.abandon()
 		return err

@@ -128,6 +128,7 @@ func (s *Spool) attempt() {
 			s.log.Info("the spool's disk takes commits again", "after", now.Sub(s.outage.since).Round(time.Second))
 		}
 		s.outage = outage{}
+		s.compactNow(now)
 		return
 	}
 	if s.outage.since.IsZero() {
@@ -383,7 +384,7 @@ func (s *Spool) write(b *batch) (written, error) {
 	}
 	failpoint.Hit("spool.segment_synced")
 	var w written
-	err := s.store.update(func(tx *bbolt.Tx) (err error) {
+	err := s.update(func(tx *bbolt.Tx) (err error) {
 		w = written{}
 		for e, ranges := range b.dying {
 			for lane := range laneCount {

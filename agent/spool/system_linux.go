@@ -18,3 +18,12 @@ func (s *store) release() error {
 		return nil
 	})
 }
+
+// freeBytes is how much room there is for this account on the disk that a folder is on; false when that is not known.
+func freeBytes(dir string) (int64, bool) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, false
+	}
+	return int64(fs.Bavail) * int64(fs.Bsize), true //nolint:unconvert // of another type on 32-bit machines
+}
