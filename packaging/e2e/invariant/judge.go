@@ -244,17 +244,25 @@ func (t *trial) lost(r *record, declared map[string]map[Identity]protocol.Ranges
 	}
 }
 
-// declarations are the numbers that Gap records name, by reason.
+// declarations are the numbers that Gap records name, by reason, stored or on their way.
 func (t *trial) declarations() map[string]map[Identity]protocol.Ranges {
 	all := map[string]map[Identity]protocol.Ranges{}
+	declare := func(g *Gap) {
+		if g == nil {
+			return
+		}
+		if all[g.Reason] == nil {
+			all[g.Reason] = map[Identity]protocol.Ranges{}
+		}
+		all[g.Reason][g.Spool] = all[g.Reason][g.Spool].Union(g.Ranges)
+	}
 	for _, row := range t.rows {
-		if row.Gap == nil {
-			continue
+		declare(row.Gap)
+	}
+	for _, agent := range t.Agents {
+		for _, h := range agent.Held {
+			declare(h.Gap)
 		}
-		if all[row.Gap.Reason] == nil {
-			all[row.Gap.Reason] = map[Identity]protocol.Ranges{}
-		}
-		all[row.Gap.Reason][row.Gap.Spool] = all[row.Gap.Reason][row.Gap.Spool].Union(row.Gap.Ranges)
 	}
 	return all
 }
@@ -325,6 +333,9 @@ func (t *trial) checkNumbers() {
 	for _, agent := range t.Agents {
 		for _, h := range agent.Held {
 			numbers = append(numbers, h.Number)
+			if h.Gap != nil {
+				settle(h.Gap.Spool, h.Gap.Ranges)
+			}
 		}
 		for _, c := range agent.Log.Commits {
 			if !t.Policy.Damaged || !t.spoolForgotten(c.Spool) {

@@ -63,6 +63,7 @@ type Agent struct {
 type Held struct {
 	Number
 	Payload []byte
+	Gap     *Gap // of that kind: it is on its way, and declares what it names
 }
 
 // Damage is what somebody did to a spool while its agent was down.

@@ -158,6 +158,9 @@ func (w *world) run(ctx context.Context, endure func(*world, context.Context) er
 	return s, err
 }
 
+// mostShown is how many findings of a kind a person is shown.
+const mostShown = 5
+
 // Print shows a summary to a person.
 func (s *Summary) Print(out io.Writer) {
 	fmt.Fprintf(out, "seed %d, %.0f s, faults %s\n", s.Seed, s.Seconds, strings.Join(s.Faults, ","))
@@ -185,8 +188,17 @@ func (s *Summary) Print(out io.Writer) {
 		}
 		fmt.Fprintln(out)
 	}
+	shown := map[string]int{}
 	for _, f := range s.Findings {
-		fmt.Fprintln(out, "BROKEN", f)
+		kind, _, _ := strings.Cut(f, ":")
+		if shown[kind]++; shown[kind] <= mostShown {
+			fmt.Fprintln(out, "BROKEN", f)
+		}
+	}
+	for kind, n := range shown {
+		if n > mostShown {
+			fmt.Fprintf(out, "BROKEN %s: %d more, see summary.json\n", kind, n-mostShown)
+		}
 	}
 	if len(s.Findings) == 0 {
 		fmt.Fprintln(out, "every promise was kept")

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -222,19 +223,21 @@ func (w *world) addStations() error {
 		more   string // configuration
 		limit  string
 		agents int
+		radios int // 0: one
 		tmpfs  bool
 		wanted bool
 	}
 	o := w.options
-	// What is dense fills a small spool in 10 s.
-	const usual, dense = "fft: 1024, measurement: {every: 20ms}, spectrum: {every: 300ms, bins: 256}", "fft: 4096, measurement: {every: 20ms}, spectrum: {every: 20ms, bins: 4096}"
+	const usual = "fft: 1024, measurement: {every: 20ms}, spectrum: {every: 300ms, bins: 256}"
+	// Two receivers of this kind fill a small spool in 15 s.
+	const dense = "fft: 1024, measurement: {every: 10ms}, spectrum: {every: 10ms, bins: 1024}"
 	for _, p := range []plan{
 		{id: "clean-1", more: usual, limit: "64MiB", agents: 1, wanted: true},
 		{id: "clean-2", more: usual, limit: "64MiB", agents: 1, wanted: true},
 		{id: "captures", more: usual, limit: "64MiB", agents: 1, wanted: o.has("captures")},
 		{id: "skewed", policy: invariant.Policy{Skewed: true}, more: usual, limit: "64MiB", agents: 1, wanted: o.has("clock")},
-		{id: "quota", policy: invariant.Policy{Full: true}, more: dense, limit: "1MiB", agents: 1, wanted: o.has("full")},
-		{id: "disk", policy: invariant.Policy{Full: true}, more: dense, limit: "3MiB", agents: 1, tmpfs: true, wanted: o.has("full") && os.Getuid() == 0},
+		{id: "quota", policy: invariant.Policy{Full: true}, more: dense, limit: "1MiB", agents: 1, radios: 2, wanted: o.has("full")},
+		{id: "disk", policy: invariant.Policy{Full: true}, more: usual, limit: "3MiB", agents: 1, tmpfs: true, wanted: o.has("full") && os.Getuid() == 0},
 		{id: "damaged", policy: invariant.Policy{Damaged: true}, more: usual, limit: "64MiB", agents: 1, wanted: o.has("damage")},
 		{id: "cloned", policy: invariant.Policy{Cloned: true}, more: usual, limit: "64MiB", agents: 2, wanted: o.has("clone")},
 	} {
@@ -244,7 +247,7 @@ func (w *world) addStations() error {
 		s := &station{id: p.id, policy: p.policy}
 		w.stations = append(w.stations, s)
 		for i := range p.agents {
-			if err := w.addAgent(s, i, p.more, p.limit, p.tmpfs); err != nil {
+			if err := w.addAgent(s, i, max(p.radios, 1), p.more, p.limit, p.tmpfs); err != nil {
 				return err
 			}
 		}
@@ -252,7 +255,7 @@ func (w *world) addStations() error {
 	return nil
 }
 
-func (w *world) addAgent(s *station, i int, more, limit string, tmpfs bool) error {
+func (w *world) addAgent(s *station, i, radios int, more, limit string, tmpfs bool) error {
 	name := fmt.Sprintf("%s-%d", s.id, i)
 	dir, err := w.sub(name)
 	if err != nil {
@@ -277,18 +280,19 @@ func (w *world) addAgent(s *station, i int, more, limit string, tmpfs bool) erro
 	if s.id == "clean-2" || s.policy.Cloned {
 		keep = "1h"
 	}
-	rate := "48k"
-	if s.policy.Full {
-		rate = "192k"
+	var receivers []string
+	for r := range radios {
+		receivers = append(receivers, fmt.Sprintf(`{id: r%d, source: "sim:%s?station=%s", history: 1MiB, %s}`,
+			r, filepath.Join(w.dir, "scene.yaml"), []string{"north", "south"}[(i+r)%2], more))
 	}
 	text := fmt.Sprintf(`
 station: {id: %s, position: {lat: 47.1721, lon: 8.42683, publish: exact}}
 mqtt: {url: "mqtt://%s"}
-receivers: [{id: r0, source: "sim:%s?station=%s&rate=%s", history: 1MiB, %s}]
+receivers: [%s]
 spool: {path: %q, limit: %s}
 delivery: {timeout: 1s, keep: %s}
 control: {allow: [capture]}
-`, s.id, a.link.Addr(), filepath.Join(w.dir, "scene.yaml"), []string{"north", "south"}[i%2], rate, more, state, limit, keep)
+`, s.id, a.link.Addr(), strings.Join(receivers, ", "), state, limit, keep)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return err
 	}
