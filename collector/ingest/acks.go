@@ -17,7 +17,8 @@ const (
 )
 
 // ackBoard holds the newest Ack of each spool until it is published. An Ack contains all earlier ones of its spool, so
-// under load those that were overtaken are never sent.
+// under load those that were overtaken are never sent. Where a spool has more holes than an Ack has room for, what an
+// overtaken one told is sent again by whoever waits for it.
 type ackBoard struct {
 	// wake says that there is something to publish. Capacity 1: one notice is as good as many.
 	wake chan struct{}

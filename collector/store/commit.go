@@ -37,7 +37,7 @@ func (db *DB) Commit(ctx context.Context, received time.Time, records []*protoco
 			if err := c.run(ctx); err != nil {
 				return err
 			}
-			fresh, acks = c.fresh, c.ledgers.acks()
+			fresh, acks = c.fresh, c.acks()
 			return nil
 		})
 	}

@@ -105,12 +105,34 @@ func (db *DB) saveLedgers(ctx context.Context, tx *sql.Tx, now time.Time, all le
 	return wrap(err, "save ledgers")
 }
 
-// ack is what the collector may say of the spool.
-func (l *ledger) ack() *protocol.Ack {
+// told is what an acknowledgement has room for: the lowest ranges, and of the higher ones those with numbers that somebody
+// waits for. Were it the lowest alone, a station with many holes could fill its window with records that are in, and would
+// never hear of it.
+func told(settled, awaited protocol.Ranges) protocol.Ranges {
+	if len(settled) <= protocol.MaxAckRanges {
+		return settled
+	}
+	lowest := settled.Head(protocol.MaxAckRanges)
+	var higher protocol.Ranges
+	at := 0 // in settled
+	for _, r := range awaited.Intersect(settled).Subtract(lowest) {
+		for settled[at].To < r.From {
+			at++
+		}
+		higher.AddRange(settled[at].From, settled[at].To)
+		if len(higher) == protocol.MaxAckRanges/2 {
+			break
+		}
+	}
+	return settled.Head(protocol.MaxAckRanges - len(higher)).Union(higher)
+}
+
+// ack is what the collector may say of the spool, to somebody who waits for some numbers.
+func (l *ledger) ack(awaited protocol.Ranges) *protocol.Ack {
 	settled := l.received.Union(l.rejected).Union(l.gapped)
 	a := &protocol.Ack{
 		Spool:    bytes.Clone(l.stream.Spool[:]),
-		Settled:  settled.Head(protocol.MaxAckRanges).Wire(),
+		Settled:  told(settled, awaited).Wire(),
 		Rejected: l.rejected.Head(protocol.MaxAckRanges).Wire(),
 	}
 	if n := l.rejected.Count(); n > 0 {
@@ -122,10 +144,20 @@ func (l *ledger) ack() *protocol.Ack {
 	return a
 }
 
-func (all ledgers) acks() map[protocol.Stream]*protocol.Ack {
-	acks := make(map[protocol.Stream]*protocol.Ack, len(all))
-	for stream, l := range all {
-		acks[stream] = l.ack()
+// acks are those of the spools that a commit touched.
+func (c *commit) acks() map[protocol.Stream]*protocol.Ack {
+	numbers := make(map[protocol.Stream][]protocol.Range, len(c.ledgers))
+	for _, e := range c.entries {
+		numbers[e.stream] = append(numbers[e.stream], protocol.Range{From: e.seq, To: e.seq})
+	}
+	for _, r := range c.refusals {
+		if r.numbered {
+			numbers[r.stream] = append(numbers[r.stream], protocol.Range{From: r.Seq, To: r.Seq})
+		}
+	}
+	acks := make(map[protocol.Stream]*protocol.Ack, len(c.ledgers))
+	for stream, l := range c.ledgers {
+		acks[stream] = l.ack(protocol.NewRanges(numbers[stream]...))
 	}
 	return acks
 }
@@ -151,7 +183,7 @@ func (db *DB) Acks(ctx context.Context) (map[protocol.Stream]*protocol.Ack, erro
 		}
 		switch age := time.Since(l.last); {
 		case age < ackLifetime:
-			acks[l.stream] = l.ack()
+			acks[l.stream] = l.ack(nil)
 		case age < ackLifetime+clearFor:
 			acks[l.stream] = nil
 		}
