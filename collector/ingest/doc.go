@@ -14,5 +14,7 @@
 //     it and sends it again.
 //   - A message that waits only because its station exceeds its rate is acknowledged to the broker early, so that its
 //     place in the broker's window goes to others. The agent's proof is the Ack, which still follows the commit.
-//   - While the database fails nothing is acknowledged, and what waits stays within the memory limit.
+//   - While the database fails nothing else is acknowledged, and what waits stays within the memory limit.
+//
+// DESIGN.md says why, and what happens in which failure.
 package ingest

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 )
@@ -20,6 +21,7 @@ func openPostgres(ctx context.Context, url string, log *slog.Logger) (*DB, error
 		return nil, fmt.Errorf("open store: %w", err) // pgx leaves the password out
 	}
 	config.ConnConfig.RuntimeParams["application_name"] = "heimdall-collector"
+	config.AfterConnect = boundIdleTransactions
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -28,6 +30,21 @@ func openPostgres(ctx context.Context, url string, log *slog.Logger) (*DB, error
 	readers := stdlib.OpenDBFromPool(pool)
 	readers.SetMaxOpenConns(max(1, int(config.MaxConns)-1)) // slow queries leave a connection for records
 	return &DB{write: db, read: readers, backend: postgresBackend{copies: canCopy(config.ConnConfig)}, tables: tables(), log: log, close: pool.Close}, nil
+}
+
+// boundIdleTransactions has the server end a session that stands still inside a transaction, as that of a stopped collector
+// does: it would hold its spools' rows for as long. The URL may set another time. It is a setting of the session, the one thing
+// here that a pooler may hand to somebody else, whom it does no harm; a server that does not know it does without.
+func boundIdleTransactions(ctx context.Context, conn *pgx.Conn) error {
+	const name = "idle_in_transaction_session_timeout"
+	if _, ok := conn.Config().RuntimeParams[name]; ok {
+		return nil
+	}
+	_, err := conn.Exec(ctx, "SET "+name+" = '30s'")
+	if _, refused := errors.AsType[*pgconn.PgError](err); refused {
+		return nil
+	}
+	return err
 }
 
 // postgresBackend speaks PostgreSQL, with or without TimescaleDB.
