@@ -165,3 +165,16 @@ func FuzzMemory(f *testing.F) {
 		}
 	})
 }
+
+// FuzzIdentities reads any bytes as the copy of the identities: what is accepted is written as it was read.
+func FuzzIdentities(f *testing.F) {
+	f.Add(encodeIdentities([]*epoch{newEpoch(1), newEpoch(7)}))
+	f.Add(encodeIdentities(nil))
+	f.Add([]byte("short"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		epochs := decodeIdentities(b)
+		if len(epochs) > 0 && !bytes.Equal(encodeIdentities(epochs), b) {
+			t.Errorf("% x became %v", b, epochs)
+		}
+	})
+}

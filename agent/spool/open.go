@@ -108,6 +108,7 @@ func (s *Spool) adopt(st *store, c *contents) error {
 	if err != nil {
 		return errors.Join(err, st.close())
 	}
+	s.noteIdentities(c.epochs)
 	s.fileMu.Lock()
 	s.store = st
 	s.fileMu.Unlock()
@@ -141,13 +142,14 @@ func (s *Spool) replace(cause error, known []*epoch) error {
 	readable := !errors.Is(cause, errFormat)
 	var from *salvager
 	var wanted map[uint32]protocol.Ranges
+	sure := true // how far the numbers of the identities went
 	if readable {
 		if from, err = newSalvager(aside); err != nil {
 			return err
 		}
 		defer from.close()
 		if known == nil {
-			known = from.epochs()
+			known, sure = from.epochs()
 		} else {
 			wanted = map[uint32]protocol.Ranges{}
 			for _, e := range known {
@@ -188,7 +190,7 @@ func (s *Spool) replace(cause error, known []*epoch) error {
 		s.epochNumber(e.number).durable = e.durable
 		s.declareLost(s.epochNumber(e.number))
 	}
-	if len(known) == 0 {
+	if len(known) == 0 || !sure {
 		s.declare(loss{reason: protocol.Gap_REASON_SPOOL_LOST, epoch: s.current()})
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -85,11 +86,14 @@ func (w *salvager) tree(meta metaPage) *pages {
 	return p
 }
 
-// epochs reads the identities, as far as that is possible: of the trees, else from any page that holds them.
-func (w *salvager) epochs() []*epoch {
+// epochs reads the identities, as far as that is possible: of the trees, else from any page that holds them, else from the
+// copy beside the file. It tells whether their numbers are those of the last commit: else there may have been higher ones.
+func (w *salvager) epochs() (all []*epoch, sure bool) {
 	found := identities{}
-	for _, meta := range w.metas {
+	sure = len(w.metas) == 2
+	for i, meta := range w.metas {
 		p := w.tree(meta)
+		p.lost = func(string, []byte, []byte) { sure = sure && i > 0 }
 		p.only = func(bucket string) bool { return strings.HasPrefix(bucket, string(bucketMeta)) }
 		p.visit = found.visit
 		p.sequences = map[string]uint64{}
@@ -98,6 +102,7 @@ func (w *salvager) epochs() []*epoch {
 		}
 	}
 	if len(found) == 0 {
+		sure = false
 		w.eachPage(func(page []byte) {
 			for _, e := range looseElements(page) {
 				if string(e.key) == string(bucketEpochs) && len(e.value) > bucketHeader {
@@ -108,7 +113,19 @@ func (w *salvager) epochs() []*epoch {
 			}
 		})
 	}
-	return found.sorted()
+	if len(found) == 0 {
+		return w.identitiesBeside(), false
+	}
+	return found.sorted(), sure
+}
+
+// identitiesBeside reads the copy of the identities that is kept beside the file.
+func (w *salvager) identitiesBeside() []*epoch {
+	content, err := os.ReadFile(filepath.Join(filepath.Dir(w.file.Name()), identityName))
+	if err != nil {
+		return nil
+	}
+	return decodeIdentities(content)
 }
 
 var (

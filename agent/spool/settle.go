@@ -285,6 +285,7 @@ func (s *Spool) putEpochs() error {
 	if err != nil {
 		return err
 	}
+	s.noteIdentities(s.epochs)
 	s.reread()
 	return nil
 }

@@ -252,6 +252,7 @@ func upgrade(tx *bbolt.Tx) error {
 func putEpoch(tx *bbolt.Tx, e *epoch) error {
 	key := binary.BigEndian.AppendUint32(nil, e.number)
 	value := binary.BigEndian.AppendUint64(append([]byte(nil), e.identity[:]...), e.next)
+	value = binary.BigEndian.AppendUint32(value, checksum(key, value))
 	return tx.Bucket(bucketMeta).Bucket(bucketEpochs).Put(key, value)
 }
 
@@ -293,8 +294,12 @@ func readFormat(tx *bbolt.Tx) (byte, error) {
 }
 
 func readEpoch(k, v []byte) (*epoch, error) {
-	if len(k) != 4 || len(v) != protocol.SpoolBytes+8 {
+	const plain = protocol.SpoolBytes + 8 // without a checksum: as it was written before there was one
+	if len(k) != 4 || len(v) != plain && len(v) != plain+4 {
 		return nil, fmt.Errorf("%w: identity of %d bytes", errDamaged, len(v))
+	}
+	if len(v) > plain && checksum(k, v[:plain]) != binary.BigEndian.Uint32(v[plain:]) {
+		return nil, fmt.Errorf("%w: an identity is not as it was written", errDamaged)
 	}
 	e := &epoch{number: binary.BigEndian.Uint32(k), identity: [protocol.SpoolBytes]byte(v[:protocol.SpoolBytes])}
 	e.next = binary.BigEndian.Uint64(v[protocol.SpoolBytes:])
