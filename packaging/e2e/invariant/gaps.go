@@ -120,11 +120,13 @@ func classOf(kind string) int {
 }
 
 // checkOrder looks for records that were given up for want of room while a less valuable or an older one lay in the same
-// spool. One that was on disk before the commit of the Gap, and arrived well after the time that it states, did.
+// spool. One that was on disk before the commit of the Gap, and arrived well after the time that it states, did; unless it was
+// given up itself, and came all the same because it was under way.
 func (t *trial) checkOrder() {
 	if !t.Policy.Full {
 		return
 	}
+	declared := t.declarations()
 	for _, row := range t.rows {
 		g := row.Gap
 		if g == nil || g.Reason != "quota" || g.Ranges.Empty() {
@@ -143,7 +145,8 @@ func (t *trial) checkOrder() {
 			stored := t.rows[r.rows[0]]
 			other := classOf(string(r.Kind))
 			sooner := other >= 0 && (other < class || other == class && r.Seq < g.Ranges.First())
-			if !sooner || !stored.Received.After(time.Unix(0, row.Time).Add(shedDelay)) {
+			givenUp := declared["quota"][r.Spool].Contains(r.Seq) || declared["disk_full"][r.Spool].Contains(r.Seq)
+			if !sooner || givenUp || !stored.Received.After(time.Unix(0, row.Time).Add(shedDelay)) {
 				continue
 			}
 			if at := t.committedAt(r); at > 0 && at < t.gapCommittedAt(r.agent, row.Number) {

@@ -328,6 +328,7 @@ func TestJudge_Planted(t *testing.T) {
 		}},
 		"a spectrum outlives a measurement": {"full", invariant.WrongOrder, func(s *scene) {
 			s.store("full", s.station("full").Agents[0].Log.Records[4].Payload, invariant.Number{Spool: first, Seq: 5}, at(60))
+			s.row("full", 13).Gap.Ranges = protocol.Ranges{{From: 1, To: 1}, {From: 3, To: 3}}
 		}},
 		"an older measurement outlives a younger": {"full", invariant.WrongOrder, func(s *scene) {
 			s.row("full", 14).Gap.Ranges = protocol.Ranges{{From: 8, To: 8}, {From: 10, To: 10}}

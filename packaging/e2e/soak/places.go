@@ -17,7 +17,7 @@ const patience = 2500 * time.Millisecond
 // hits says. Stations of different fates go there together, so that places on the way of a full, a damaged and a capturing
 // spool are met. The summary counts how often each place was: "at PLACE".
 func Places(ctx context.Context, o Options, hits []int) (*Summary, error) {
-	o.Faults = []string{"captures", "full"}
+	o.Faults = []string{"captures", "damage", "full"}
 	const again = "HEIMDALL_PLACES=all go test -v -run TestPlaces ./packaging/e2e/soak"
 	return run(ctx, o, again, func(w *world, ctx context.Context) error { return w.visit(ctx, hits) })
 }

@@ -3,7 +3,6 @@ package soak_test
 import (
 	"bytes"
 	"os"
-	"slices"
 	"testing"
 	"time"
 
@@ -16,8 +15,7 @@ func TestSoak(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes more than a minute")
 	}
-	faults := slices.DeleteFunc(soak.Groups(), func(group string) bool { return group == "damage" })
-	summary, err := soak.Run(t.Context(), soak.Options{For: 40 * time.Second, Seed: 3, Faults: faults, Module: "../../.."})
+	summary, err := soak.Run(t.Context(), soak.Options{For: 40 * time.Second, Seed: 3, Module: "../../.."})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +55,7 @@ func TestPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("not met: %v", unseen)
-	if all-len(unseen) < 5 {
-		t.Errorf("only %d of %d places were met", all-len(unseen), all)
+	if len(unseen) > all*2/3 {
+		t.Errorf("%d of %d places were not met", len(unseen), all)
 	}
 }
