@@ -470,3 +470,36 @@ func TestList_EndsWithTheVisitorsError(t *testing.T) {
 		t.Error("List of an unknown format: no error")
 	}
 }
+
+// TestReplace_Killed shows that a kill at any moment of a replacement loses nothing: what is lost is declared in the new file
+// before that has the spool's name, and one that was ready when its agent was killed is gone on with.
+func TestReplace_Killed(t *testing.T) {
+	dir := t.TempDir()
+	identity := fill(t, dir, 40)
+	path := filepath.Join(dir, "spool.db")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, text[:len(text)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := spool.Open(dir, spool.Options{Station: "torino"}) // and nothing runs: it is killed here
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for name, as := range map[string]string{"renamed": "spool.db", "not renamed yet": "spool.db.ready"} {
+		t.Run(name, func(t *testing.T) {
+			killed := t.TempDir()
+			image, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(killed, as), image, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			reopened(t, killed, identity, 40*len(spool.Lanes()))
+		})
+	}
+}

@@ -6,13 +6,11 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
 
 	"github.com/fulgidus/heimdall/packaging/failpoint"
-	"github.com/fulgidus/heimdall/protocol"
 )
 
 const badPrefix = "spool.bad-"
@@ -29,9 +27,11 @@ func (s *Spool) openFile() error {
 	path := filepath.Join(s.dir, fileName)
 	os.Remove(path + ".new") // left by a crash; what stays is removed before it is in the way
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		if err := s.makeFile(path, newEpoch(1)); err != nil {
+		if err := s.firstFile(path); err != nil {
 			return err
 		}
+	} else {
+		os.Remove(path + readySuffix) // made ready for a file that is still there: if that is damaged, it is made again
 	}
 	st, c, err := s.openSound(path)
 	switch {
@@ -71,10 +71,22 @@ func (s *Spool) openSound(path string) (*store, *contents, error) {
 	return st, c, nil
 }
 
-// makeFile makes a file with one identity in it. It gets its name only when it is whole, so that a crash leaves none
-// or all of it.
-func (s *Spool) makeFile(path string, epochs ...*epoch) error {
-	fresh := path + ".new"
+// firstFile gives the spool a file when it has none: the replacement of a damaged one that a crash left ready, or a new one.
+func (s *Spool) firstFile(path string) error {
+	err := s.rename(path+readySuffix, path)
+	if errors.Is(err, os.ErrNotExist) {
+		return s.makeFile(path, []*epoch{newEpoch(1)}, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("go on with the spool file that was made ready: %w", err)
+	}
+	return nil
+}
+
+// makeFile makes a file with some identities and what fill adds, if it is not nil. It gets its name only when it is whole, so
+// that a crash leaves none or all of it.
+func (s *Spool) makeFile(path string, epochs []*epoch, fill func(*store) error) error {
+	fresh := filepath.Join(s.dir, fileName+".new")
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove an unfinished spool file: %w", err)
 	}
@@ -83,6 +95,9 @@ func (s *Spool) makeFile(path string, epochs ...*epoch) error {
 		return err
 	}
 	err = st.update(func(tx *bbolt.Tx) error { return prepare(tx, epochs) })
+	if err == nil && fill != nil {
+		err = fill(st)
+	}
 	if err = errors.Join(err, st.close()); err == nil {
 		err = s.rename(fresh, path)
 	}
@@ -129,94 +144,4 @@ func (s *Spool) adopt(st *store, c *contents) error {
 	}
 	s.demote(s.end())
 	return nil
-}
-
-// replace moves a damaged file aside, takes over what can be read of it, and begins a new identity with Gap records
-// that tell what is lost. known are the identities when they are known from before, nil when the file was just opened.
-func (s *Spool) replace(cause error, known []*epoch) error {
-	path := filepath.Join(s.dir, fileName)
-	aside, err := s.moveAside(path)
-	if err != nil {
-		return err
-	}
-	readable := !errors.Is(cause, errFormat)
-	var from *salvager
-	var wanted map[uint32]protocol.Ranges
-	sure := true // how far the numbers of the identities went
-	if readable {
-		if from, err = newSalvager(aside); err != nil {
-			return err
-		}
-		defer from.close()
-		if known == nil {
-			known, sure = from.epochs()
-		} else {
-			wanted = map[uint32]protocol.Ranges{}
-			for _, e := range known {
-				wanted[e.number] = e.held.Union(e.kept)
-			}
-		}
-	}
-	failpoint.Hit("spool.aside")
-	number := uint32(1)
-	for _, e := range known {
-		number = max(number, e.number+1)
-	}
-	if err := s.makeFile(path, append(slices.Clone(known), newEpoch(number))...); err != nil {
-		return err
-	}
-	st, err := openStore(path, s.maxFileBytes(), false)
-	if err != nil {
-		return err
-	}
-	if readable {
-		if err := from.salvage(st, known, wanted); err != nil {
-			return errors.Join(err, st.close())
-		}
-	}
-	c, err := st.load()
-	if err != nil {
-		return errors.Join(err, st.close())
-	}
-	if err := s.adopt(st, c); err != nil {
-		return err
-	}
-	s.log.Error("the spool file was damaged: it was moved aside, and what could be read was taken over",
-		"error", cause, "moved_to", aside, "records", s.Stats().Records)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.gaps = map[gapKey]*openGap{}
-	for _, e := range known {
-		s.epochNumber(e.number).durable = e.durable
-		s.declareLost(s.epochNumber(e.number))
-	}
-	if len(known) == 0 || !sure {
-		s.declare(loss{reason: protocol.Gap_REASON_SPOOL_LOST, epoch: s.current()})
-	}
-	return nil
-}
-
-// declareLost writes which numbers of an identity are no longer here. Acknowledged ones are among them, because the
-// damaged file is no witness: at the collector, stored wins.
-func (s *Spool) declareLost(e *epoch) {
-	var given protocol.Ranges
-	given.AddRange(1, e.durable)
-	for lost := given.Subtract(e.held).Subtract(e.kept); !lost.Empty(); {
-		part := lost.Head(maxGapRanges)
-		lost = lost[len(part):]
-		s.declare(loss{reason: protocol.Gap_REASON_SPOOL_LOST, epoch: e, ranges: part})
-	}
-}
-
-// moveAside renames the damaged file and removes those moved aside before: one is enough to look into.
-func (s *Spool) moveAside(path string) (string, error) {
-	older, _ := filepath.Glob(filepath.Join(s.dir, badPrefix+"*")) // fails only for a bad pattern
-	aside := filepath.Join(s.dir, badPrefix+s.now().UTC().Format("20060102T150405.000000000Z")+".db")
-	if err := os.Rename(path, aside); err != nil {
-		return "", fmt.Errorf("move the damaged spool aside: %w", err)
-	}
-	for _, name := range older {
-		os.Remove(name)
-	}
-	return aside, syncDir(s.dir)
 }

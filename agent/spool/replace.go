@@ -1,0 +1,147 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/fulgidus/heimdall/packaging/failpoint"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// readySuffix is that of a whole replacement that waits for the damaged file to go.
+const readySuffix = ".ready"
+
+// replace makes a sound file of a damaged one: it takes over what can be read, begins a new identity, and tells in Gap records
+// what is lost. known are the identities when they are known from before, nil when the file was just opened.
+//
+// The new file is whole, Gap records included, before the damaged one goes aside: a crash leaves the damaged file, to begin
+// again with, or the replacement, to go on with.
+func (s *Spool) replace(cause error, known []*epoch) error {
+	path := filepath.Join(s.dir, fileName)
+	known, err := s.rebuild(path, cause, known)
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("spool.ready")
+	aside, err := s.moveAside(path)
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("spool.aside")
+	if err := s.rename(path+readySuffix, path); err != nil {
+		return fmt.Errorf("replace the damaged spool: %w", err)
+	}
+	st, err := openStore(path, s.maxFileBytes(), false)
+	if err != nil {
+		return err
+	}
+	c, err := st.load()
+	if err != nil {
+		return errors.Join(err, st.close())
+	}
+	if err := s.adopt(st, c); err != nil {
+		return err
+	}
+	s.log.Error("the spool file was damaged: it was moved aside, and what could be read was taken over",
+		"error", cause, "moved_to", aside, "records", s.Stats().Records)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gaps = map[gapKey]*openGap{}
+	for _, e := range known {
+		s.epochNumber(e.number).durable = e.durable
+	}
+	return nil
+}
+
+// rebuild makes the replacement of a damaged file, ready beside it, and tells which identities that had.
+func (s *Spool) rebuild(path string, cause error, known []*epoch) ([]*epoch, error) {
+	readable := !errors.Is(cause, errFormat)
+	var from *salvager
+	var wanted map[uint32]protocol.Ranges
+	sure := true // how far the numbers of the identities went
+	if readable {
+		var err error
+		if from, err = newSalvager(path); err != nil {
+			return nil, err
+		}
+		defer from.close()
+		if known == nil {
+			known, sure = from.epochs()
+		} else {
+			wanted = map[uint32]protocol.Ranges{}
+			for _, e := range known {
+				wanted[e.number] = e.held.Union(e.kept)
+			}
+		}
+	}
+	number := uint32(1)
+	for _, e := range known {
+		number = max(number, e.number+1)
+	}
+	fresh := newEpoch(number)
+	return known, s.makeFile(path+readySuffix, append(slices.Clone(known), fresh), func(st *store) error {
+		if readable {
+			if err := from.salvage(st, known, wanted); err != nil {
+				return err
+			}
+		}
+		return s.declareIn(st, known, fresh, sure)
+	})
+}
+
+// declareIn writes into a new file, under its new identity, which numbers of the former ones are not in it. Acknowledged ones
+// are among them, because the damaged file is no witness: at the collector, stored wins. A Gap without ranges tells that there
+// may have been more: sure says that there were not.
+func (s *Spool) declareIn(st *store, known []*epoch, fresh *epoch, sure bool) error {
+	c, err := st.load()
+	if err != nil {
+		return err
+	}
+	var losses []loss
+	for _, e := range known {
+		var lost protocol.Ranges
+		lost.AddRange(1, e.durable)
+		has := c.epoch(e.number)
+		for lost = lost.Subtract(has.held).Subtract(has.kept); !lost.Empty(); {
+			part := lost.Head(maxGapRanges)
+			lost = lost[len(part):]
+			losses = append(losses, loss{reason: protocol.Gap_REASON_SPOOL_LOST, epoch: e, ranges: part})
+		}
+	}
+	if len(known) == 0 || !sure {
+		losses = append(losses, loss{reason: protocol.Gap_REASON_SPOOL_LOST, epoch: fresh})
+	}
+	return st.update(func(tx *bbolt.Tx) error {
+		bucket, written := tx.Bucket(laneBucket(LaneGap.index())), *fresh
+		for _, l := range losses {
+			at, now := place{written.number, written.next}, s.now()
+			written.next++
+			payload, err := s.encodeGap(l, at, now)
+			if err != nil {
+				return err
+			}
+			if err := bucket.Put(at.key(), record{kind: protocol.KindGap, time: now.UnixNano(), payload: payload}.encode(at.key())); err != nil {
+				return err
+			}
+		}
+		return putEpoch(tx, &written)
+	})
+}
+
+// moveAside renames the damaged file and removes those moved aside before: one is enough to look into.
+func (s *Spool) moveAside(path string) (string, error) {
+	older, _ := filepath.Glob(filepath.Join(s.dir, badPrefix+"*")) // fails only for a bad pattern
+	aside := filepath.Join(s.dir, badPrefix+s.now().UTC().Format("20060102T150405.000000000Z")+".db")
+	if err := os.Rename(path, aside); err != nil {
+		return "", fmt.Errorf("move the damaged spool aside: %w", err)
+	}
+	for _, name := range older {
+		os.Remove(name)
+	}
+	return aside, syncDir(s.dir)
+}
