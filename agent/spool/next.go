@@ -259,8 +259,21 @@ func (s *Spool) accept(where search, got catch) {
 			e.sent.Add(p.seq)
 			s.given = append(s.given, surrender{e, protocol.Ranges{{From: p.seq, To: p.seq}}, protocol.Gap_REASON_CORRUPT})
 			s.await(true)
+			s.declareStrayed(where.lane, got.strayed[p])
 		}
 	}
+}
+
+// declareStrayed declares the number that a record had before its key was damaged: nothing else would speak of it. mu must
+// be held.
+func (s *Spool) declareStrayed(lane int, home place) {
+	e := s.epochNumber(home.epoch)
+	if e == nil || home.seq == 0 || home.seq >= e.next || e.held.Contains(home.seq) {
+		return
+	}
+	var number protocol.Ranges
+	number.Add(home.seq)
+	s.declare(loss{reason: protocol.Gap_REASON_CORRUPT, epoch: e, lane: Lanes()[lane], ranges: number})
 }
 
 // stillGrows tells whether a newer content of the Gap record at a place waits for its commit; if not, the record is
@@ -280,8 +293,9 @@ func (s *Spool) stillGrows(at place) bool {
 // catch is what a search found.
 type catch struct {
 	rows    []found
-	corrupt []place // not as they were written
-	end     place   // where to go on
+	corrupt []place         // not as they were written
+	strayed map[place]place // of those, the ones whose key is wrong in one bit: where they belong
+	end     place           // where to go on
 }
 
 // read reads records of one lane.
@@ -289,7 +303,7 @@ func (s *Spool) read(where search) (catch, error) {
 	var rows []stored
 	got := catch{}
 	err := s.view(func(tx *bbolt.Tx) error {
-		rows, got = nil, catch{end: where.until}
+		rows, got = nil, catch{end: where.until, strayed: map[place]place{}}
 		bytes := 0
 		cursor := tx.Bucket(laneBucket(where.lane)).Cursor()
 		for _, run := range where.runs {
@@ -305,6 +319,9 @@ func (s *Spool) read(where search) (catch, error) {
 				r, err := decodeRecord(k, v)
 				if err != nil {
 					got.corrupt = append(got.corrupt, p)
+					if home, ok := keyBefore(k, v); ok {
+						got.strayed[p] = home
+					}
 					continue
 				}
 				bytes += r.size()

@@ -170,6 +170,19 @@ func kindOf(name []byte) protocol.Kind {
 	return protocol.Kind(name)
 }
 
+// keyBefore finds the key that a corrupt record had before one bit of it changed, if that is all that happened to it.
+func keyBefore(key, value []byte) (place, bool) {
+	was := bytes.Clone(key)
+	for i := range 8 * len(was) {
+		was[i/8] ^= 1 << (i % 8)
+		if _, err := decodeRecord(was, value); err == nil {
+			return placeOf(was)
+		}
+		was[i/8] ^= 1 << (i % 8)
+	}
+	return place{}, false
+}
+
 func readRef(b []byte) *segmentRef {
 	return &segmentRef{
 		file:   binary.BigEndian.Uint32(b),
