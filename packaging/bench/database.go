@@ -72,13 +72,14 @@ func (d *database) waitRows(ctx context.Context, table string, n int) error {
 	}
 }
 
-// lastCommit is when the last row of a table was committed, by the server's own account.
-func (d *database) lastCommit(ctx context.Context, table string) (at time.Time, err error) {
-	err = d.conn.QueryRow(ctx, "select max(pg_xact_commit_timestamp(tx::xid)) from (select distinct xmin::text as tx from "+table+") t").Scan(&at)
+// lastCommit is when the last row of a table was committed, by the server's own account, and in how many commits all were.
+func (d *database) lastCommit(ctx context.Context, table string) (at time.Time, commits int, err error) {
+	err = d.conn.QueryRow(ctx, "select max(pg_xact_commit_timestamp(tx::xid)), count(*) from (select distinct xmin::text as tx from "+table+") t").
+		Scan(&at, &commits)
 	if err != nil {
-		return at, fmt.Errorf("ask when %s was complete: %w", table, err)
+		return at, 0, fmt.Errorf("ask when %s was complete: %w", table, err)
 	}
-	return at, nil
+	return at, commits, nil
 }
 
 // commits are when each record was committed, by its number.

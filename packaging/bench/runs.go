@@ -15,6 +15,7 @@ import (
 // flow is what a run of many records gave.
 type flow struct {
 	rate     float64 // records/s, from the first one given to the last one committed
+	commits  float64 // records in one
 	cpu      cpu     // a record
 	readerMB float64 // resident at most: Telegraf or the collector
 }
@@ -91,7 +92,7 @@ func (w *world) measure(ctx context.Context, db *database, sender, reader *child
 	if err := db.waitRows(ctx, "measurement", n); err != nil {
 		return f, fmt.Errorf("%w; %s says:\n%s", err, reader.name, reader.tail())
 	}
-	ended, err := db.lastCommit(ctx, "measurement")
+	ended, commits, err := db.lastCommit(ctx, "measurement")
 	if err != nil {
 		return f, err
 	}
@@ -102,6 +103,7 @@ func (w *world) measure(ctx context.Context, db *database, sender, reader *child
 	}
 	f = flow{
 		rate:     float64(n) / ended.Sub(began).Seconds(),
+		commits:  float64(n) / float64(commits),
 		cpu:      w.usedCPU(sender, reader).since(before, n),
 		readerMB: float64(reader.memory("VmHWM")) / 1e6,
 	}
@@ -160,6 +162,7 @@ type drained struct {
 	payload                float64 // bytes a record
 	messages               int
 	writtenMB              float64 // by the agent
+	commits                float64 // records in one
 	cpu                    cpu
 	fillSeconds, spoolSize float64 // of the filling before, and MB on disk
 }
@@ -249,10 +252,11 @@ func (w *world) watchDrain(ctx context.Context, db *database, sender, collector 
 		return fmt.Errorf("%w; the station says:\n%s\nthe collector says:\n%s", err, sender.tail(), collector.tail())
 	}
 	d.cpu = w.usedCPU(sender, collector).since(before, n)
-	ended, err := db.lastCommit(ctx, "measurement")
+	ended, commits, err := db.lastCommit(ctx, "measurement")
 	if err != nil {
 		return err
 	}
+	d.commits = float64(n) / float64(commits)
 	d.seconds = ended.Sub(began).Seconds()
 	d.agentMB, d.collectorMB = float64(sender.memory("VmHWM"))/1e6, float64(collector.memory("VmHWM"))/1e6
 	d.writtenMB = float64(sender.written()-writtenBefore) / 1e6

@@ -11,21 +11,21 @@ import (
 // writeFlows prints the rates, and the ratios to Telegraf round by round.
 func writeFlows(out io.Writer, records int, flows map[string][]flow) {
 	fmt.Fprintf(out, "\n%d records a run, records/s to the last commit (min / median / max of %d rounds)\n", records, rounds(flows))
-	fmt.Fprintf(out, "  %-24s %26s %22s %12s\n", "", "records/s", "times Telegraf", "MB resident")
+	fmt.Fprintf(out, "  %-24s %26s %22s %12s %12s\n", "", "records/s", "times Telegraf", "in a commit", "MB resident")
 	titles := map[string]string{"telegraf": "Telegraf", "frames": "Heimdall, in frames", "single": "Heimdall, one a message"}
 	for _, name := range parts() {
 		all := flows[name]
 		if len(all) == 0 {
 			continue
 		}
-		var rates, ratios, memory []float64
+		var rates, ratios, commits, memory []float64
 		for i, f := range all {
-			rates, memory = append(rates, f.rate), append(memory, f.readerMB)
+			rates, commits, memory = append(rates, f.rate), append(commits, f.commits), append(memory, f.readerMB)
 			if peer := flows["telegraf"]; i < len(peer) {
 				ratios = append(ratios, f.rate/peer[i].rate)
 			}
 		}
-		fmt.Fprintf(out, "  %-24s %26s %22s %12.0f\n", titles[name], spread("%.0f", rates), spread("%.2f", ratios), median(memory))
+		fmt.Fprintf(out, "  %-24s %26s %22s %12.0f %12.0f\n", titles[name], spread("%.0f", rates), spread("%.2f", ratios), median(commits), median(memory))
 	}
 	fmt.Fprintf(out, "\nµs CPU a record (medians)\n")
 	for _, name := range parts() {
