@@ -68,10 +68,10 @@ func (p *parcel) take(num protowire.Number, typ protowire.Type, b []byte, text s
 		return p.takeBytes(num, value, text[n-len(value):n], n)
 	case protowire.VarintType:
 		v, n := protowire.ConsumeVarint(b)
-		switch {
-		case num == fieldRecordSeq:
+		switch num {
+		case fieldRecordSeq:
 			p.seq, r.Seq = v, &p.seq
-		case num == 7:
+		case 7:
 			p.quality, r.TimeQuality = TimeQuality(v), &p.quality
 		default:
 			return -1
@@ -91,8 +91,9 @@ func (p *parcel) take(num protowire.Number, typ protowire.Type, b []byte, text s
 			return -1
 		}
 		return 8
+	default:
+		return -1
 	}
-	return -1
 }
 
 func (p *parcel) takeBytes(num protowire.Number, value []byte, text string, n int) int {
@@ -204,8 +205,9 @@ func (p *parcel) double(num protowire.Number) (to **float64, room *float64) {
 		return &p.m.OccupiedLowHz, &p.doubles[5]
 	case 16:
 		return &p.m.OccupiedHighHz, &p.doubles[6]
+	default:
+		return nil, nil
 	}
-	return nil, nil
 }
 
 // float is double for fields of 32 bits.
@@ -233,6 +235,7 @@ func (p *parcel) float(num protowire.Number) (to **float32, room *float32) {
 		return &p.m.PeakDbm, &p.floats[9]
 	case 21:
 		return &p.m.CalibrationUncertaintyDb, &p.floats[10]
+	default:
+		return nil, nil
 	}
-	return nil, nil
 }
