@@ -95,7 +95,8 @@ type Spool struct {
 	since        time.Time // when the oldest of what waits for a commit began to wait; zero: nothing waits
 	urgent       bool      // something that waits is to be committed at once
 	hasty        bool      // or soon
-	pace         pace
+	coming       pace      // of records queued
+	leaving      pace      // of records acknowledged
 	linkUp       bool
 	memory       *memory
 	memos        []recollection // to be written with the next commit
@@ -255,7 +256,7 @@ func (s *Spool) enqueue(ctx context.Context, lane Lane, kind protocol.Kind, payl
 	s.number(e)
 	seq := e.place.seq
 	s.wait(e)
-	s.pace.count(time.Now())
+	s.coming.count(time.Now(), 1)
 	if s.waitingBytes > min(mostWaiting, s.limit/2) {
 		s.shedWaiting()
 	}

@@ -99,6 +99,33 @@ func TestRun_DeletesRideAlong(t *testing.T) {
 	})
 }
 
+// While a backlog leaves fast, what is measured meanwhile does not wait for a calm commit before it goes ahead of it.
+func TestRun_CommitsSoonerWhileABacklogLeaves(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context, s *Spool) {
+		const backlog = 60
+		for range backlog {
+			if _, err := s.Queue(ctx, LaneMeasurement, "x", []byte("old")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute)
+		s.SetLinkUp(true)
+		for range backlog {
+			if _, err := s.Next(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Ack(s.Identity(), protocol.Ranges{{From: 1, To: backlog}})
+		began := time.Now()
+		if _, err := s.Put(ctx, LaneMeasurement, "x", []byte("new")); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != promptCommit {
+			t.Errorf("committed after %v, want %v", took, promptCommit)
+		}
+	})
+}
+
 // What was not taken within ten seconds no longer goes before newer records.
 func TestNext_LiveRecordsAge(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context, s *Spool) {
@@ -137,16 +164,16 @@ func TestPace_CountsOverSeconds(t *testing.T) {
 	var p pace
 	at := time.Unix(1000, 0)
 	for range busyRate {
-		p.count(at)
+		p.count(at, 1)
 	}
 	if p.busy(at) {
 		t.Errorf("%d a second is busy", busyRate)
 	}
-	p.count(at)
+	p.count(at, 1)
 	if !p.busy(at) || !p.busy(at.Add(time.Second)) || p.busy(at.Add(2*time.Second)) {
 		t.Error("one more is busy, for this second and the next")
 	}
-	p.count(at.Add(time.Second))
+	p.count(at.Add(time.Second), 1)
 	if !p.busy(at.Add(time.Second)) || p.busy(at.Add(2*time.Second)) {
 		t.Error("the second before counts, the one before that does not")
 	}

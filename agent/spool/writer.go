@@ -19,7 +19,7 @@ import (
 // When a commit is due after the first record that waits for it.
 const (
 	calmCommit   = 2 * time.Second        // the link is up and little happens
-	promptCommit = 100 * time.Millisecond // the link is down, or much waits
+	promptCommit = 100 * time.Millisecond // the link is down, much waits, or a backlog leaves, which takes long enough as it is
 	busyCommit   = 25 * time.Millisecond  // above busyRate
 	iqCommit     = 5 * time.Millisecond   // IQ: a recorder that waits for each chunk still gets 6 MB/s through
 	manyRecords  = 256
@@ -33,23 +33,32 @@ const (
 	lastRetry  = 30 * time.Second
 )
 
-// pace estimates how many records come in a second.
+// pace estimates how many records pass in a second.
 type pace struct {
-	second       int64 // Unix time of the second being counted
+	began        time.Time // of the first second
+	second       int64     // the one being counted, from 0
 	now, before  int
 	beforeSecond int64
 }
 
-func (p *pace) count(at time.Time) {
-	if sec := at.Unix(); sec != p.second {
+func (p *pace) count(at time.Time, records int) {
+	if p.began.IsZero() {
+		p.began = at
+	}
+	if sec := p.secondOf(at); sec != p.second {
 		p.before, p.beforeSecond = p.now, p.second
 		p.now, p.second = 0, sec
 	}
-	p.now++
+	p.now += records
 }
 
+func (p *pace) secondOf(at time.Time) int64 { return int64(at.Sub(p.began) / time.Second) }
+
 func (p *pace) busy(at time.Time) bool {
-	sec := at.Unix()
+	if p.began.IsZero() {
+		return false
+	}
+	sec := p.secondOf(at)
 	if p.second == sec && p.now > busyRate {
 		return true
 	}
@@ -107,9 +116,9 @@ func (s *Spool) due(now time.Time) (time.Duration, bool) {
 		wait = 0
 	case s.hasty:
 		wait = iqCommit
-	case s.pace.busy(now):
+	case s.coming.busy(now):
 		wait = busyCommit
-	case !s.linkUp || len(s.waiting) >= manyRecords || s.waitingBytes >= manyBytes:
+	case !s.linkUp || s.leaving.busy(now) || len(s.waiting) >= manyRecords || s.waitingBytes >= manyBytes:
 		wait = promptCommit
 	}
 	at := since.Add(wait)
