@@ -191,13 +191,21 @@ func TestDyingInJobs(t *testing.T) {
 	} {
 		free()
 		var asking sync.WaitGroup
+		died := make(chan struct{}) // closed when it has
 		if strings.HasPrefix(place, "archive.") || strings.HasPrefix(place, "retention.") {
 			asking.Go(func() {
-				p.second.waitReady()
+				for p.second.get("/readyz", nil) != nil {
+					select {
+					case <-died: // over what an earlier one left to do
+						return
+					case <-time.After(100 * time.Millisecond):
+					}
+				}
 				_ = acquireIQ(t, p.second.api) // who is asked dies over it
 			})
 		}
 		p.dieAt(t, place, 1)
+		close(died)
 		asking.Wait()
 	}
 	free()
