@@ -20,9 +20,9 @@ const (
 )
 
 // Encode is the deterministic protobuf encoding of a Record, Ack or Command.
-// It fails on text that is not UTF-8.
+// It fails on text that is not UTF-8. Of a measurement it leaves out what Decode puts back: see heimdall.proto.
 func Encode(m proto.Message) ([]byte, error) {
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(brief(m))
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)
 	}
@@ -43,12 +43,15 @@ func Seal(payload []byte, spool [SpoolBytes]byte, seq uint64) []byte {
 // Decode reads a record from protobuf, or from JSON when the first byte is '{'. It proves the form only; call
 // Validate before trusting the content. Every failure is an *Error.
 func Decode(payload []byte) (*Record, error) {
-	if rec := readMeasurement(payload); rec != nil {
-		return rec, nil
+	rec := readMeasurement(payload)
+	if rec == nil {
+		rec = new(Record)
+		if err := decode(payload, rec); err != nil {
+			return nil, err
+		}
 	}
-	rec := new(Record)
-	if err := decode(payload, rec); err != nil {
-		return nil, err
+	if m := rec.GetMeasurement(); m != nil {
+		m.complete()
 	}
 	return rec, nil
 }
@@ -72,7 +75,7 @@ func DecodeCommand(payload []byte) (*Command, error) {
 }
 
 // Digest tells whether two records under one number are the same: the first 8 bytes of the SHA-256 of the
-// deterministic encoding. It does not depend on whether the record travelled as protobuf, as JSON or in a batch.
+// deterministic encoding of all its fields. It does not depend on whether the record travelled as protobuf, as JSON or in a batch.
 func Digest(rec *Record) [8]byte {
 	buffer, ok := digestBuffers.Get().(*[]byte)
 	if !ok {

@@ -360,10 +360,10 @@ func (Reply_State) EnumDescriptor() ([]byte, []int) {
 // Record is one unit of data with an identity: (station, spool, seq) never names two different records.
 type Record struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
-	Station          *string                `protobuf:"bytes,1,opt,name=station,proto3,oneof" json:"station,omitempty"`
-	Spool            []byte                 `protobuf:"bytes,2,opt,name=spool,proto3,oneof" json:"spool,omitempty"` // 8 random bytes, made with each new spool file
-	Seq              *uint64                `protobuf:"varint,3,opt,name=seq,proto3,oneof" json:"seq,omitempty"`    // from 1, never reused
-	Time             *int64                 `protobuf:"fixed64,4,opt,name=time,proto3,oneof" json:"time,omitempty"` // of the first sample the record speaks of, else of the event
+	Station          *string                `protobuf:"bytes,1,opt,name=station,proto3,oneof" json:"station,omitempty"` // absent: the one that the topic names
+	Spool            []byte                 `protobuf:"bytes,2,opt,name=spool,proto3,oneof" json:"spool,omitempty"`     // 8 random bytes, made with each new spool file
+	Seq              *uint64                `protobuf:"varint,3,opt,name=seq,proto3,oneof" json:"seq,omitempty"`        // from 1, never reused
+	Time             *int64                 `protobuf:"fixed64,4,opt,name=time,proto3,oneof" json:"time,omitempty"`     // of the first sample the record speaks of, else of the event
 	Receiver         *string                `protobuf:"bytes,5,opt,name=receiver,proto3,oneof" json:"receiver,omitempty"`
 	Step             *string                `protobuf:"bytes,6,opt,name=step,proto3,oneof" json:"step,omitempty"` // name of the plan's step
 	TimeQuality      *TimeQuality           `protobuf:"varint,7,opt,name=time_quality,json=timeQuality,proto3,enum=heimdall.v1.TimeQuality,oneof" json:"time_quality,omitempty"`
@@ -648,7 +648,7 @@ func (x *Records) GetRecords() []*Record {
 // Measurement is what one dwell or capture held as a whole.
 type Measurement struct {
 	state               protoimpl.MessageState `protogen:"open.v1"`
-	DurationS           *float64               `protobuf:"fixed64,1,opt,name=duration_s,json=durationS,proto3,oneof" json:"duration_s,omitempty"`
+	DurationS           *float64               `protobuf:"fixed64,1,opt,name=duration_s,json=durationS,proto3,oneof" json:"duration_s,omitempty"` // absent: (samples + lost_samples) / sample_rate_hz
 	CenterHz            *float64               `protobuf:"fixed64,2,opt,name=center_hz,json=centerHz,proto3,oneof" json:"center_hz,omitempty"`
 	SampleRateHz        *float64               `protobuf:"fixed64,3,opt,name=sample_rate_hz,json=sampleRateHz,proto3,oneof" json:"sample_rate_hz,omitempty"`
 	Samples             *uint64                `protobuf:"varint,4,opt,name=samples,proto3,oneof" json:"samples,omitempty"`
@@ -663,7 +663,7 @@ type Measurement struct {
 	SnrDb               *float32               `protobuf:"fixed32,13,opt,name=snr_db,json=snrDb,proto3,oneof" json:"snr_db,omitempty"`                                             // S/N inside its occupied bandwidth
 	OccupiedBandwidthHz *float64               `protobuf:"fixed64,14,opt,name=occupied_bandwidth_hz,json=occupiedBandwidthHz,proto3,oneof" json:"occupied_bandwidth_hz,omitempty"` // 99 % of the power, ITU-R SM.443
 	OccupiedLowHz       *float64               `protobuf:"fixed64,15,opt,name=occupied_low_hz,json=occupiedLowHz,proto3,oneof" json:"occupied_low_hz,omitempty"`
-	OccupiedHighHz      *float64               `protobuf:"fixed64,16,opt,name=occupied_high_hz,json=occupiedHighHz,proto3,oneof" json:"occupied_high_hz,omitempty"`
+	OccupiedHighHz      *float64               `protobuf:"fixed64,16,opt,name=occupied_high_hz,json=occupiedHighHz,proto3,oneof" json:"occupied_high_hz,omitempty"` // absent: occupied_low_hz + occupied_bandwidth_hz
 	Flags               []Flag                 `protobuf:"varint,17,rep,packed,name=flags,proto3,enum=heimdall.v1.Flag" json:"flags,omitempty"`
 	// The calibrated twins, present only at a calibrated receiver.
 	PowerDbm                 *float32 `protobuf:"fixed32,18,opt,name=power_dbm,json=powerDbm,proto3,oneof" json:"power_dbm,omitempty"`

@@ -92,7 +92,7 @@ func (s *session) encode(m *message) (err error) {
 		return err
 	}
 	r := m.records[0]
-	m.topic, m.payload = s.link.topics.Record(s.cfg.Station, r.kind), r.sealed
+	m.topic, m.payload = s.link.topics.Record(s.cfg.Station, r.kind), protocol.WithoutStation(r.sealed, s.cfg.Station)
 	if s.cfg.JSON {
 		rec, err := protocol.Decode(r.sealed)
 		if err != nil {

@@ -28,7 +28,7 @@ const (
 	// pingTimeout keeps the client from its own judgement of a silent broker: the wire has a better one.
 	pingTimeout = 24 * time.Hour
 	// handTimeout bounds handing the client a message, which blocks only when its connection has just ended.
-	handTimeout = 5 * time.Second
+	handTimeout = time.Second
 	// closeTimeout bounds waiting for the client to notice that its connection is gone.
 	closeTimeout = 5 * time.Second
 	// mostWaiting bounds the bytes that wait in pipe.inbound.

@@ -81,7 +81,7 @@ func (s *stretch) describe(m *protocol.Measurement) {
 	m.PeakHz, m.PeakDbfs = hz(v.peakBin), decibels(v.peakPower)
 	if v.box {
 		m.OccupiedLowHz, m.OccupiedHighHz = hz(v.low), hz(v.high)
-		m.OccupiedBandwidthHz = proto.Float64(roundHz((v.high - v.low) * rate / float64(s.bins)))
+		m.OccupiedBandwidthHz = proto.Float64(m.GetOccupiedHighHz() - m.GetOccupiedLowHz())
 		m.SnrDb = decibels(v.snr)
 	}
 }

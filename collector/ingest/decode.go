@@ -68,6 +68,9 @@ func (g *Ingest) openRecords(m item, b *batch) {
 
 // accept adds a decoded record to the batch, or refuses it.
 func (g *Ingest) accept(m item, rec *protocol.Record, b *batch) {
+	if rec.Station == nil {
+		rec.Station = &m.topic.Station
+	}
 	err := protocol.Validate(rec, m.at)
 	switch {
 	case rec.GetStation() != m.topic.Station:

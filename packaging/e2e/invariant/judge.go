@@ -448,26 +448,16 @@ func medianOf(values []float64) float64 {
 	return sorted[len(sorted)/2]
 }
 
-// Fields of an encoded record.
-const (
-	fieldStation = 1
-	fieldSpool   = 2
-	fieldSeq     = 3
-	fieldTime    = 4
-)
+// fieldTime is the number of an encoded record's time.
+const fieldTime = 4
 
-// digest is that of a record under a number: the fields of a record are encoded in the order of their own numbers, so the
-// identity goes behind the station.
+// digest is that of a record under a number, as the collector stores it; none of what cannot be decoded.
 func digest(payload []byte, n Number) [8]byte {
-	at := 0
-	if num, _, size := protowire.ConsumeField(payload); size > 0 && num == fieldStation {
-		at = size
+	rec, err := protocol.Decode(protocol.Seal(payload, n.Spool, n.Seq))
+	if err != nil {
+		return [8]byte{}
 	}
-	b := slices.Clone(payload[:at])
-	b = protowire.AppendBytes(protowire.AppendTag(b, fieldSpool, protowire.BytesType), n.Spool[:])
-	b = protowire.AppendVarint(protowire.AppendTag(b, fieldSeq, protowire.VarintType), n.Seq)
-	sum := sha256.Sum256(append(b, payload[at:]...))
-	return [8]byte(sum[:8])
+	return protocol.Digest(rec)
 }
 
 // timeOf is the time that an encoded record states, in ns.
