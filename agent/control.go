@@ -14,12 +14,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fulgidus/heimdall/agent/spool"
 	"github.com/fulgidus/heimdall/agent/survey"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
 // controlServer answers other heimdall-agent commands over a socket that only the agent's own account can open. It
-// speaks HTTP: GET /status, and GET /tap, which streams one JSON line for each measurement.
+// speaks HTTP: GET /status; GET /tap, which streams one JSON line for each measurement; GET /spool/stat; and
+// GET /spool/records, which streams one for each record of the spool.
 type controlServer struct {
 	agent    *Agent
 	listener net.Listener
@@ -58,6 +60,8 @@ func (c *controlServer) run(ctx context.Context, log *slog.Logger) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", c.status)
 	mux.HandleFunc("GET /tap", c.tap)
+	mux.HandleFunc("GET /spool/stat", c.spoolStat)
+	mux.HandleFunc("GET /spool/records", c.spoolRecords)
 	server := &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx },
@@ -134,6 +138,37 @@ func (c *controlServer) tap(w http.ResponseWriter, r *http.Request) {
 		}
 		return connection.Flush()
 	}) // ends with the reader
+}
+
+func (c *controlServer) spoolStat(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	st := c.agent.spool.Stats()
+	_ = json.NewEncoder(w).Encode(newSpoolReport(c.agent.cfg.Station.ID, st.Limit, st)) // the reader went away: nobody is left to tell
+}
+
+// spoolRecords streams a line for each record of the spool, then an empty one that says that these were all.
+func (c *controlServer) spoolRecords(w http.ResponseWriter, r *http.Request) {
+	var lanes []spool.Lane
+	if lane := r.FormValue("lane"); lane != "" {
+		lanes = append(lanes, spool.Lane(lane))
+	}
+	connection := http.NewResponseController(w)
+	encode := json.NewEncoder(w)
+	whole := r.FormValue("whole") == "true"
+	err := c.agent.spool.Entries(func(e spool.Entry) error {
+		if err := r.Context().Err(); err != nil {
+			return err
+		}
+		if err := connection.SetWriteDeadline(time.Now().Add(readWait)); err != nil {
+			return err
+		}
+		return encode.Encode(newSpoolLine(e, whole))
+	}, lanes...)
+	var last spoolLine
+	if err != nil {
+		last.Error = err.Error()
+	}
+	_ = encode.Encode(last) // the reader went away: nobody is left to tell
 }
 
 // tap hands over a line for each measurement of each receiver until the context ends or handle fails.

@@ -23,6 +23,7 @@ type commandLine struct {
 	Check   CheckCmd   `cmd:"" help:"Try everything: config, each receiver, clock, disk, broker, collector."`
 	Tap     TapCmd     `cmd:"" help:"A live line a second of what is heard."`
 	Status  StatusCmd  `cmd:"" help:"What the running agent says of itself."`
+	Spool   SpoolCmd   `cmd:"" help:"What waits on disk: stat, list, verify, export."`
 	Measure MeasureCmd `cmd:"" help:"Analyse recordings with the same code that run uses."`
 	Version VersionCmd `cmd:"" help:"Print the version."`
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -20,10 +21,12 @@ func captured(t *testing.T, args ...string) (code int, text string) {
 	out, errs := os.Stdout, os.Stderr
 	os.Stdout, os.Stderr = w, w
 	defer func() { os.Stdout, os.Stderr = out, errs }()
+	var all []byte
+	var reading sync.WaitGroup
+	reading.Go(func() { all, err = io.ReadAll(r) }) // a pipe holds less than some commands write
 	code = run(args)
 	w.Close()
-	all, err := io.ReadAll(r)
-	if err != nil {
+	if reading.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	return code, string(all)
@@ -62,7 +65,7 @@ func TestRun_ExitCodes(t *testing.T) {
 
 // Whoever asks for help wants to see first how it is done.
 func TestHelp_BeginsWithAnExample(t *testing.T) {
-	for _, c := range []string{"", " run", " check", " tap", " status", " measure", " version"} {
+	for _, c := range []string{"", " run", " check", " tap", " status", " measure", " version", " spool stat", " spool list", " spool verify", " spool export"} {
 		code, text := captured(t, strings.Fields(c+" --help")...)
 		if want := "Example:  heimdall-agent" + c; code != 0 || !strings.HasPrefix(text, want) {
 			t.Errorf("%q: ended with %d, want it to begin with %q:\n%s", c, code, want, text)

@@ -19,10 +19,13 @@ type Stats struct {
 	UsedRatio float64
 	Lanes     map[Lane]LaneStats
 	Oldest    time.Time // of the records held, by what they state; zero when there is none
-	LastSeq   uint64    // the highest number given under the current identity
-	Waiting   int       // records not yet durable
-	Shed      uint64    // records given up since the spool was opened
-	Commits   uint64    // since the spool was opened
+	// From and To are the earliest and the latest time that the first and last records of the lanes state, kept ones too:
+	// with the bytes, this is how fast the spool fills.
+	From, To time.Time
+	LastSeq  uint64 // the highest number given under the current identity
+	Waiting  int    // records not yet durable
+	Shed     uint64 // records given up since the spool was opened
+	Commits  uint64 // since the spool was opened
 }
 
 // LaneStats is one lane of Stats.
@@ -43,7 +46,13 @@ func (s *Spool) Stats() Stats {
 		lanes[i] = s.lanes[i].held.records
 	}
 	s.mu.Unlock()
-	if err := s.view(func(tx *bbolt.Tx) error { oldest = oldestOf(tx, lanes, held); return nil }); err != nil {
+	var from, to time.Time
+	err := s.view(func(tx *bbolt.Tx) error {
+		oldest = oldestOf(tx, lanes, held)
+		from, to = spanOf(tx)
+		return nil
+	})
+	if err != nil {
 		s.mu.Lock()
 		s.damage = err
 		s.await(true)
@@ -54,7 +63,7 @@ func (s *Spool) Stats() Stats {
 	c := s.current()
 	st := Stats{
 		Identity: c.identity, LastSeq: c.next - 1, Bytes: s.used, Limit: s.limit, Waiting: len(s.waiting),
-		UsedRatio: float64(s.used) / float64(s.limit), Shed: s.shed, Commits: s.commits, Oldest: oldest,
+		UsedRatio: float64(s.used) / float64(s.limit), Shed: s.shed, Commits: s.commits, Oldest: oldest, From: from, To: to,
 		Kept: s.kept.records, KeptBytes: s.kept.bytes, Lanes: map[Lane]LaneStats{},
 	}
 	for i, l := range s.lanes {
@@ -81,6 +90,24 @@ func oldestOf(tx *bbolt.Tx, lanes [laneCount]int64, held map[uint32]protocol.Ran
 		return time.Time{}
 	}
 	return time.Unix(0, oldest).UTC()
+}
+
+// spanOf is the earliest and the latest time that first and last records of lanes state.
+func spanOf(tx *bbolt.Tx) (from, to time.Time) {
+	for i := range laneCount {
+		cursor := tx.Bucket(laneBucket(i)).Cursor()
+		if k, v := cursor.First(); k != nil {
+			if at := time.Unix(0, statedTime(v)).UTC(); from.IsZero() || at.Before(from) {
+				from = at
+			}
+		}
+		if k, v := cursor.Last(); k != nil {
+			if at := time.Unix(0, statedTime(v)).UTC(); at.After(to) {
+				to = at
+			}
+		}
+	}
+	return from, to
 }
 
 // firstHeld is the first record of a lane that is held. It passes over kept ones by what is known of the numbers, and
@@ -131,7 +158,11 @@ func Stat(dir string) (Stats, error) {
 		for i := range lanes {
 			lanes[i] = c.lanes[i].held.records
 		}
-		return s.view(func(tx *bbolt.Tx) error { st.Oldest = oldestOf(tx, lanes, held); return nil })
+		return s.view(func(tx *bbolt.Tx) error {
+			st.Oldest = oldestOf(tx, lanes, held)
+			st.From, st.To = spanOf(tx)
+			return nil
+		})
 	})
 	return st, err
 }

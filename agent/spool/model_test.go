@@ -167,6 +167,7 @@ func (m *model) Resend(t *rapid.T) {
 	all := protocol.NewRanges(protocol.Range{From: 1, To: uint64(len(m.records))})
 	want := asked.Intersect(all)
 	if m.keep > 0 {
+		m.offered = m.offered.Subtract(asked.Intersect(m.acked)) // an old Ack must not settle them before they went out again
 		m.acked = m.acked.Subtract(asked)
 	}
 	want = want.Subtract(m.acked)
