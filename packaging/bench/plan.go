@@ -106,7 +106,8 @@ func (p *plan) drain(ctx context.Context, w *world, out io.Writer) error {
 	fmt.Fprintf(out, "\nbacklog of %d records\n", p.backlog)
 	fmt.Fprintf(out, "  filled in %.1f s (%.0f MB on disk), drained in %.1f s (%.0f records/s, %.0f in a commit)\n",
 		d.fillSeconds, d.spoolSize, d.seconds, float64(p.backlog)/d.seconds, d.commits)
-	fmt.Fprintf(out, "  agent: %.1f MB resident at most (%.1f MB of it not of files), wrote %.0f MB\n", d.agentMB, d.agentAnonMB, d.writtenMB)
+	fmt.Fprintf(out, "  agent: %.1f MB resident at most (%.1f MB of it not of files), %.0f MB for a moment at the start, wrote %.0f MB\n",
+		d.agentMB, d.agentAnonMB, d.agentOpenMB, d.writtenMB)
 	fmt.Fprintf(out, "  collector: %.1f MB resident at most\n", d.collectorMB)
 	fmt.Fprintf(out, "  µs CPU a record: %s\n", describe([]cpu{d.cpu}))
 	return nil

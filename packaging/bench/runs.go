@@ -157,7 +157,8 @@ func (w *world) latency(ctx context.Context, rate float64, span time.Duration) (
 // drained is what draining a backlog gave.
 type drained struct {
 	seconds                float64
-	agentMB, agentAnonMB   float64 // resident at most, and of that what is not of files
+	agentMB, agentAnonMB   float64 // resident at most while it drains, and of that what is not of files
+	agentOpenMB            float64 // resident for a moment when it opened the spool, whose pages the database looks at then
 	collectorMB            float64
 	payload                float64 // bytes a record
 	messages               int
@@ -229,14 +230,14 @@ func (w *world) watchDrain(ctx context.Context, db *database, sender, collector 
 		return err
 	}
 	watched, stop := context.WithCancel(ctx)
-	anon := make(chan int64, 1) // told once
+	most := make(chan [2]int64, 1) // resident, and not of files; told once
 	go func() {
-		most := int64(0)
+		var seen [2]int64
 		_ = until(watched, func() bool { // ends with the context
-			most = max(most, sender.memory("RssAnon"))
+			seen = [2]int64{max(seen[0], sender.memory("VmRSS")), max(seen[1], sender.memory("RssAnon"))}
 			return false
 		})
-		anon <- most
+		most <- seen
 	}()
 	before, writtenBefore := w.usedCPU(sender, collector), sender.written()
 	began, err := sender.tell("go")
@@ -247,7 +248,8 @@ func (w *world) watchDrain(ctx context.Context, db *database, sender, collector 
 		_, err = sender.expect("settled")
 	}
 	stop()
-	d.agentAnonMB = float64(<-anon) / 1e6
+	seen := <-most
+	d.agentMB, d.agentAnonMB = float64(seen[0])/1e6, float64(seen[1])/1e6
 	if err != nil {
 		return fmt.Errorf("%w; the station says:\n%s\nthe collector says:\n%s", err, sender.tail(), collector.tail())
 	}
@@ -258,7 +260,7 @@ func (w *world) watchDrain(ctx context.Context, db *database, sender, collector 
 	}
 	d.commits = float64(n) / float64(commits)
 	d.seconds = ended.Sub(began).Seconds()
-	d.agentMB, d.collectorMB = float64(sender.memory("VmHWM"))/1e6, float64(collector.memory("VmHWM"))/1e6
+	d.agentOpenMB, d.collectorMB = float64(sender.memory("VmHWM"))/1e6, float64(collector.memory("VmHWM"))/1e6
 	d.writtenMB = float64(sender.written()-writtenBefore) / 1e6
 	return db.check(ctx, n, true, spool)
 }

@@ -83,7 +83,8 @@ type day struct {
 	measurementMB, otherKindsMB float64
 }
 
-// ordinaryDay watches the agent itself on the demo's scene: one receiver, one measurement a second, a spectrum each 10 s.
+// ordinaryDay watches the agent itself on a scene with an emission a minute: one receiver, one measurement a second, a
+// spectrum each 10 s.
 func (w *world) ordinaryDay(ctx context.Context, span time.Duration) (d day, err error) {
 	db, err := w.newDatabase(ctx)
 	if err != nil {
@@ -99,7 +100,7 @@ func (w *world) ordinaryDay(ctx context.Context, span time.Duration) (d day, err
 	}
 	defer listener.stop()
 	config := w.path("agent.yaml")
-	text := fmt.Sprintf(agentConfig, w.broker.URL, "sim:packaging/demo/scene.yaml?station=torino", w.path("agent"))
+	text := fmt.Sprintf(agentConfig, w.broker.URL, "sim:packaging/bench/scene.yaml?station=torino", w.path("agent"))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return d, fmt.Errorf("configure the agent: %w", err)
 	}
