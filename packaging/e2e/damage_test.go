@@ -32,7 +32,7 @@ func TestDamagedSpool_TheAgentRuns(t *testing.T) {
 			b[4096+16+random.IntN(64)] ^= 1
 			return b
 		},
-		"garbage": func(b []byte) []byte { return []byte(strings.Repeat("garbage ", 5000)) },
+		"garbage": func([]byte) []byte { return []byte(strings.Repeat("garbage ", 5000)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			state := t.TempDir()
