@@ -95,11 +95,11 @@ func open(ctx context.Context, cfg Config, id string, more func(*mqtt.ClientOpti
 		p.cut()
 		<-token.Done()
 		p.client.Disconnect(0)
-		return nil, fmt.Errorf("connect to %s: %w", address, ctx.Err())
+		return nil, fmt.Errorf("connect: %w", ctx.Err())
 	}
 	if err := token.Error(); err != nil {
 		p.cut()
-		return nil, fmt.Errorf("connect to %s: %w", address, plain(err))
+		return nil, fmt.Errorf("connect: %w", plain(err))
 	}
 	return p, nil
 }
