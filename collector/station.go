@@ -18,6 +18,11 @@ type StationCmd struct {
 	RetireSpool RetireSpoolCmd `cmd:"" help:"Declare what a spool that will never come back still owed as abandoned."`
 }
 
+// Help begins with the example.
+func (StationCmd) Help() string {
+	return "Example:  heimdall-collector station retire-spool torino 1f00a2b3c4d5e6f7"
+}
+
 // RetireSpoolCmd closes the account of a dead card.
 type RetireSpoolCmd struct {
 	configFlag `embed:""`

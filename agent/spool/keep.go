@@ -223,10 +223,9 @@ func (s *Spool) purge(most uint64, before time.Time) error {
 		for lane := range laneCount {
 			err = errors.Join(err, w.remove(tx, lane, e.number, ranges))
 		}
-		current := *e
-		current.next = e.durable + 1 // the last record may be among them
 		failpoint.Hit("spool.purge")
-		return errors.Join(err, putEpoch(tx, &current))
+		// The last record may be among them. What comes meanwhile is numbered without waiting for this.
+		return errors.Join(err, putEpoch(tx, &epoch{number: e.number, identity: e.identity, next: e.durable + 1}))
 	})
 	var touched int64
 	for _, a := range w.amounts {

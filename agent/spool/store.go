@@ -270,9 +270,7 @@ func putNext(tx *bbolt.Tx, lanes [laneCount]bool, next uint64) (err error) {
 // putIdentities writes all identities when there is a new one, which the numbers at the lanes do not speak of.
 func putIdentities(tx *bbolt.Tx, epochs []*epoch) (err error) {
 	for _, e := range epochs {
-		written := *e
-		written.next = e.durable + 1
-		err = errors.Join(err, putEpoch(tx, &written))
+		err = errors.Join(err, putEpoch(tx, &epoch{number: e.number, identity: e.identity, next: e.durable + 1}))
 	}
 	for lane := range laneCount {
 		err = errors.Join(err, tx.Bucket(laneBucket(lane)).SetSequence(0))
