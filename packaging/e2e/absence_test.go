@@ -177,6 +177,15 @@ func TestBrokerWiped(t *testing.T) {
 		n.broker.Start(t)
 	}
 	n.waitDelivered("north")
+	// What the collector was telling the broker when that died, it tells again only after ten seconds.
+	eventually(t, time.Minute, "the station knows what was stored", func() error {
+		out := mustRun(t, "heimdall-agent", "status", "--json", "--config", agent.args[2])
+		var status struct{ Spool struct{ Records int } }
+		if err := json.Unmarshal([]byte(out), &status); err != nil || status.Spool.Records > 50 {
+			return fmt.Errorf("%d records wait, %v", status.Spool.Records, err)
+		}
+		return nil
+	})
 	agent.stop(syscall.SIGTERM)
 	lines := n.waitVerified(time.Minute)
 	if len(lines) != 1 || lines[0].Gaps != 0 || lines[0].Rejected != 0 || lines[0].Stored < 300 {
