@@ -181,8 +181,11 @@ func TestBrokerWiped(t *testing.T) {
 	eventually(t, time.Minute, "the station knows what was stored", func() error {
 		out := mustRun(t, "heimdall-agent", "status", "--json", "--config", agent.args[2])
 		var status struct{ Spool struct{ Records int } }
-		if err := json.Unmarshal([]byte(out), &status); err != nil || status.Spool.Records > 50 {
-			return fmt.Errorf("%d records wait, %v", status.Spool.Records, err)
+		if err := json.Unmarshal([]byte(out), &status); err != nil {
+			return err
+		}
+		if status.Spool.Records > 50 {
+			return fmt.Errorf("%d records wait", status.Spool.Records)
 		}
 		return nil
 	})
