@@ -1,0 +1,92 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// turnReadOnly makes every write to the open file fail, as after a remount: the file behind its descriptor becomes one opened
+// for reading only. The function given back undoes it.
+func turnReadOnly(t *testing.T, s *Spool) func() {
+	t.Helper()
+	fd := int(s.store.file.Fd())
+	writable, err := unix.Dup(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	only, err := os.Open(filepath.Join(s.dir, fileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer only.Close()
+	if err := unix.Dup3(int(only.Fd()), fd, unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := unix.Dup3(writable, fd, unix.O_CLOEXEC); err != nil {
+			t.Error(err)
+		}
+		unix.Close(writable)
+	}
+}
+
+// A disk that can only be read for ten minutes: what memory holds is kept, the rest is declared, one line a minute is said,
+// and within a minute of its return all is well, under the same identity.
+func TestRun_ReadOnlyDisk(t *testing.T) {
+	dir := t.TempDir()
+	var said bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Open(dir, Options{Station: "torino", LimitBytes: 1 << 20, Log: slog.New(slog.NewTextHandler(&said, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		identity := s.Identity()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		queueSome(t, s, LaneMeasurement, 10, 300)
+		time.Sleep(time.Second)
+		writable := turnReadOnly(t, s)
+		for range 600 {
+			queueSome(t, s, LaneMeasurement, 2, 1000)
+			queueSome(t, s, LaneReply, 1, 10)
+			time.Sleep(time.Second)
+		}
+		if st := s.Stats(); st.Records != 10 || st.Waiting == 0 || st.Shed == 0 {
+			t.Errorf("without a disk: %+v", st)
+		}
+		writable()
+		time.Sleep(time.Minute)
+		if st := s.Stats(); st.Waiting != 0 || st.Lanes[LaneReply].Records != 600 || s.Identity() != identity {
+			t.Errorf("a minute after it came back: %+v", st)
+		}
+		held, declared := account(t, s)
+		var all protocol.Ranges
+		all.AddRange(1, s.Stats().LastSeq)
+		if held.Union(declared).String() != all.String() || declared.Empty() {
+			t.Errorf("held %v, declared %v", held, declared)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		closed(t, s)
+	})
+	if n := strings.Count(said.String(), "takes no commit"); n < 1 || n > 11 {
+		t.Errorf("said %d times in ten minutes that the disk takes nothing:\n%.2000s", n, said.String())
+	}
+	if !strings.Contains(said.String(), "takes commits again") {
+		t.Errorf("not said that it is over:\n%.2000s", said.String())
+	}
+}
