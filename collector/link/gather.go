@@ -78,17 +78,23 @@ func (g *gatherConn) write() {
 		g.room.Broadcast()
 		g.mu.Unlock()
 		if err := g.toSocket(out); err != nil {
-			g.mu.Lock()
-			g.err = err
-			g.room.Broadcast()
-			g.mu.Unlock()
+			g.fail(err)
 			g.Conn.Close() // so that the reader notices
 			return
 		}
 		if closing {
+			g.fail(net.ErrClosed)
 			return
 		}
 	}
+}
+
+// fail ends all writing, also that which waits for room.
+func (g *gatherConn) fail(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.err = err
+	g.room.Broadcast()
 }
 
 func (g *gatherConn) toSocket(out []byte) error {

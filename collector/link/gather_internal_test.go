@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // countedConn counts writes to a connection.
@@ -89,5 +90,30 @@ func TestGatherConn_ClosesWhenNobodyReads(t *testing.T) {
 	}
 	if err := g.Close(); err != nil {
 		t.Fatalf("a second time: %v", err)
+	}
+}
+
+func TestGatherConn_WritingAfterTheEndFails(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	g := gather(near)
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan error, 1) // told once
+	go func() {
+		var err error
+		for piece := make([]byte, mostUnwritten/2); err == nil; {
+			_, err = g.Write(piece)
+		}
+		written <- err
+	}()
+	select {
+	case err := <-written:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("writing after Close: %v, want %v", err, net.ErrClosed)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("whoever writes after Close waits for ever")
 	}
 }
