@@ -62,6 +62,10 @@ func (l *listener) Init(*slog.Logger) error { return nil }
 
 // Serve accepts connections until the listener is closed.
 func (l *listener) Serve(establish listeners.EstablishFn) {
+	if !l.begin() {
+		return
+	}
+	defer l.wg.Done()
 	select {
 	case <-l.open:
 	case <-l.closing:
@@ -90,6 +94,17 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 		}
 		pause = min(2*pause, acceptPauseMax)
 	}
+}
+
+// begin has Close wait for the accepting, unless the listener has been closed already.
+func (l *listener) begin() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.wg.Add(1)
+	return true
 }
 
 // admit registers a connection, or closes it when the listener has been closed meanwhile.
