@@ -69,7 +69,7 @@ func (g *Ingest) openRecords(m item, b *batch) {
 // accept adds a decoded record to the batch, or refuses it.
 func (g *Ingest) accept(m item, rec *protocol.Record, b *batch) {
 	if rec.Station == nil {
-		rec.Station = &m.topic.Station
+		rec.Station = new(m.topic.Station) // not a pointer into m, which would keep the whole message
 	}
 	err := protocol.Validate(rec, m.at)
 	switch {
