@@ -1,7 +1,7 @@
 // Package retention removes what is older than it is to be kept.
 //
 // Age counts from arrival, by the database's clock. What goes is entered as released in the transaction that removes it, a
-// bounded number of rows at a time, with pauses as long as the work, so that records are committed meanwhile. Recordings go
+// bounded number of rows at a time (of recordings: one, with all its chunks), with pauses as long as the work, so that records are committed meanwhile. Recordings go
 // in two steps: first their rows, which leave behind a note of their objects, then the objects, then the note. So a crash
 // leaves no row whose object is gone, and no object that nobody knows of.
 package retention

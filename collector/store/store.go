@@ -8,7 +8,8 @@
 // Times are UTC. A record's time is stored to the microsecond with the remaining nanoseconds beside it; other times are
 // cut to microseconds. An absent field is NULL. NaN, which no valid record holds, is NULL on SQLite.
 //
-// On PostgreSQL nothing needs a session: no LISTEN, advisory locks or settings, so that poolers serve as well, and with
+// On PostgreSQL nothing depends on a session: no LISTEN or advisory locks, and of settings only one that may be missing (a bound
+// on idle transactions), so that poolers serve as well, and with
 // default_query_exec_mode=exec in the URL those that share prepared statements and the WASM build of TimescaleDB. Many rows
 // come by COPY, but not in that mode: the WASM build has none.
 package store
