@@ -33,6 +33,18 @@ func (s *Spool) noteIdentities(epochs []*epoch) {
 	}
 }
 
+// identitiesBeside reads the copy of the identities that is kept beside a spool file; nil when there is none that is sound. How
+// far their numbers went is not in it.
+func identitiesBeside(path string) []*epoch {
+	content, err := os.ReadFile(filepath.Join(filepath.Dir(path), identityName))
+	if err != nil {
+		return nil
+	}
+	epochs := decodeIdentities(content)
+	unbound(epochs)
+	return epochs
+}
+
 func writeSynced(path string, content []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -51,8 +63,7 @@ func encodeIdentities(epochs []*epoch) []byte {
 	return binary.BigEndian.AppendUint32(b, checksum(b))
 }
 
-// decodeIdentities gives what encodeIdentities was given, without any number known to be in use; nothing of a file that
-// is not sound.
+// decodeIdentities gives what encodeIdentities was given, but for the numbers; nothing of a file that is not sound.
 func decodeIdentities(b []byte) []*epoch {
 	const size = 4 + protocol.SpoolBytes
 	if len(b) < 4 || (len(b)-4)%size != 0 || checksum(b[:len(b)-4]) != binary.BigEndian.Uint32(b[len(b)-4:]) {
@@ -60,7 +71,7 @@ func decodeIdentities(b []byte) []*epoch {
 	}
 	var epochs []*epoch
 	for b = b[:len(b)-4]; len(b) > 0; b = b[size:] {
-		e := &epoch{number: binary.BigEndian.Uint32(b), identity: [protocol.SpoolBytes]byte(b[4:size]), next: 1}
+		e := &epoch{number: binary.BigEndian.Uint32(b), identity: [protocol.SpoolBytes]byte(b[4:size])}
 		if n := len(epochs); n > 0 && epochs[n-1].number >= e.number {
 			return nil
 		}

@@ -63,15 +63,16 @@ func (s *Spool) rebuild(path string, cause error, known []*epoch) ([]*epoch, err
 	readable := !errors.Is(cause, errFormat)
 	var from *salvager
 	var wanted map[uint32]protocol.Ranges
-	sure := true // how far the numbers of the identities went
-	if readable {
+	if !readable {
+		known = identitiesBeside(path)
+	} else {
 		var err error
 		if from, err = newSalvager(path); err != nil {
 			return nil, err
 		}
 		defer from.close()
 		if known == nil {
-			known, sure = from.epochs()
+			known = from.epochs()
 		} else {
 			wanted = map[uint32]protocol.Ranges{}
 			for _, e := range known {
@@ -90,14 +91,14 @@ func (s *Spool) rebuild(path string, cause error, known []*epoch) ([]*epoch, err
 				return err
 			}
 		}
-		return s.declareIn(st, known, fresh, sure)
+		return s.declareIn(st, known, fresh)
 	})
 }
 
 // declareIn writes into a new file, under its new identity, which numbers of the former ones are not in it. Acknowledged ones
-// are among them, because the damaged file is no witness: at the collector, stored wins. A Gap without ranges tells that there
-// may have been more: sure says that there were not.
-func (s *Spool) declareIn(st *store, known []*epoch, fresh *epoch, sure bool) error {
+// are among them, because the damaged file is no witness: at the collector, stored wins. Where it is not known how far the
+// numbers went, that is all numbers there are; a Gap without ranges tells that not even the identities are known.
+func (s *Spool) declareIn(st *store, known []*epoch, fresh *epoch) error {
 	c, err := st.load()
 	if err != nil {
 		return err
@@ -113,7 +114,7 @@ func (s *Spool) declareIn(st *store, known []*epoch, fresh *epoch, sure bool) er
 			losses = append(losses, loss{reason: protocol.Gap_REASON_SPOOL_LOST, epoch: e, ranges: part})
 		}
 	}
-	if len(known) == 0 || !sure {
+	if len(known) == 0 {
 		losses = append(losses, loss{reason: protocol.Gap_REASON_SPOOL_LOST, epoch: fresh})
 	}
 	return st.update(func(tx *bbolt.Tx) error {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -87,10 +86,10 @@ func (w *salvager) tree(meta metaPage) *pages {
 }
 
 // epochs reads the identities, as far as that is possible: of the trees, else from any page that holds them, else from the
-// copy beside the file. It tells whether their numbers are those of the last commit: else there may have been higher ones.
-func (w *salvager) epochs() (all []*epoch, sure bool) {
+// copy beside the file. Unless it is sure that their numbers are those of the last commit, they may have gone on to any.
+func (w *salvager) epochs() []*epoch {
 	found := identities{}
-	sure = len(w.metas) == 2
+	sure := len(w.metas) == 2
 	for i, meta := range w.metas {
 		p := w.tree(meta)
 		p.lost = func(string, []byte, []byte) { sure = sure && i > 0 }
@@ -98,7 +97,8 @@ func (w *salvager) epochs() (all []*epoch, sure bool) {
 		p.visit = found.visit
 		p.sequences = map[string]uint64{}
 		if p.walk("", meta.root, nil, nil, 0) == nil {
-			found.number(p.sequences)
+			sound := found.number(p.sequences)
+			sure = sure && (sound || i > 0) // the commit before may have been another identity's
 		}
 	}
 	if len(found) == 0 {
@@ -114,18 +114,20 @@ func (w *salvager) epochs() (all []*epoch, sure bool) {
 		})
 	}
 	if len(found) == 0 {
-		return w.identitiesBeside(), false
+		return identitiesBeside(w.file.Name())
 	}
-	return found.sorted(), sure
+	all := found.sorted()
+	if !sure {
+		unbound(all)
+	}
+	return all
 }
 
-// identitiesBeside reads the copy of the identities that is kept beside the file.
-func (w *salvager) identitiesBeside() []*epoch {
-	content, err := os.ReadFile(filepath.Join(filepath.Dir(w.file.Name()), identityName))
-	if err != nil {
-		return nil
+// unbound says of identities that it is not known how far their numbers went.
+func unbound(epochs []*epoch) {
+	for _, e := range epochs {
+		e.next, e.durable = unknownNext, unknownNext-1
 	}
-	return decodeIdentities(content)
 }
 
 var (
@@ -158,18 +160,25 @@ func (f identities) visit(bucket string, k, v []byte) error {
 	return nil
 }
 
-// number takes the next number of the last identity from the lanes.
-func (f identities) number(sequences map[string]uint64) {
+// number takes the next number of the last identity from the lanes, and tells whether all of them are as they were written.
+func (f identities) number(sequences map[string]uint64) (sure bool) {
 	all := f.sorted()
 	if len(all) == 0 {
-		return
+		return false
 	}
 	last := all[len(all)-1]
-	for bucket, next := range sequences {
-		if laneOfBucket(bucket) >= 0 && next <= protocol.MaxSeq {
+	sure = true
+	for bucket, sequence := range sequences {
+		if laneOfBucket(bucket) < 0 {
+			continue
+		}
+		next, sound := unseal(last.number, sequence)
+		if sound {
 			last.next = max(last.next, next)
 		}
+		sure = sure && sound
 	}
+	return sure
 }
 
 func (f identities) sorted() []*epoch {

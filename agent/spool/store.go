@@ -177,6 +177,9 @@ func laneOfBucket(name string) int {
 
 func laneBucket(lane int) []byte { return laneBuckets[lane] }
 
+// unknownNext is the next number of a former identity of which nobody knows how far its numbers went: any may have been given.
+const unknownNext = protocol.MaxSeq + 1
+
 // epoch is one identity of the spool and what is known of its numbers.
 type epoch struct {
 	number   uint32 // counts the identities of this file
@@ -258,13 +261,29 @@ func putEpoch(tx *bbolt.Tx, e *epoch) error {
 
 // putNext notes the next number of the current identity at the lanes that a commit writes to anyway: in their bucket's
 // sequence, which costs no page of its own. putEpoch is needed only when a record is deleted that may be the last.
-func putNext(tx *bbolt.Tx, lanes [laneCount]bool, next uint64) (err error) {
+func putNext(tx *bbolt.Tx, lanes [laneCount]bool, current *epoch) (err error) {
+	sealed := seal(current.number, current.next)
 	for lane, written := range lanes {
 		if written {
-			err = errors.Join(err, tx.Bucket(laneBucket(lane)).SetSequence(next))
+			err = errors.Join(err, tx.Bucket(laneBucket(lane)).SetSequence(sealed))
 		}
 	}
 	return err
+}
+
+// sealBits is how many of a sequence are a checksum: one flipped bit would have numbers given twice, or never.
+const sealBits = 16
+
+// seal is the sequence that says the next number of an identity.
+func seal(epoch uint32, next uint64) uint64 {
+	text := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(nil, epoch), next)
+	return next<<sealBits | uint64(uint16(checksum(text)))
+}
+
+// unseal is the next number that a sequence says; 0 when it says none, false when it is not as it was written.
+func unseal(epoch uint32, sequence uint64) (next uint64, sound bool) {
+	next = sequence >> sealBits
+	return next, sequence == 0 || next > 0 && seal(epoch, next) == sequence
 }
 
 // putIdentities writes all identities when there is a new one, which the numbers at the lanes do not speak of.
@@ -301,7 +320,7 @@ func readEpoch(k, v []byte) (*epoch, error) {
 	}
 	e := &epoch{number: binary.BigEndian.Uint32(k), identity: [protocol.SpoolBytes]byte(v[:protocol.SpoolBytes])}
 	e.next = binary.BigEndian.Uint64(v[protocol.SpoolBytes:])
-	if e.next == 0 || e.next > protocol.MaxSeq {
+	if e.next == 0 || e.next > unknownNext {
 		return nil, fmt.Errorf("%w: next number %d", errDamaged, e.next)
 	}
 	return e, nil
@@ -335,9 +354,15 @@ func readEpochs(tx *bbolt.Tx) ([]*epoch, error) {
 	}
 	current := epochs[len(epochs)-1]
 	for lane := range laneCount {
-		if b := tx.Bucket(laneBucket(lane)); b != nil && b.Sequence() <= protocol.MaxSeq {
-			current.next = max(current.next, b.Sequence())
+		b := tx.Bucket(laneBucket(lane))
+		if b == nil {
+			continue // which is found out when all of the file is looked at
 		}
+		next, sound := unseal(current.number, b.Sequence())
+		if !sound {
+			return nil, fmt.Errorf("%w: the next number at lane %s is not as it was written", errDamaged, laneNames[lane])
+		}
+		current.next = max(current.next, next)
 	}
 	for _, e := range epochs {
 		e.durable = e.next - 1

@@ -415,7 +415,7 @@ func (s *Spool) write(b *batch) (written, error) {
 		for number, acked := range b.acked {
 			err = errors.Join(err, putAcked(tx, number, acked))
 		}
-		return errors.Join(err, putNext(tx, w.touched, b.epochs[len(b.epochs)-1].next))
+		return errors.Join(err, putNext(tx, w.touched, &b.epochs[len(b.epochs)-1]))
 	})
 	if err != nil {
 		return written{}, fmt.Errorf("commit %d records: %w", len(b.entries), err)

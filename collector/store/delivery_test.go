@@ -180,13 +180,46 @@ func testGaps(t *testing.T, s *server) {
 	if v = verdict(t, db, other, true); v.Gaps != 3 || v.MissingRanges.String() != "{[1,4)}" || v.First != 4 || v.OK() {
 		t.Errorf("verdict of the other spool %+v", v)
 	}
-	// The largest there can be.
-	commit(t, db, gap("torino", 3, 1, 0, protocol.Range{From: 1, To: protocol.MaxSeq}))
-	if v = verdict(t, db, streamOf("torino", 3), true); !v.OK() || v.Gaps != protocol.MaxSeq-1 || v.Last != protocol.MaxSeq {
-		t.Errorf("verdict of the largest gap %+v", v)
-	}
 	if n := s.number(t, `SELECT gapped FROM delivery WHERE last = 13`); n != 5 {
 		t.Errorf("view delivery says %d, want 5", n)
+	}
+}
+
+// testOpenGap has a station say that nobody knows how far the numbers of a spool went: all there may have been are given up,
+// and those that are known count.
+func testOpenGap(t *testing.T, s *server) {
+	db := s.open(t)
+	open := protocol.Range{From: 1, To: protocol.MaxSeq}
+	lost := streamOf("torino", 1)
+	commit(t, db, measurement("torino", 1, 3), measurement("torino", 1, 5))
+	_, acks := commit(t, db, gap("torino", 2, 1, 1, open), gap("torino", 2, 2, 3, open))
+	if got := settled(acks[lost]) + settled(acks[streamOf("torino", 3)]); got != "{[1,6)}{}" {
+		t.Errorf("settled %s", got)
+	}
+	judge := func(last, gaps uint64) {
+		t.Helper()
+		if v := verdict(t, db, lost, true); !v.OK() || v.Last != last || v.Gaps != gaps {
+			t.Errorf("verdict %+v, want last %d and %d gaps", v, last, gaps)
+		}
+		if n := s.number(t, `SELECT count(*) FROM delivery WHERE last = `+fmt.Sprint(last)+` AND gapped = `+fmt.Sprint(gaps)); n != 1 {
+			t.Error("view delivery says something else")
+		}
+	}
+	judge(5, 3)
+	// What was under way still comes, with a hole in it.
+	_, acks = commit(t, db, measurement("torino", 1, 9))
+	if got := settled(acks[lost]); got != "{[1,10)}" {
+		t.Errorf("settled %s", got)
+	}
+	judge(9, 6)
+	if v := verdict(t, db, streamOf("torino", 3), true); !v.OK() || v.Last != 0 || v.Gaps != 0 {
+		t.Errorf("verdict of a spool that is known by its loss only: %+v", v)
+	}
+	if n := s.number(t, `SELECT count(*) FROM delivery WHERE last IS NULL AND gapped = 0`); n != 1 {
+		t.Error("view delivery says something else of it")
+	}
+	if found, err := db.Holes(t.Context()); err != nil || len(found) != 0 {
+		t.Errorf("holes %v, %v", found, err)
 	}
 }
 

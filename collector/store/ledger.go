@@ -23,7 +23,7 @@ type ledger struct {
 	conflict                   protocol.Ranges // came again with other content
 	lastSeq                    uint64          // highest number given, by the newest health record; 0 without one
 	healthSeq                  uint64          // that record's own
-	first, last                time.Time       // received
+	firstTime, lastTime        time.Time       // received
 }
 
 // ledgers are the rows that a transaction has locked.
@@ -38,7 +38,7 @@ func scanLedger(rows *sql.Rows) (*ledger, error) {
 	var spool []byte
 	err := rows.Scan(&l.stream.Station, &spool, scanRanges{&l.received}, scanRanges{&l.rejected}, scanRanges{&l.gapped},
 		scanRanges{&l.pending}, scanRanges{&l.conflict}, &l.lastSeq, &l.healthSeq,
-		scanTime{&l.first}, scanTime{&l.last})
+		scanTime{&l.firstTime}, scanTime{&l.lastTime})
 	copy(l.stream.Spool[:], spool)
 	return &l, err
 }
@@ -79,6 +79,30 @@ func (db *DB) lockLedgers(ctx context.Context, tx *sql.Tx, now time.Time, stream
 func (l *ledger) settle() {
 	l.gapped = l.gapped.Subtract(l.received).Subtract(l.rejected)
 	l.pending = l.pending.Subtract(l.received).Subtract(l.rejected).Subtract(l.gapped)
+}
+
+// last is the highest number that is known to have been given. A Gap that goes on to the end of all numbers says nothing of
+// it: the station does not know how far they went.
+func (l *ledger) last() uint64 {
+	declared := l.gapped
+	if declared.Last() == protocol.MaxSeq {
+		declared = declared[:len(declared)-1]
+	}
+	return max(l.received.Last(), l.rejected.Last(), declared.Last(), l.pending.Last(), l.lastSeq)
+}
+
+// settled is all that is stored, rejected or declared lost, of the numbers known to have been given.
+func (l *ledger) settled() protocol.Ranges {
+	return l.received.Union(l.rejected).Union(l.declared())
+}
+
+// declared is what was declared lost of the numbers known to have been given.
+func (l *ledger) declared() protocol.Ranges {
+	last := l.last()
+	if last == 0 {
+		return nil
+	}
+	return l.gapped.Intersect(protocol.Ranges{{From: 1, To: last}})
 }
 
 func (db *DB) saveLedgers(ctx context.Context, tx *sql.Tx, now time.Time, all ledgers) error {
@@ -129,10 +153,9 @@ func told(settled, awaited protocol.Ranges) protocol.Ranges {
 
 // ack is what the collector may say of the spool, to somebody who waits for some numbers.
 func (l *ledger) ack(awaited protocol.Ranges) *protocol.Ack {
-	settled := l.received.Union(l.rejected).Union(l.gapped)
 	a := &protocol.Ack{
 		Spool:    bytes.Clone(l.stream.Spool[:]),
-		Settled:  told(settled, awaited).Wire(),
+		Settled:  told(l.settled(), awaited).Wire(),
 		Rejected: l.rejected.Head(protocol.MaxAckRanges).Wire(),
 	}
 	if n := l.rejected.Count(); n > 0 {
@@ -181,7 +204,7 @@ func (db *DB) Acks(ctx context.Context) (map[protocol.Stream]*protocol.Ack, erro
 		if l.stream.Spool == ownSpool {
 			continue // no agent waits for it
 		}
-		switch age := time.Since(l.last); {
+		switch age := time.Since(l.lastTime); {
 		case age < ackLifetime:
 			acks[l.stream] = l.ack(nil)
 		case age < ackLifetime+clearFor:

@@ -17,7 +17,7 @@ import (
 )
 
 // newestMigration is the number of the last file in migrations.
-const newestMigration = 5
+const newestMigration = 6
 
 // server is one database that a case of the suite has for itself.
 type server struct {
@@ -110,6 +110,7 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"Shuffled":          testShuffled,
 		"Conflicts":         testConflicts,
 		"Gaps":              testGaps,
+		"OpenGap":           testOpenGap,
 		"Pending":           testPending,
 		"Rejections":        testRejections,
 		"RejectionLimit":    testRejectionLimit,

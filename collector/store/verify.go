@@ -75,7 +75,7 @@ func (db *DB) verify(ctx context.Context, q querier, l *ledger, final bool) (Ver
 	// The ledger is a promise; the rows are the proof.
 	missing = missing.Union(l.received.Subtract(released).Subtract(present)).Union(l.rejected.Subtract(refused))
 	v.Stored, v.Duplicate = rows, rows-present.Count()
-	v.Released, v.Gaps, v.Rejected, v.Pending = released.Count(), l.gapped.Count(), l.rejected.Count(), pending.Count()
+	v.Released, v.Gaps, v.Rejected, v.Pending = released.Count(), l.declared().Count(), l.rejected.Count(), pending.Count()
 	v.Missing, v.MissingRanges = missing.Count(), missing
 	if v.Duplicate > 0 {
 		v.DuplicateRanges, err = db.duplicatesOf(ctx, q, l.stream)
@@ -86,8 +86,7 @@ func (db *DB) verify(ctx context.Context, q querier, l *ledger, final bool) (Ver
 // owed divides the numbers from 1 to the last known one: those that are settled, those that the agent is known or free to
 // hold still, and those that should be settled and are not.
 func (l *ledger) owed() (last uint64, settled, pending, missing protocol.Ranges) {
-	settled = l.received.Union(l.rejected).Union(l.gapped)
-	last = max(settled.Last(), l.pending.Last(), l.lastSeq)
+	settled, last = l.settled(), l.last()
 	pending = l.pending.Subtract(settled)
 	if horizon := max(l.lastSeq, l.healthSeq); l.healthSeq > 0 && horizon < last {
 		pending = pending.Union(protocol.Ranges{{From: horizon + 1, To: last}}).Subtract(settled)
