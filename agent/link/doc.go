@@ -4,7 +4,7 @@
 // because the client's tokens prove nothing: a PUBACK says that a broker has a message, not that any disk has. A record
 // is done when a collector's Ack names it (or at the PUBACK, where the configuration says that there is no collector).
 //
-//   - Each connection is a new client with a clean session and a memory store; nothing is left to it from the last one.
+//   - Each connection is a new client with a clean session and no store; nothing is left to it from the last one.
 //   - Under the client lies a connection of our own. It refuses packets larger than any of ours before the client makes room
 //     for them, and decides when the other end is gone: after a silence in which the slowest link would have brought an
 //     answer to all that was sent.

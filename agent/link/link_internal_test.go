@@ -138,9 +138,23 @@ func TestWindow_SilentBroker(t *testing.T) {
 	if w.silent(t0.Add(time.Hour)) {
 		t.Error("silent though it confirmed")
 	}
-	sent(&w, t0.Add(time.Hour), 250, 2)
+	late := sent(&w, t0.Add(time.Hour), 250, 2)
 	if w.silent(t0.Add(time.Hour + time.Second)) {
 		t.Error("silent at once after a long calm")
+	}
+	// What leaves the window is owed no more, whether it was confirmed, acknowledged, sent again or forgotten.
+	w.confirm(late, t0)
+	w.send(late, t0)
+	sent(&w, t0, 250, 3)
+	sent(&w, t0, 250, 4)
+	arrived(&w, t0, 2, 2)
+	w.forget(one, 4)
+	if w.owes != 1 || w.owed != 250 || w.bytes != 250+250 {
+		t.Errorf("%d messages of %d bytes are owed, %d on their way", w.owes, w.owed, w.bytes)
+	}
+	w.clear()
+	if w.owes != 0 || w.owed != 0 || w.bytes != 0 || w.silent(t0.Add(time.Hour)) {
+		t.Errorf("%d messages of %d bytes are owed in an empty window of %d", w.owes, w.owed, w.bytes)
 	}
 }
 

@@ -79,7 +79,7 @@ func open(ctx context.Context, cfg Config, id string, more func(*mqtt.ClientOpti
 	o := mqtt.NewClientOptions().AddBroker("tcp://" + address).
 		SetClientID(id).
 		SetUsername(cfg.Username).SetPassword(cfg.Password).
-		SetProtocolVersion(4).SetCleanSession(true).SetStore(mqtt.NewMemoryStore()).
+		SetProtocolVersion(4).SetCleanSession(true).SetStore(noStore{}).
 		SetAutoReconnect(false).SetConnectRetry(false).
 		SetKeepAlive(cfg.KeepAlive).SetPingTimeout(pingTimeout).
 		SetConnectTimeout(connectTimeout).SetWriteTimeout(handTimeout).
@@ -103,6 +103,17 @@ func open(ctx context.Context, cfg Config, id string, more func(*mqtt.ClientOpti
 	}
 	return p, nil
 }
+
+// noStore remembers nothing: a client lives no longer than its connection, and what must be sent again is the session's.
+type noStore struct{}
+
+func (noStore) Open()                             {}
+func (noStore) Put(string, packets.ControlPacket) {}
+func (noStore) Get(string) packets.ControlPacket  { return nil }
+func (noStore) All() []string                     { return nil }
+func (noStore) Del(string)                        {}
+func (noStore) Close()                            {}
+func (noStore) Reset()                            {}
 
 // clientID is a station's name at the broker, which lets in one client of a name.
 func clientID(station string) string { return "heimdall-agent-" + station }

@@ -143,6 +143,9 @@ func (s *session) collector(id string, online bool) {
 		if !s.cfg.BrokerAck {
 			s.window.clear()
 			s.batch.clear()
+			for range len(s.items) { // they come again
+				<-s.items
+			}
 			s.cfg.Queue.Rewind()
 		}
 	case before && !after:

@@ -51,6 +51,9 @@ type session struct {
 	// outbox is for the sender. Its capacity holds a full window, as many repeats, info and state: it is never full, and
 	// if it were, the message would be found unacknowledged in time.
 	outbox chan dispatch
+	// items come from the feeder. Capacity 64, so that the two need not wait for each other at each record; what nobody
+	// takes goes back to the queue.
+	items chan Item
 	// receipts come from the waiter. Capacity as outbox; the waiter may wait, the session is always reading.
 	receipts chan receipt
 	// failed gets what ended the sender or the waiter. Capacity 2: one each.
@@ -62,7 +65,7 @@ func newSession(l *Link, p *pipe) *session {
 	return &session{
 		link: l, cfg: l.cfg, pipe: p, collectors: map[string]bool{},
 		window: window{mostMessages: l.cfg.WindowMessages, mostBytes: l.cfg.WindowBytes, timeout: l.cfg.Timeout},
-		outbox: make(chan dispatch, room), receipts: make(chan receipt, room), failed: make(chan error, 2),
+		items:  make(chan Item, 64), outbox: make(chan dispatch, room), receipts: make(chan receipt, room), failed: make(chan error, 2),
 	}
 }
 
@@ -75,12 +78,11 @@ func (s *session) run(ctx context.Context) error {
 	s.cfg.Queue.SetLinkUp(true)
 	inner, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	items := make(chan Item) // no capacity: an item taken by nobody goes back to the queue
 	tokens := make(chan pending, cap(s.outbox))
-	wg.Go(func() { s.feed(inner, items) })
+	wg.Go(func() { s.feed(inner) })
 	wg.Go(func() { s.send(inner, tokens) })
 	wg.Go(func() { s.wait(inner, tokens) })
-	lost, err := s.loop(ctx, items)
+	lost, err := s.loop(ctx)
 	s.link.online.Store(false)
 	s.cfg.Queue.SetLinkUp(false)
 	cancel()
@@ -114,13 +116,13 @@ func (s *session) enter(ctx context.Context) error {
 }
 
 // loop is the session's heart. lost tells that the client has noticed the end itself.
-func (s *session) loop(ctx context.Context, items <-chan Item) (lost bool, err error) {
+func (s *session) loop(ctx context.Context) (lost bool, err error) {
 	s.catchUp(ctx)
 	tick := time.NewTicker(max(min(s.cfg.Timeout/8, time.Second), time.Millisecond))
 	defer tick.Stop()
 	s.announce()
 	for {
-		next := items
+		next := s.items
 		if s.window.full() {
 			next = nil
 		}
@@ -135,8 +137,14 @@ func (s *session) loop(ctx context.Context, items <-chan Item) (lost bool, err e
 			s.receive(ctx, m)
 		case r := <-s.receipts:
 			s.published(r)
+			for range len(s.receipts) {
+				s.published(<-s.receipts)
+			}
 		case item := <-next:
 			s.take(item)
+			for n := len(s.items); n > 0 && !s.window.full(); n-- {
+				s.take(<-s.items)
+			}
 		case <-s.batch.timer():
 			s.flush()
 		case <-s.link.changed:
@@ -164,7 +172,7 @@ func (s *session) catchUp(ctx context.Context) {
 }
 
 // feed brings records from the queue.
-func (s *session) feed(ctx context.Context, items chan<- Item) {
+func (s *session) feed(ctx context.Context) {
 	for {
 		item, err := s.cfg.Queue.Next(ctx)
 		if err != nil {
@@ -174,7 +182,7 @@ func (s *session) feed(ctx context.Context, items chan<- Item) {
 			return
 		}
 		select {
-		case items <- item:
+		case s.items <- item:
 		case <-ctx.Done():
 			s.cfg.Queue.Retry(item.Spool, protocol.Ranges{{From: item.Seq, To: item.Seq}})
 			return
@@ -381,6 +389,10 @@ func (s *session) refuse(r outgoing, reason string) {
 
 // giveBack makes the queue hand out again what may not have arrived.
 func (s *session) giveBack() {
+	for range len(s.items) {
+		item := <-s.items
+		s.cfg.Queue.Retry(item.Spool, protocol.Ranges{{From: item.Seq, To: item.Seq}})
+	}
 	s.retry(&message{records: s.batch.records})
 	s.batch.clear()
 	for _, m := range s.window.messages {

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"slices"
 	"time"
 
 	"github.com/fulgidus/heimdall/protocol"
@@ -54,6 +55,8 @@ type window struct {
 
 	messages []*message
 	bytes    int
+	owes     int       // messages that the broker has not confirmed
+	owed     int       // and their bytes
 	order    uint64    // of the last message sent
 	settled  uint64    // highest order of which a record was acknowledged
 	rate     float64   // bytes a second that the link carries; 0: not known yet
@@ -71,7 +74,7 @@ func (w *window) full() bool {
 
 // send notes that a message is given to the broker now, for the first time or again.
 func (w *window) send(m *message, now time.Time) {
-	if !w.owed() {
+	if w.owes == 0 {
 		w.heard = now
 	}
 	if m.order == 0 {
@@ -79,71 +82,75 @@ func (w *window) send(m *message, now time.Time) {
 		w.messages = append(w.messages, m)
 		w.bytes += m.bytes
 	}
+	if m.order == 0 || m.published {
+		w.owes++
+		w.owed += m.bytes
+	}
 	w.order++
 	m.order, m.sent, m.published = w.order, now, false
 	m.ahead = w.bytes
 }
 
-// owed tells whether the broker has something to confirm.
-func (w *window) owed() bool {
-	for _, m := range w.messages {
-		if !m.published {
-			return true
-		}
-	}
-	return false
-}
-
 // confirm notes a PUBACK.
-func (w *window) confirm(m *message, now time.Time) { m.published, w.heard = true, now }
+func (w *window) confirm(m *message, now time.Time) {
+	w.heard = now
+	if !m.published {
+		m.published = true
+		w.owes--
+		w.owed -= m.bytes
+	}
+}
 
 // silent tells whether the broker owes confirmations and has given none for longer than the slowest link would take.
 func (w *window) silent(now time.Time) bool {
-	unconfirmed := 0
-	for _, m := range w.messages {
-		if !m.published {
-			unconfirmed += m.bytes
-		}
-	}
-	if unconfirmed == 0 {
-		return false
-	}
-	return now.Sub(w.heard) > w.timeout+time.Duration(unconfirmed)*time.Second/slowestLink
+	return w.owes > 0 && now.Sub(w.heard) > w.timeout+carriedIn(w.owed)
 }
 
 // drop takes a message out of the window.
 func (w *window) drop(m *message) {
-	for i := range w.messages {
-		if w.messages[i] == m {
-			w.messages = append(w.messages[:i], w.messages[i+1:]...)
-			w.bytes -= m.bytes
-			return
-		}
+	if i := slices.Index(w.messages, m); i >= 0 {
+		w.messages = slices.Delete(w.messages, i, i+1)
+		w.left(m)
 	}
 }
 
+// left accounts for a message that is no longer in the window. A confirmation of it that comes later is for nothing.
+func (w *window) left(m *message) {
+	w.bytes -= m.bytes
+	if !m.published {
+		w.owes--
+		w.owed -= m.bytes
+	}
+	m.order = 0
+}
+
 // clear takes everything out.
-func (w *window) clear() { w.messages, w.bytes = nil, 0 }
+func (w *window) clear() { w.thin(func(*message, outgoing) bool { return true }, func(*message) {}) }
+
+// thin takes out the records that are gone, and the messages of which none is left, after a last look at them.
+func (w *window) thin(gone func(*message, outgoing) bool, last func(*message)) {
+	w.messages = slices.DeleteFunc(w.messages, func(m *message) bool {
+		m.records = slices.DeleteFunc(m.records, func(r outgoing) bool { return gone(m, r) })
+		if len(m.records) > 0 {
+			return false
+		}
+		last(m)
+		w.left(m)
+		return true
+	})
+}
 
 // settle notes an acknowledgement and returns which records on their way it was about.
 func (w *window) settle(spool [protocol.SpoolBytes]byte, ranges protocol.Ranges, now time.Time) []key {
 	var done []key
-	for _, m := range append([]*message(nil), w.messages...) {
-		open := m.records[:0]
-		for _, r := range m.records {
-			if r.spool == spool && ranges.Contains(r.seq) {
-				done = append(done, r.key)
-				w.settled = max(w.settled, m.order)
-			} else {
-				open = append(open, r)
-			}
+	w.thin(func(m *message, r outgoing) bool {
+		arrived := r.spool == spool && ranges.Contains(r.seq)
+		if arrived {
+			done = append(done, r.key)
+			w.settled = max(w.settled, m.order)
 		}
-		m.records = open
-		if len(open) == 0 {
-			w.measure(m, now)
-			w.drop(m)
-		}
-	}
+		return arrived
+	}, func(m *message) { w.measure(m, now) })
 	return done
 }
 
@@ -175,15 +182,5 @@ func (w *window) overtaken(m *message) bool { return m.order < w.settled }
 
 // forget drops the records of a spool from a number on.
 func (w *window) forget(spool [protocol.SpoolBytes]byte, lowest uint64) {
-	for _, m := range append([]*message(nil), w.messages...) {
-		open := m.records[:0]
-		for _, r := range m.records {
-			if r.spool != spool || r.seq < lowest {
-				open = append(open, r)
-			}
-		}
-		if m.records = open; len(open) == 0 {
-			w.drop(m)
-		}
-	}
+	w.thin(func(_ *message, r outgoing) bool { return r.spool == spool && r.seq >= lowest }, func(*message) {})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -121,6 +122,7 @@ func (w *wire) write() {
 	defer close(w.drained)
 	var out []byte
 	for range w.wake {
+		runtime.Gosched() // whoever is about to write more does so first
 		w.mu.Lock()
 		out, w.out = w.out, out[:0]
 		closing := w.closing
