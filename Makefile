@@ -6,6 +6,7 @@ TOOLS     := $(CACHE)/bin
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD     := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 PLATFORMS := linux/amd64 linux/arm64 linux/arm/6 linux/arm/7 darwin/amd64 darwin/arm64 windows/amd64
+ELSEWHERE := linux/arm64 darwin/arm64 windows/amd64
 FUZZTIME  ?= 10s
 BENCH     ?= .
 SOAK      ?= 10m
@@ -59,10 +60,11 @@ tools:
 	@[ -x $(TOOLS)/govulncheck ] || GOBIN=$(TOOLS) $(GO) install $(GOVULNCHECK)
 
 .PHONY: lint
-lint: tools ## golangci-lint (with gofumpt and the import rules), go vet, govulncheck
+lint: tools ## golangci-lint (with gofumpt and the import rules), go vet here and for other platforms, govulncheck
 	$(TOOLS)/golangci-lint run ./...
 	$(GO) vet ./...
 	$(GO) vet -tags faults ./...
+	@set -e; for p in $(ELSEWHERE); do echo "go vet for $$p"; GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build ./...; GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./...; done
 	@sh packaging/vulncheck.sh $(TOOLS)/govulncheck
 
 .PHONY: fuzz

@@ -8,11 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/fulgidus/heimdall/collector/store"
+	"github.com/fulgidus/heimdall/packaging/servers"
 )
 
 // within is a URL with settings of the session.
@@ -111,12 +111,12 @@ func TestPostgreSQL_StoppedInATransaction(t *testing.T) {
 	const idle = "SELECT count(*) FROM pg_stat_activity AS a WHERE datname = current_database() AND state = 'idle in transaction'"
 	stopped := false // with its ledger locked
 	waitFor(t, "it was stopped inside a transaction", func() bool {
-		if err := child.Process.Signal(syscall.SIGSTOP); err != nil {
+		if err := servers.Pause(child.Process); err != nil {
 			t.Fatal(err)
 		}
 		stopped = s.number(t, idle+" AND EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid AND relation = 'spool'::regclass AND mode = 'RowShareLock')") > 0
 		if !stopped {
-			if err := child.Process.Signal(syscall.SIGCONT); err != nil {
+			if err := servers.Resume(child.Process); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -147,9 +147,9 @@ func TestTwoCollectors(t *testing.T) {
 	}
 
 	// Standing still, a collector holds what it was handed and perhaps locks; it must do no harm when it goes on.
-	p.collector.cmd.Process.Signal(syscall.SIGSTOP)
+	servers.Pause(p.collector.cmd.Process)
 	time.Sleep(10 * time.Second)
-	p.collector.cmd.Process.Signal(syscall.SIGCONT)
+	servers.Resume(p.collector.cmd.Process)
 
 	p.second.collector.stop(syscall.SIGTERM)
 	for hit, place := range []string{

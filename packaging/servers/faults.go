@@ -23,7 +23,9 @@ func (p *process) signalAll(sig syscall.Signal) {
 		}
 	}
 	for _, pid := range all {
-		_ = syscall.Kill(pid, sig) // fails only when it has ended
+		if p, err := os.FindProcess(pid); err == nil {
+			_ = p.Signal(sig) // fails only when it has ended
+		}
 	}
 }
 
@@ -43,25 +45,25 @@ func (b *Broker) Wipe() error {
 }
 
 // Pause makes the broker stand still until Resume.
-func (b *Broker) Pause() { b.proc.signalAll(syscall.SIGSTOP) }
+func (b *Broker) Pause() { b.proc.signalAll(signalPause) }
 
 // Resume ends a pause.
-func (b *Broker) Resume() { b.proc.signalAll(syscall.SIGCONT) }
+func (b *Broker) Resume() { b.proc.signalAll(signalResume) }
 
 // Kill ends the server as a power cut would.
 func (c *Cluster) Kill() { c.proc.kill() }
 
 // Pause makes the server and its sessions stand still until Resume.
-func (c *Cluster) Pause() { c.proc.signalAll(syscall.SIGSTOP) }
+func (c *Cluster) Pause() { c.proc.signalAll(signalPause) }
 
 // Resume ends a pause.
-func (c *Cluster) Resume() { c.proc.signalAll(syscall.SIGCONT) }
+func (c *Cluster) Resume() { c.proc.signalAll(signalResume) }
 
 // Kill ends the store as a power cut would.
 func (o *ObjectStore) Kill() { o.proc.kill() }
 
 // Pause makes the store stand still until Resume.
-func (o *ObjectStore) Pause() { o.proc.signalAll(syscall.SIGSTOP) }
+func (o *ObjectStore) Pause() { o.proc.signalAll(signalPause) }
 
 // Resume ends a pause.
-func (o *ObjectStore) Resume() { o.proc.signalAll(syscall.SIGCONT) }
+func (o *ObjectStore) Resume() { o.proc.signalAll(signalResume) }

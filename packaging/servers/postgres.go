@@ -2,7 +2,6 @@ package servers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -48,7 +47,7 @@ func sweep() {
 	dirs, _ := filepath.Glob(clusterDir("*")) // fails only for a malformed pattern
 	for _, dir := range dirs {
 		pid, err := strconv.Atoi(strings.TrimPrefix(dir, clusterDir("")))
-		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		if err == nil && gone(pid) {
 			_ = os.RemoveAll(dir) // next time, then
 		}
 	}
@@ -133,7 +132,7 @@ func (c *Cluster) account() (*syscall.SysProcAttr, error) {
 	if err := os.Chown(c.Dir, uid, gid); err != nil {
 		return nil, fmt.Errorf("give %s to the account postgres: %w", c.Dir, err)
 	}
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
+	return runAs(uid, gid), nil
 }
 
 // URL names a database of the cluster.

@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -61,3 +62,15 @@ func (p *process) ended() bool {
 		return false
 	}
 }
+
+// gone tells whether no process has this number.
+func gone(pid int) bool {
+	p, err := os.FindProcess(pid)
+	return err != nil || errors.Is(p.Signal(syscall.Signal(0)), os.ErrProcessDone)
+}
+
+// Pause makes a process stand still until Resume.
+func Pause(p *os.Process) error { return p.Signal(signalPause) }
+
+// Resume ends a pause.
+func Resume(p *os.Process) error { return p.Signal(signalResume) }

@@ -79,8 +79,8 @@ func (c *child) stop(patience time.Duration) bool {
 	}
 }
 
-func (c *child) pause()  { _ = c.cmd.Process.Signal(syscall.SIGSTOP) }
-func (c *child) resume() { _ = c.cmd.Process.Signal(syscall.SIGCONT) }
+func (c *child) pause()  { _ = servers.Pause(c.cmd.Process) }
+func (c *child) resume() { _ = servers.Resume(c.cmd.Process) }
 
 // said tells whether the present life has logged a text.
 func (c *child) said(text string) bool {

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/fulgidus/heimdall/packaging/e2e/invariant"
 	"github.com/fulgidus/heimdall/packaging/proxy"
@@ -237,7 +236,7 @@ func (w *world) addStations() error {
 		{id: "captures", more: usual, limit: "64MiB", agents: 1, wanted: o.has("captures")},
 		{id: "skewed", policy: invariant.Policy{Skewed: true}, more: usual, limit: "64MiB", agents: 1, wanted: o.has("clock")},
 		{id: "quota", policy: invariant.Policy{Full: true}, more: dense, limit: "1MiB", agents: 1, radios: 2, wanted: o.has("full")},
-		{id: "disk", policy: invariant.Policy{Full: true}, more: usual, limit: "3MiB", agents: 1, tmpfs: true, wanted: o.has("full") && os.Getuid() == 0},
+		{id: "disk", policy: invariant.Policy{Full: true}, more: usual, limit: "3MiB", agents: 1, tmpfs: true, wanted: o.has("full") && canMount()},
 		{id: "damaged", policy: invariant.Policy{Damaged: true}, more: usual, limit: "64MiB", agents: 1, wanted: o.has("damage")},
 		{id: "cloned", policy: invariant.Policy{Cloned: true}, more: usual, limit: "64MiB", agents: 2, wanted: o.has("clone")},
 	} {
@@ -266,7 +265,7 @@ func (w *world) addAgent(s *station, i, radios int, more, limit string, tmpfs bo
 		return err
 	}
 	if tmpfs {
-		if err := syscall.Mount("none", state, "tmpfs", 0, fmt.Sprintf("size=%d", diskBytes)); err != nil {
+		if err := mountDisk(state, diskBytes); err != nil {
 			return fmt.Errorf("mount a small disk: %w", err)
 		}
 		w.mounted = append(w.mounted, state)
@@ -348,6 +347,6 @@ func (w *world) close() error {
 func (w *world) keepMounted(path string) error {
 	kept := path + ".kept"
 	err := copyState(path, kept)
-	err = errors.Join(err, syscall.Unmount(path, syscall.MNT_DETACH))
+	err = errors.Join(err, unmountDisk(path))
 	return errors.Join(err, os.RemoveAll(path), os.Rename(kept, path))
 }
