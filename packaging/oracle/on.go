@@ -29,7 +29,7 @@ var testimony = sync.OnceValue(func() *os.File {
 
 // write appends whole lines. An oracle that cannot write would make the test blame the programs: better no test at all.
 func write(f *os.File, format string, args ...any) {
-	if _, err := f.WriteString(fmt.Sprintf(format, args...)); err != nil {
+	if _, err := fmt.Fprintf(f, format, args...); err != nil {
 		panic(fmt.Sprintf("HEIMDALL_ORACLE: %v", err))
 	}
 }
