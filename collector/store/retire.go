@@ -14,6 +14,9 @@ import (
 // ownSpool holds the records that collectors make about a station.
 var ownSpool = [protocol.SpoolBytes]byte{}
 
+// errNothingOwed ends a retirement without a trace.
+var errNothingOwed = errors.New("the spool owes nothing")
+
 // RetireSpool declares all that a spool still owes as abandoned, by a Gap record of the collectors' own, and notes who did
 // so in the audit. It tells which numbers that were; none is no error, and notes nothing. What arrives all the same is
 // stored as ever. [ErrNotFound] says that nothing is known of the spool.
@@ -34,7 +37,7 @@ func (db *DB) RetireSpool(ctx context.Context, stream protocol.Stream, actor str
 		}
 		_, _, pending, missing := locked[stream].owed()
 		if owed = pending.Union(missing); owed.Empty() {
-			return stopError{} // without a trace, the collectors' own spool included
+			return stopError{errNothingOwed} // the collectors' own spool is not made, either
 		}
 		free := protocol.Ranges{{From: 1, To: protocol.MaxSeq}}.Subtract(locked[own].received).Subtract(locked[own].rejected)
 		gap := &protocol.Record{
@@ -54,7 +57,7 @@ func (db *DB) RetireSpool(ctx context.Context, stream protocol.Stream, actor str
 		return db.audit(ctx, tx, now, actor, "retire-spool", fmt.Sprintf("%s %x", stream.Station, stream.Spool),
 			map[string]any{"abandoned": owed.String(), "records": owed.Count()})
 	})
-	if errors.As(err, new(stopError)) {
+	if stop, ok := errors.AsType[stopError](err); ok && errors.Is(stop.err, errNothingOwed) {
 		return nil, nil
 	}
 	return owed, wrap(err, "retire spool %x of %s", stream.Spool, stream.Station)
