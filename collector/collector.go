@@ -332,6 +332,7 @@ func (c *Collector) groupJobs() *lease.Keeper[*store.Lease] {
 		Take: func(ctx context.Context, length time.Duration) (*store.Lease, error) {
 			return c.store.TakeLease(ctx, "jobs", process, length)
 		},
+		Elsewhere: store.ErrLeaseHeld,
 		Jobs: []func(context.Context, *store.Lease) error{
 			func(ctx context.Context, l *store.Lease) error { return old.Run(ctx, l) },
 			func(ctx context.Context, _ *store.Lease) error {

@@ -28,6 +28,8 @@ type Held interface {
 type Keeper[L Held] struct {
 	// Take asks for the lease.
 	Take func(ctx context.Context, length time.Duration) (L, error)
+	// Elsewhere is the error of Take that says that another process has the lease, as all but one of a group hear all the time.
+	Elsewhere error
 	// Jobs do the work, each until its context ends. One that returns earlier ends the others: the lease is then given back and
 	// asked for again.
 	Jobs []func(ctx context.Context, lease L) error
@@ -41,12 +43,12 @@ func (k *Keeper[L]) Run(ctx context.Context) error {
 	if k.Length <= 0 {
 		k.Length = Length
 	}
+	faults := 0 // since Take last worked
 	for {
 		held, err := k.Take(ctx, k.Length)
+		faults = k.tell(ctx, faults, err)
 		if err == nil {
 			k.work(ctx, held)
-		} else if ctx.Err() == nil {
-			k.Log.DebugContext(ctx, "the lease for this group's jobs is not to be had", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -54,6 +56,22 @@ func (k *Keeper[L]) Run(ctx context.Context) error {
 		case <-time.After(k.Length/3 + rand.N(k.Length/6)):
 		}
 	}
+}
+
+// tell logs the first of the faults in a row that keep everybody from the jobs, and their end. It counts them.
+func (k *Keeper[L]) tell(ctx context.Context, faults int, err error) int {
+	switch {
+	case ctx.Err() != nil:
+		return faults
+	case err == nil || errors.Is(err, k.Elsewhere):
+		if faults > 0 {
+			k.Log.InfoContext(ctx, "the lease for this group's jobs can be asked for again", "faults", faults)
+		}
+		return 0
+	case faults == 0:
+		k.Log.WarnContext(ctx, "cannot ask for the lease for this group's jobs, trying again", "error", err)
+	}
+	return faults + 1
 }
 
 // work does the jobs until one of them ends, the lease is lost or ctx ends.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -106,7 +107,7 @@ func TestKeeper_OneWorksAndAnotherTakesOver(t *testing.T) {
 		j := &job{fail: make(chan error)}
 		start := func() (stop func()) {
 			ctx, cancel := context.WithCancel(t.Context())
-			k := &lease.Keeper[*held]{Take: database.take, Jobs: []func(context.Context, *held) error{j.run, j.run}, Log: slog.New(slog.DiscardHandler)}
+			k := &lease.Keeper[*held]{Take: database.take, Elsewhere: errHeld, Jobs: []func(context.Context, *held) error{j.run, j.run}, Log: slog.New(slog.DiscardHandler)}
 			done := make(chan error, 1) // the one result
 			go func() { done <- k.Run(ctx) }()
 			return func() {
@@ -140,7 +141,7 @@ func TestKeeper_ShortTroubleEndsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		database := &row{}
 		j := &job{fail: make(chan error)}
-		k := &lease.Keeper[*held]{Take: database.take, Jobs: []func(context.Context, *held) error{j.run}, Log: slog.New(slog.DiscardHandler)}
+		k := &lease.Keeper[*held]{Take: database.take, Elsewhere: errHeld, Jobs: []func(context.Context, *held) error{j.run}, Log: slog.New(slog.DiscardHandler)}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1) // the one result
 		go func() { done <- k.Run(ctx) }()
@@ -187,6 +188,54 @@ func TestKeeper_ShortTroubleEndsNothing(t *testing.T) {
 		defer database.mu.Unlock()
 		if time.Now().Before(database.until) {
 			t.Error("the lease was not given back at the end")
+		}
+	})
+}
+
+// TestKeeper_TellsWhyNobodyWorks looks at the log: that another collector works is no news, that nobody can is.
+func TestKeeper_TellsWhyNobodyWorks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		database := &row{until: time.Now().Add(5 * time.Minute)} // another collector has it
+		var log strings.Builder
+		j := &job{fail: make(chan error)}
+		k := &lease.Keeper[*held]{
+			Take: database.take, Elsewhere: errHeld, Jobs: []func(context.Context, *held) error{j.run}, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1) // the one result
+		go func() { done <- k.Run(ctx) }()
+		lines := func(when string, want ...string) {
+			t.Helper()
+			synctest.Wait()
+			got := strings.Split(strings.TrimSpace(log.String()), "\n")
+			log.Reset()
+			if len(got) != max(1, len(want)) {
+				t.Errorf("%s: %d lines, want %d: %q", when, len(got), len(want), got)
+			}
+			for i := range min(len(got), len(want)) {
+				if !strings.Contains(got[i], want[i]) {
+					t.Errorf("%s: line %q, want one with %q", when, got[i], want[i])
+				}
+			}
+		}
+		away := func(on bool) {
+			database.mu.Lock()
+			defer database.mu.Unlock()
+			database.away = on
+		}
+		time.Sleep(time.Minute)
+		lines("while another one has it", "")
+		for range 2 { // each outage is told of
+			away(true)
+			time.Sleep(time.Minute)
+			lines("while the database is away", "level=WARN msg=\"cannot ask for the lease for this group's jobs, trying again\" error=away")
+			away(false)
+			time.Sleep(20 * time.Second)
+			lines("when it is back", "level=INFO msg=\"the lease for this group's jobs can be asked for again\" faults=")
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	})
 }
