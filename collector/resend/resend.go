@@ -55,7 +55,8 @@ type Resend struct {
 	stations Stations
 	commands Commander
 	log      *slog.Logger
-	spools   map[protocol.Stream]*spool // those with holes; only Run's goroutine uses it
+	spools   map[protocol.Stream]*spool // those with holes; only Run's goroutine uses it and the next
+	faults   int                        // of looks in a row
 }
 
 // spool is a spool with holes.
@@ -64,6 +65,7 @@ type spool struct {
 	holes   protocol.Ranges
 	asked   [3]protocol.Ranges // once or more, twice or more, three times
 	command string             // the last one; empty before the first
+	refused int                // how often in a row no command could be given
 }
 
 // New makes a Resend.
@@ -76,15 +78,32 @@ func (r *Resend) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		if err := r.look(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			r.log.DebugContext(ctx, "cannot look for what is missing, trying again", "error", err)
+		err := r.look(ctx, time.Now())
+		if ctx.Err() != nil {
+			return nil
 		}
+		r.tell(ctx, err)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
 	}
+}
+
+// tell logs the first of the looks in a row that failed, and their end.
+func (r *Resend) tell(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+		if r.faults > 0 {
+			r.log.InfoContext(ctx, "looking for what is missing again", "faults", r.faults)
+		}
+		r.faults = 0
+		return
+	case r.faults == 0:
+		r.log.WarnContext(ctx, "cannot look for what is missing, trying again", "error", err)
+	}
+	r.faults++
 }
 
 // look takes one look, at a time that never goes back.
@@ -149,8 +168,15 @@ func (r *Resend) ask(ctx context.Context, stream protocol.Stream, s *spool, now 
 		Order: &protocol.Command_Resend{Resend: &protocol.Resend{Spool: stream.Spool[:], Ranges: ask.Wire()}},
 	})
 	if err != nil {
-		r.log.WarnContext(ctx, "cannot ask a station to send again what is missing here", "station", stream.Station, "error", err)
+		if s.refused == 0 {
+			r.log.WarnContext(ctx, "cannot ask a station to send again what is missing here, trying again", "station", stream.Station, "error", err)
+		}
+		s.refused++
 		return
+	}
+	if s.refused > 0 {
+		r.log.InfoContext(ctx, "a station can be asked again for what is missing here", "station", stream.Station, "faults", s.refused)
+		s.refused = 0
 	}
 	for times := len(s.asked) - 1; times > 0; times-- {
 		s.asked[times] = s.asked[times].Union(ask.Intersect(s.asked[times-1]))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,4 +157,46 @@ func TestResend_RunEndsWithItsContext(t *testing.T) {
 			t.Errorf("run: %v, asked %v", err, w.asked)
 		}
 	})
+}
+
+// TestResend_TellsOfTroubleOnce looks at the log: a line when trouble begins, and one when it ends.
+func TestResend_TellsOfTroubleOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		fail       func(w *world, err error)
+		begin, end string
+	}{
+		"busy": {func(w *world, err error) { w.busy = err }, "cannot ask a station", "can be asked again"},
+		"away": {func(w *world, err error) { w.broken = err }, "cannot look", "looking for what is missing again"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, r := newWorld(protocol.Range{From: 5, To: 9})
+				var log strings.Builder
+				r.log = slog.New(slog.NewTextHandler(&log, nil))
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error, 1) // the one result
+				go func() { done <- r.Run(ctx) }()
+				for range 2 {
+					log.Reset()
+					c.fail(w, errors.New("no"))
+					time.Sleep(10 * time.Minute)
+					synctest.Wait()
+					if got := log.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, c.begin) || strings.Count(got, "\n") != 1 {
+						t.Errorf("the log of 10 minutes of trouble:\n%s", got)
+					}
+					log.Reset()
+					c.fail(w, nil)
+					time.Sleep(time.Minute)
+					synctest.Wait()
+					if got := log.String(); strings.Count(got, "level=INFO") != 1 || !strings.Contains(got, c.end) {
+						t.Errorf("the log when it works again:\n%s", got)
+					}
+				}
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
