@@ -1,6 +1,7 @@
 package retention_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha512"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -140,9 +142,12 @@ func TestPass_RemovesRecordingsWholly(t *testing.T) {
 	o := &objects{Archive: a, broken: errors.New("the object store is away")}
 	r := retention.New(retention.Keep{Recording: 90 * day, Audit: day}, o, slog.New(slog.DiscardHandler))
 	for range 2 {
-		if _, err := r.Pass(t.Context(), lease); !errors.Is(err, o.broken) {
-			t.Errorf("pass: %v, want %v", err, o.broken)
+		if _, err := r.Pass(t.Context(), lease); err != nil {
+			t.Error(err)
 		}
+	}
+	if o.calls != 2 {
+		t.Errorf("%d removals of objects were tried, want one a pass", o.calls)
 	}
 	// The row is gone before the object, so that it never points to nothing.
 	if _, err := db.Recording(t.Context(), list[0].ID); !errors.Is(err, store.ErrNotFound) {
@@ -152,8 +157,9 @@ func TestPass_RemovesRecordingsWholly(t *testing.T) {
 		t.Error("its objects are gone")
 	}
 	o.broken, o.calls = nil, 0
+	another := retention.New(retention.Keep{Recording: 90 * day}, o, slog.New(slog.DiscardHandler))
 	for range 2 {
-		if _, err := r.Pass(t.Context(), lease); err != nil {
+		if _, err := another.Pass(t.Context(), lease); err != nil {
 			t.Error(err)
 		}
 	}
@@ -194,51 +200,256 @@ func there(t *testing.T, a *archive.Archive, key string) bool {
 	return err == nil && string(data) == "0123456789"
 }
 
-// scripted is a store whose calls end as told.
+// scripted is a store in memory whose calls end as told.
 type scripted struct {
 	retention.Store
-	errs   []error // of Spools, one after the other; then nil
+	away   func() error // of Spools
+	spools []protocol.Stream
+	rows   map[string]int // of a station
+	row    time.Duration  // that removing one takes
+	bad    map[string]error
+	keys   []string // of removed recordings
 	passes int
+	slices []int // rows asked for by each call of RemoveRecords
 }
+
+func (s *scripted) Length() time.Duration { return 32 * time.Second }
 
 func (s *scripted) Spools(context.Context) ([]protocol.Stream, error) {
 	s.passes++
-	if len(s.errs) == 0 {
-		return nil, nil
+	if s.away != nil {
+		return nil, s.away()
 	}
-	err := s.errs[0]
-	s.errs = s.errs[1:]
-	return nil, err
+	return s.spools, nil
+}
+
+func (s *scripted) RemoveRecords(ctx context.Context, kind protocol.Kind, stream protocol.Stream, _ time.Duration, most int) (int, error) {
+	if kind != protocol.KindHealth {
+		return 0, nil
+	}
+	s.slices = append(s.slices, most)
+	if err := s.bad[stream.Station]; err != nil {
+		return 0, err
+	}
+	n := min(most, s.rows[stream.Station])
+	select {
+	case <-ctx.Done():
+		return 0, &store.Error{Class: store.ClassTransient, Err: ctx.Err()}
+	case <-time.After(time.Duration(n) * s.row):
+	}
+	s.rows[stream.Station] -= n
+	return n, nil
+}
+
+func (s *scripted) OldRecordings(context.Context, time.Duration, string, int) ([]string, error) {
+	return nil, nil
+}
+
+func (s *scripted) RemovedRecordings(_ context.Context, after string, most int) ([]string, error) {
+	i, found := slices.BinarySearch(s.keys, after)
+	if found {
+		i++
+	}
+	return slices.Clone(s.keys[i:min(len(s.keys), i+most)]), nil
+}
+
+func (s *scripted) ForgetRecording(_ context.Context, key string) error {
+	s.keys = slices.DeleteFunc(s.keys, func(k string) bool { return k == key })
+	return nil
+}
+
+// healthAt keeps the health of stations for five hours, so that a pass comes each six minutes.
+func healthAt(stations ...string) (*scripted, retention.Keep) {
+	s := &scripted{rows: map[string]int{}, bad: map[string]error{}}
+	for _, station := range stations {
+		s.spools = append(s.spools, protocol.Stream{Station: station, Spool: [8]byte{1}})
+	}
+	return s, retention.Keep{Records: map[protocol.Kind]time.Duration{protocol.KindHealth: 5 * time.Hour, protocol.KindGap: math.MaxInt64}}
 }
 
 func TestRun_TriesAgainAndEndsWithTheLease(t *testing.T) {
 	away := &store.Error{Class: store.ClassTransient, Err: errors.New("away")}
 	broken := &store.Error{Class: store.ClassAll, Err: errors.New("no such table")}
 	for name, c := range map[string]struct {
-		errs   []error
-		passes int // in an hour, with a pass each 6 minutes
+		errs   []error // of Spools, one after the other; then nil
+		passes int     // in an hour, with a pass each 6 minutes
 		ends   error
 	}{
-		"all well":  {nil, 10, context.DeadlineExceeded},
-		"away once": {[]error{away, away}, 12, context.DeadlineExceeded},
-		"broken":    {[]error{broken}, 10, context.DeadlineExceeded},
-		"lost":      {[]error{nil, store.ErrLeaseLost}, 2, store.ErrLeaseLost},
+		"all well":   {nil, 10, context.DeadlineExceeded},
+		"away twice": {[]error{away, away}, 12, context.DeadlineExceeded},
+		"broken":     {[]error{broken}, 11, context.DeadlineExceeded},
+		"lost":       {[]error{nil, store.ErrLeaseLost}, 2, store.ErrLeaseLost},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log strings.Builder
-				r := retention.New(retention.Keep{Records: map[protocol.Kind]time.Duration{protocol.KindHealth: 5 * time.Hour, protocol.KindGap: math.MaxInt64}},
-					nil, slog.New(slog.NewTextHandler(&log, nil)))
-				s := &scripted{errs: c.errs}
+				s, keep := healthAt()
+				errs := c.errs
+				s.away = func() (err error) {
+					if len(errs) > 0 {
+						err, errs = errs[0], errs[1:]
+					}
+					return err
+				}
+				r := retention.New(keep, nil, slog.New(slog.NewTextHandler(&log, nil)))
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour-time.Second)
 				defer cancel()
 				if err := r.Run(ctx, s); !errors.Is(err, c.ends) || s.passes != c.passes {
 					t.Errorf("ended with %v after %d passes, want %v after %d", err, s.passes, c.ends, c.passes)
 				}
-				if warned := strings.Count(log.String(), "cannot remove"); warned != min(1, len(c.errs)) && name != "lost" {
+				want := min(1, len(c.errs))
+				if name == "lost" {
+					want = 0
+				}
+				told, ended := strings.Count(log.String(), "trying again later"), strings.Count(log.String(), "no trouble any more")
+				if told != want || ended != want {
 					t.Errorf("the log:\n%s", log.String())
 				}
 			})
 		})
 	}
+}
+
+// TestRun_RemovesFewerAtATimeWhereThatIsSlow has a database where all rows of a full slice would take longer than a lease.
+func TestRun_RemovesFewerAtATimeWhereThatIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, keep := healthAt("torino")
+		s.rows["torino"], s.row = 20_000, 10*time.Millisecond
+		r := retention.New(keep, nil, slog.New(slog.DiscardHandler))
+		if n, err := r.Pass(t.Context(), s); n != 20_000 || err != nil {
+			t.Errorf("removed %d, %v; want all 20000", n, err)
+		}
+		if got := s.slices[:4]; !slices.Equal(got, []int{5000, 2500, 1250, 625}) {
+			t.Errorf("slices of %v, want them halved until one is done in 8 s", got)
+		}
+		s.slices = nil
+		s.rows["torino"], s.row = 100_000, time.Microsecond
+		if n, err := r.Pass(t.Context(), s); n != 100_000 || err != nil || slices.Max(s.slices) != 5000 || s.slices[1] >= 2*s.slices[0] {
+			t.Errorf("removed %d, %v in slices of %v; want them to grow slowly to 5000", n, err, s.slices)
+		}
+	})
+}
+
+// TestRun_GoesOnBehindWhatCannotBeRemoved lets some spools fail, for ever and for a while.
+func TestRun_GoesOnBehindWhatCannotBeRemoved(t *testing.T) {
+	for name, cause := range map[string]error{
+		"permanent": &store.Error{Class: store.ClassAll, Err: errors.New("no room in released")},
+		"transient": &store.Error{Class: store.ClassTransient, Err: errors.New("invalid page in block 7")},
+		"slow":      nil, // each row takes longer than a transaction may
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log strings.Builder
+				s, keep := healthAt("a", "b", "c", "d", "e", "f")
+				r := retention.New(keep, nil, slog.New(slog.NewTextHandler(&log, nil)))
+				for _, station := range []string{"a", "b", "c", "d"} { // more in a row than a pass puts up with
+					s.bad[station] = cause
+				}
+				for _, q := range s.spools {
+					s.rows[q.Station] = 30
+				}
+				if name == "slow" {
+					s.row = 2 * time.Second
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error, 1) // the one result
+				go func() { done <- r.Run(ctx, s) }()
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				got := log.String()
+				if name == "slow" {
+					if s.rows["a"] != 30 || strings.Count(got, "too slow: 10 rows") != len(s.spools) {
+						t.Errorf("the log, with %v left:\n%s", s.rows, got)
+					}
+				} else if s.rows["a"] != 30 || s.rows["e"] != 0 || s.rows["f"] != 0 {
+					t.Errorf("%v are left, want only those that cannot be removed", s.rows)
+				} else if strings.Count(got, "trying again later") != 4 || !strings.Contains(got, `what="health of d, spool 0100000000000000" error="`+cause.Error()) {
+					t.Errorf("the log:\n%s", got)
+				}
+				if tries := len(s.slices); tries > 400 {
+					t.Errorf("%d tries in an hour", tries)
+				}
+				s.bad, s.row = nil, 0
+				time.Sleep(20 * time.Minute)
+				synctest.Wait()
+				for station, n := range s.rows {
+					if n != 0 {
+						t.Errorf("%d rows of %s are left when they can be removed", n, station)
+					}
+				}
+				if begun, ended := strings.Count(log.String(), "trying again later"), strings.Count(log.String(), "no trouble any more"); begun != ended {
+					t.Errorf("%d times trouble began and %d times it ended:\n%s", begun, ended, log.String())
+				}
+				cancel()
+				if err := <-done; !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// shelf is an object store in memory.
+type shelf struct {
+	away    error
+	bad     map[string]error
+	removed []string
+}
+
+func (o *shelf) Check(context.Context) error { return o.away }
+
+func (o *shelf) Remove(_ context.Context, key string) error {
+	if err := cmp.Or(o.away, o.bad[key]); err != nil {
+		return err
+	}
+	o.removed = append(o.removed, key)
+	return nil
+}
+
+// TestRun_GoesOnBehindObjectsThatStay lets some objects, and then the whole store, refuse to go.
+func TestRun_GoesOnBehindObjectsThatStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		s, keep := healthAt("torino")
+		keep.Recording = 5 * time.Hour
+		o := &shelf{bad: map[string]error{}}
+		for i := range 200 {
+			s.keys = append(s.keys, fmt.Sprintf("recordings/%03d", i))
+		}
+		for _, key := range s.keys[:60] {
+			o.bad[key] = errors.New("locked by a rule of the bucket")
+		}
+		r := retention.New(keep, o, slog.New(slog.NewTextHandler(&log, nil)))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1) // the one result
+		go func() { done <- r.Run(ctx, s) }()
+		time.Sleep(10 * time.Hour)
+		synctest.Wait()
+		if len(s.keys) != 60 || len(o.removed) != 140 {
+			t.Errorf("%d recordings still have objects, %d were removed; want the 60 that refuse and 140", len(s.keys), len(o.removed))
+		}
+		if n := strings.Count(log.String(), "level=WARN"); n != 60 || !strings.Contains(log.String(), `what="objects of recordings/007" error="the object store: locked by a rule of the bucket"`) {
+			t.Errorf("%d warnings, want one for each that refuses:\n%s", n, log.String())
+		}
+		log.Reset()
+		s.keys = append(s.keys, "recordings/900", "recordings/901")
+		o.away, o.bad = errors.New("connection refused"), nil
+		s.rows["torino"] = 100
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := strings.Count(log.String(), "level=WARN"); n != 1 || s.rows["torino"] != 0 {
+			t.Errorf("%d warnings and %d rows while the object store is away:\n%s", n, s.rows["torino"], log.String())
+		}
+		log.Reset()
+		o.away = nil
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := strings.Count(log.String(), "no trouble any more"); n != 61 || len(s.keys) != 0 {
+			t.Errorf("%d recordings still have objects, and %d troubles ended:\n%s", len(s.keys), n, log.String())
+		}
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
 }

@@ -86,6 +86,9 @@ func (db *DB) lockLease(ctx context.Context, tx *sql.Tx, name string) (leaseRow,
 // Epoch tells the lease from all others of its name: it grows with each one given.
 func (l *Lease) Epoch() int64 { return l.epoch }
 
+// Length is how long the lease lasts when it is not renewed.
+func (l *Lease) Length() time.Duration { return l.length }
+
 // Renew extends the lease to its whole length from now on.
 func (l *Lease) Renew(ctx context.Context) error {
 	err := l.transact(ctx, func(tx *sql.Tx, now time.Time) error {

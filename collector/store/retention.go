@@ -31,7 +31,7 @@ func (l *Lease) Spools(ctx context.Context) ([]protocol.Stream, error) {
 
 // RemoveRecords removes the oldest rows of a kind and spool that were received longer ago than keep, most of them at the
 // most, and tells how many. Their numbers go into the spool's released in the same transaction. Chunks of captures are left
-// alone while they belong to a recording: [Lease.RemoveRecordings] takes both.
+// alone while they belong to a recording: [Lease.RemoveRecording] takes both.
 func (l *Lease) RemoveRecords(ctx context.Context, kind protocol.Kind, stream protocol.Stream, keep time.Duration, most int) (int, error) {
 	t := l.db.tables[kind]
 	var slice removal

@@ -10,44 +10,63 @@ import (
 	"github.com/fulgidus/heimdall/protocol"
 )
 
-// RemoveRecordings removes the rows of the oldest recordings that were stored longer ago than keep, most of them at the
-// most, together with the chunks that they were made of, whose numbers go into released. It tells how many. The objects
-// still have to go: [Lease.RemovedRecordings] names them.
-func (l *Lease) RemoveRecordings(ctx context.Context, keep time.Duration, most int) (removed int, err error) {
-	type recording struct{ id, acquisition string }
-	for range most {
-		var r recording
-		err := l.transact(ctx, func(tx *sql.Tx, now time.Time) error {
-			err := l.db.queryRow(ctx, tx, "SELECT id, coalesce(acquisition, '') FROM recording WHERE stored < $1 ORDER BY stored, id LIMIT 1", now.Add(-keep)).
-				Scan(&r.id, &r.acquisition)
-			if err != nil {
-				return err
-			}
-			return l.removeRecording(ctx, tx, now, r.id, r.acquisition)
-		})
+// OldRecordings lists recordings that were stored longer ago than keep, by their ids from after one on, most of them at the
+// most.
+func (l *Lease) OldRecordings(ctx context.Context, keep time.Duration, after string, most int) ([]string, error) {
+	var now time.Time
+	if err := l.db.queryRow(ctx, l.db.read, "SELECT clock_timestamp()").Scan(scanTime{&now}); err != nil {
+		return nil, wrap(err, "ask for the time")
+	}
+	ids, err := l.names(ctx, fmt.Sprintf("SELECT id FROM recording WHERE stored < $1 AND id > $2 ORDER BY id LIMIT %d", most), now.Add(-keep), after)
+	return ids, wrap(err, "list old recordings")
+}
+
+// names are the values of a query's one column.
+func (l *Lease) names(ctx context.Context, query string, args ...any) (names []string, err error) {
+	err = l.db.forEach(ctx, l.db.read, query, args, func(rows *sql.Rows) error {
+		var name string
+		err := rows.Scan(&name)
+		names = append(names, name)
+		return err
+	})
+	return names, err
+}
+
+// RemoveRecording removes the rows of the chunks that a recording was made of, whose numbers go into released, most of them at
+// the most, and the recording's own with the last ones. It tells how many rows went; none when nothing is left. The
+// objects still have to go: [Lease.RemovedRecordings] names them.
+func (l *Lease) RemoveRecording(ctx context.Context, id string, most int) (removed int, err error) {
+	err = l.transact(ctx, func(tx *sql.Tx, now time.Time) error {
+		var acquisition string
+		err := l.db.queryRow(ctx, tx, "SELECT coalesce(acquisition, '') FROM recording WHERE id = $1", id).Scan(&acquisition)
 		if errors.Is(err, sql.ErrNoRows) {
-			return removed, nil
+			removed = 0
+			return nil
 		}
 		if err != nil {
-			return removed, leaseError(err, "remove recording %s", r.id)
+			return err
 		}
-		removed++
+		removed, err = l.removeRecording(ctx, tx, now, id, acquisition, most)
+		return err
+	})
+	if err != nil {
+		return 0, leaseError(err, "remove recording %s", id)
 	}
 	return removed, nil
 }
 
-func (l *Lease) removeRecording(ctx context.Context, tx *sql.Tx, now time.Time, id, acquisition string) error {
+func (l *Lease) removeRecording(ctx context.Context, tx *sql.Tx, now time.Time, id, acquisition string, most int) (removed int, err error) {
 	// Whoever changes an acquisition locks it first.
 	if _, err := l.db.exec(ctx, tx, "SELECT 1 FROM acquisition WHERE id = $1 FOR UPDATE", acquisition); err != nil {
-		return err
+		return 0, err
 	}
 	var station, capture, key string
-	err := l.db.queryRow(ctx, tx, "SELECT station, capture_id, key FROM recording WHERE id = $1 FOR UPDATE", id).Scan(&station, &capture, &key)
+	err = l.db.queryRow(ctx, tx, "SELECT station, capture_id, key FROM recording WHERE id = $1 FOR UPDATE", id).Scan(&station, &capture, &key)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if err := l.removeChunks(ctx, tx, station, capture); err != nil {
-		return err
+	if removed, err = l.removeChunks(ctx, tx, station, capture, most); err != nil || removed == most {
+		return removed, err // there may be more
 	}
 	for _, statement := range []struct {
 		sql  string
@@ -58,16 +77,16 @@ func (l *Lease) removeRecording(ctx context.Context, tx *sql.Tx, now time.Time, 
 		{"DELETE FROM recording WHERE id = $1", []any{id}},
 	} {
 		if _, err := l.db.exec(ctx, tx, statement.sql, statement.args...); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return removed + 1, nil
 }
 
-// removeChunks removes the rows of a capture's chunks. They may be of several spools, for a new identity takes unsent ones over.
-func (l *Lease) removeChunks(ctx context.Context, tx *sql.Tx, station, capture string) error {
+// removeChunks removes rows of a capture's chunks, and tells how many. They may be of several spools, for a new identity takes unsent ones over.
+func (l *Lease) removeChunks(ctx context.Context, tx *sql.Tx, station, capture string, most int) (removed int, err error) {
 	var streams []protocol.Stream
-	err := l.db.forEach(ctx, tx, "SELECT DISTINCT spool FROM iq_chunk WHERE station = $1 AND capture_id = $2 ORDER BY spool",
+	err = l.db.forEach(ctx, tx, "SELECT DISTINCT spool FROM iq_chunk WHERE station = $1 AND capture_id = $2 ORDER BY spool",
 		[]any{station, capture}, func(rows *sql.Rows) error {
 			var spool []byte
 			err := rows.Scan(&spool)
@@ -77,37 +96,33 @@ func (l *Lease) removeChunks(ctx context.Context, tx *sql.Tx, station, capture s
 			return err
 		})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, stream := range streams {
 		slice := removal{db: l.db, tx: tx, stream: stream, table: "iq_chunk"}
 		if err := slice.lock(ctx); err != nil {
-			return err
+			return 0, err
 		}
-		err := l.db.forEach(ctx, tx, "SELECT seq, time FROM iq_chunk WHERE station = $1 AND spool = $2 AND capture_id = $3",
+		err := l.db.forEach(ctx, tx, fmt.Sprintf("SELECT seq, time FROM iq_chunk WHERE station = $1 AND spool = $2 AND capture_id = $3 LIMIT %d", most-removed),
 			[]any{station, stream.Spool[:], capture}, slice.add)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if len(slice.seqs) == 0 {
 			continue
 		}
 		if err := slice.remove(ctx); err != nil {
-			return err
+			return 0, err
 		}
+		removed += len(slice.seqs)
 	}
-	return nil
+	return removed, nil
 }
 
-// RemovedRecordings lists the keys of removed recordings whose objects may still be there.
-func (l *Lease) RemovedRecordings(ctx context.Context, most int) ([]string, error) {
-	var keys []string
-	err := l.db.forEach(ctx, l.db.read, fmt.Sprintf("SELECT key FROM recording_removed ORDER BY removed, key LIMIT %d", most), nil, func(rows *sql.Rows) error {
-		var key string
-		err := rows.Scan(&key)
-		keys = append(keys, key)
-		return err
-	})
+// RemovedRecordings lists the keys of removed recordings whose objects may still be there, from after one on, most of them at
+// the most.
+func (l *Lease) RemovedRecordings(ctx context.Context, after string, most int) ([]string, error) {
+	keys, err := l.names(ctx, fmt.Sprintf("SELECT key FROM recording_removed WHERE key > $1 ORDER BY key LIMIT %d", most), after)
 	return keys, wrap(err, "list removed recordings")
 }
 

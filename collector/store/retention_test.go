@@ -185,9 +185,17 @@ func testRemoveRecordings(t *testing.T, s *server) {
 	}
 	s.exec(t, "UPDATE acquisition_station SET recording = 'old'")
 	l := takeLease(t, db, "one", time.Minute)
-	for _, want := range []int{1, 0} {
-		if n, err := l.RemoveRecordings(t.Context(), 48*time.Hour, 10); err != nil || n != want {
-			t.Errorf("removed %d recordings, %v; want %d", n, err, want)
+	for after, want := range map[string]int{"": 1, "olc": 1, "old": 0} {
+		if ids, err := l.OldRecordings(t.Context(), 48*time.Hour, after, 10); err != nil || len(ids) != want || want == 1 && ids[0] != "old" {
+			t.Errorf("old recordings after %q are %v, %v; want %d", after, ids, err, want)
+		}
+	}
+	for i, want := range []int{2, 2, 0} { // its chunks in two transactions, the second with its own row
+		if n, err := l.RemoveRecording(t.Context(), "old", 2); err != nil || n != want {
+			t.Errorf("removed %d rows, %v; want %d", n, err, want)
+		}
+		if _, err := db.Recording(t.Context(), "old"); (err == nil) != (i == 0) {
+			t.Errorf("the recording after transaction %d: %v", i, err)
 		}
 	}
 	if n := removeAll(t, l, protocol.KindIQ, stream, 48*time.Hour, 10); n != 1 {
@@ -208,14 +216,17 @@ func testRemoveRecordings(t *testing.T, s *server) {
 	if v := verdict(t, db, streamOf("torino", 2), true); !v.OK() || v.Released != 1 {
 		t.Errorf("verdict of the left spool %+v", v)
 	}
-	keys, err := l.RemovedRecordings(t.Context(), 10)
+	if keys, err := l.RemovedRecordings(t.Context(), "recordings/acq/torino/old", 10); err != nil || len(keys) != 0 {
+		t.Errorf("removed after the last are %v, %v", keys, err)
+	}
+	keys, err := l.RemovedRecordings(t.Context(), "", 10)
 	if err != nil || len(keys) != 1 || keys[0] != "recordings/acq/torino/old" {
 		t.Fatalf("removed are %v, %v", keys, err)
 	}
 	if err := l.ForgetRecording(t.Context(), keys[0]); err != nil {
 		t.Fatal(err)
 	}
-	if keys, err := l.RemovedRecordings(t.Context(), 10); err != nil || len(keys) != 0 {
+	if keys, err := l.RemovedRecordings(t.Context(), "", 10); err != nil || len(keys) != 0 {
 		t.Errorf("removed are %v, %v after the last was forgotten", keys, err)
 	}
 	// It is not offered for a new recording.
