@@ -273,7 +273,13 @@ func damagedCopies(t *testing.T) int {
 // A spool that is damaged in any way opens, hands out nothing wrong, declares what is missing, and gives back nearly
 // all that is still whole.
 func TestOpen_DamagedCopies(t *testing.T) {
-	o := makeOriginal(t, 1500)
+	for name, records := range map[string]int{"large": 1500, "small": 24} { // a small one has buckets inside the pages of others
+		t.Run(name, func(t *testing.T) { testDamagedCopies(t, records) })
+	}
+}
+
+func testDamagedCopies(t *testing.T, records int) {
+	o := makeOriginal(t, records)
 	copies := damagedCopies(t)
 	_, random := seeded(t)
 	table := fmt.Sprintf("%d copies a kind, %d records, %d KiB\n%-26s %6s %9s %8s %7s %7s %9s", copies, len(o.records), len(o.file)>>10,

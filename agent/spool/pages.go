@@ -24,6 +24,7 @@ const (
 	metaVersion   = 2
 	branchPage    = 1
 	leafPage      = 2
+	metaFlag      = 4
 	elementBucket = 1
 	deepest       = 64 // levels of pages and buckets: far more than any file has
 	// A file is read ahead by as much as reading goes straight on, between these.
@@ -59,6 +60,7 @@ type metaPage struct {
 	pageSize    int64
 	root, count uint64
 	tx          uint64
+	header      bool // it says what it is, as every page does
 }
 
 // checkPages proves that every page that can be reached is what it should be, and visits all entries. Every fault wraps
@@ -76,7 +78,7 @@ func checkTree(file io.ReaderAt, size int64, visit func(bucket string, key, valu
 	if len(metas) == 0 || metas[0].count > uint64(size/metas[0].pageSize) {
 		return fmt.Errorf("%w: no sound meta page", errDamaged)
 	}
-	if len(metas) < 2 || metas[0].tx != metas[1].tx+1 {
+	if len(metas) < 2 || metas[0].tx != metas[1].tx+1 || !metas[0].header || !metas[1].header {
 		// bbolt would go on from the commit before the last: its records would be gone, and their numbers given again. A
 		// power cut leaves no such page, as what is in one is less than a sector.
 		return fmt.Errorf("%w: one of the meta pages is not sound", errDamaged)
@@ -95,17 +97,21 @@ func readMetas(file io.ReaderAt) []metaPage {
 	var metas []metaPage
 	at := []int64{0, int64(os.Getpagesize())} // where the second meta page is depends on what the first says
 	for i := range at {
-		raw := make([]byte, metaBytes)
-		if _, err := file.ReadAt(raw, at[i]+pageHeader); err != nil {
+		page := make([]byte, pageHeader+metaBytes)
+		if _, err := file.ReadAt(page, at[i]); err != nil {
 			continue
 		}
+		raw := page[pageHeader:]
 		sum := fnv.New64a()
 		sum.Write(raw[:metaBytes-8])
 		order := binary.NativeEndian
 		if order.Uint32(raw) != metaMagic || order.Uint32(raw[4:]) != metaVersion || order.Uint64(raw[56:]) != sum.Sum64() {
 			continue
 		}
-		m := metaPage{int64(order.Uint32(raw[8:])), order.Uint64(raw[16:]), order.Uint64(raw[40:]), order.Uint64(raw[48:])}
+		m := metaPage{
+			pageSize: int64(order.Uint32(raw[8:])), root: order.Uint64(raw[16:]), count: order.Uint64(raw[40:]), tx: order.Uint64(raw[48:]),
+			header: order.Uint64(page) == uint64(i) && order.Uint16(page[8:]) == metaFlag,
+		}
 		if m.pageSize < 512 || m.count > math.MaxInt32 {
 			continue
 		}
@@ -127,7 +133,7 @@ func (p *pages) fault(bucket string, low, high []byte, err error) error {
 	return nil
 }
 
-// walk goes over a page and all below it. All its keys must be from low on, and below high unless that is nil.
+// walk goes over a page and all below it. Its first key must be low, unless that is nil, and all below high, unless that is.
 func (p *pages) walk(bucket string, id uint64, low, high []byte, depth int) error {
 	page, err := p.read(id)
 	if err == nil && depth > deepest {
@@ -289,7 +295,8 @@ func holdsBuckets(page []byte) bool {
 }
 
 // readElements reads a page, whose keys must be sorted and from low on below high. Beside an error are the entries that can
-// be read all the same; into is used for them.
+// be read all the same; into is used for them. The first key is low itself: were it not, bbolt would enter the page a second time
+// when it writes it again, and the first entry would lead to a page that is free.
 func readElements(into []element, page, low, high []byte) ([]element, error) {
 	order := binary.NativeEndian
 	flags, count := order.Uint16(page[8:]), int(order.Uint16(page[10:]))
@@ -308,7 +315,7 @@ func readElements(into []element, page, low, high []byte) ([]element, error) {
 			continue
 		}
 		if n := len(elements); n > 0 && bytes.Compare(e.key, elements[n-1].key) <= 0 ||
-			bytes.Compare(e.key, low) < 0 || high != nil && bytes.Compare(e.key, high) >= 0 {
+			i == 0 && low != nil && !bytes.Equal(e.key, low) || high != nil && bytes.Compare(e.key, high) >= 0 {
 			fault = fmt.Errorf("entry %d: key %x is out of order", i, e.key)
 		}
 		elements = append(elements, e)

@@ -61,6 +61,56 @@ func TestCheckPages_EveryByteOfTheTree(t *testing.T) {
 	}
 }
 
+// A branch whose key is lower than the first one below it would still lead to all keys, until bbolt writes that page again
+// and enters it a second time.
+func TestCheckPages_EveryKeyOfABranch(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, 0)
+	for range 20 {
+		queueSome(t, s, LaneMeasurement, 100, 200)
+	}
+	if err := errors.Join(s.flush(false), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(filepath.Join(dir, fileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := int64(len(whole))
+	p := newPages(bytes.NewReader(whole), size, readMetas(bytes.NewReader(whole))[0])
+	p.visit = ignore
+	if err := p.walk("", readMetas(bytes.NewReader(whole))[0].root, nil, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	keys := 0
+	for id := range p.count {
+		page := whole[int64(id)*p.pageSize:][:p.pageSize]
+		if !p.wasSeen(id) || page[8] != branchPage {
+			continue
+		}
+		elements, err := readElements(nil, page, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range elements {
+			last := &e.key[len(e.key)-1]
+			if *last == 0 {
+				continue
+			}
+			keys++
+			old := *last
+			*last &= *last - 1
+			if err := checkTree(bytes.NewReader(whole), size, ignore); !errors.Is(err, errDamaged) {
+				t.Errorf("page %d: a key with one bit less: %v, want errDamaged", id, err)
+			}
+			*last = old
+		}
+	}
+	if keys < 50 {
+		t.Errorf("%d keys are too few to prove anything", keys)
+	}
+}
+
 func openable(t *testing.T, file []byte) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "copy.db")

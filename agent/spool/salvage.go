@@ -289,17 +289,29 @@ func (w *salvager) scan() error {
 	var failed error
 	w.eachPage(func(page []byte) {
 		for _, e := range looseElements(page) {
-			r, err := decodeRecord(e.key, e.value)
-			if err != nil || failed != nil {
-				continue
-			}
-			lane := LaneOf(r.kind).index()
-			if w.isLost(string(laneBucket(lane)), e.key) {
-				_, failed = w.take(lane, e.key, e.value)
+			failed = errors.Join(failed, w.takeLoose(e))
+			if len(e.bucket) > bucketHeader { // a small bucket is inside the page
+				for _, e := range looseElements(e.bucket[bucketHeader:]) {
+					failed = errors.Join(failed, w.takeLoose(e))
+				}
 			}
 		}
 	})
 	return failed
+}
+
+// takeLoose takes what is found outside the tree, if it is a record that is missing.
+func (w *salvager) takeLoose(e element) error {
+	r, err := decodeRecord(e.key, e.value)
+	if err != nil {
+		return nil //nolint:nilerr // it is none
+	}
+	lane := LaneOf(r.kind).index()
+	if !w.isLost(string(laneBucket(lane)), e.key) {
+		return nil
+	}
+	_, err = w.take(lane, e.key, e.value)
+	return err
 }
 
 // take copies a record if it is sound and of a known identity.
@@ -355,14 +367,15 @@ func (w *salvager) putCommands(tx *bbolt.Tx) (err error) {
 	return err
 }
 
-// eachPage reads every page of the file that the last commit's tree did not lead to, with what may overflow it.
+// eachPage reads every page of the file that the last commit's tree did not lead to, with what may overflow it; of one that was
+// cut short, what is left.
 func (w *salvager) eachPage(visit func(page []byte)) {
 	p := newPages(w.file, w.size, metaPage{pageSize: w.pageSize})
-	for n := int64(2); (n+1)*w.pageSize <= w.size; n++ {
+	for n := int64(2); n*w.pageSize+pageHeader < w.size; n++ {
 		if i := uint64(n); i/64 < uint64(len(w.seen)) && w.seen[i/64]&(1<<(i%64)) != 0 {
 			continue
 		}
-		page, err := p.bytes(n*w.pageSize, w.pageSize)
+		page, err := p.bytes(n*w.pageSize, min(w.pageSize, w.size-n*w.pageSize))
 		if err != nil {
 			continue
 		}
