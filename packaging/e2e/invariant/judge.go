@@ -418,7 +418,7 @@ func (t *trial) checkAcks() {
 	}
 }
 
-// saved is the share of intact records that came out of each damaged spool.
+// saved is the share of intact records that came out of each damaged spool. What was there until the next damage came out.
 func (t *trial) saved() []float64 {
 	found := map[[sha256.Size]byte]bool{}
 	for i := range t.records {
@@ -426,10 +426,16 @@ func (t *trial) saved() []float64 {
 			found[sha256.Sum256(r.Payload)] = true
 		}
 	}
-	for _, d := range t.Damages {
+	for i, d := range t.Damages {
+		later := map[[sha256.Size]byte]bool{}
+		if i+1 < len(t.Damages) {
+			for _, payload := range t.Damages[i+1].Held {
+				later[sha256.Sum256(payload)] = true
+			}
+		}
 		n := 0
 		for _, payload := range d.Intact {
-			if sum := sha256.Sum256(payload); found[sum] || t.held[sum] {
+			if sum := sha256.Sum256(payload); found[sum] || t.held[sum] || later[sum] {
 				n++
 			}
 		}

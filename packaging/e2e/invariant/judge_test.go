@@ -197,21 +197,26 @@ func faultless(t *testing.T) *scene {
 		Ranges: protocol.NewRanges(protocol.Range{From: 2, To: 2}, protocol.Range{From: 4, To: 4}).Wire(),
 	})
 	s.commit("full", 1300, 14)
-	// damaged: 40 records, of which the damage took one; the rest was taken over.
+	// damaged: 40 records, of which a damage took one, and the next one another that had been taken over; the rest was delivered.
 	s.add("damaged", invariant.Policy{Damaged: true})
-	var intact [][]byte
+	var held, intact, held2 [][]byte
 	for i := range 40 {
 		r := s.give("damaged", protocol.KindMeasurement, i, uint64(i+1))
+		held = append(held, r.Payload)
 		if i != 7 {
 			intact = append(intact, r.Payload)
+		}
+		if i >= 8 && i < 12 {
+			held2 = append(held2, r.Payload)
+		} else if i != 7 {
 			s.store("damaged", r.Payload, invariant.Number{Spool: first, Seq: r.Seq}, at(100))
 		}
 	}
 	s.commit("damaged", 4100, 40)
 	s.gap("damaged", invariant.Number{Spool: second, Seq: 1}, 90, &protocol.Gap{
-		Reason: protocol.Gap_REASON_SPOOL_LOST.Enum(), Spool: first[:], Ranges: ranges(8, 8).Wire(),
+		Reason: protocol.Gap_REASON_SPOOL_LOST.Enum(), Spool: first[:], Ranges: ranges(8, 12).Wire(),
 	})
-	s.station("damaged").Damages = []invariant.Damage{{Kind: "bit", Intact: intact}}
+	s.station("damaged").Damages = []invariant.Damage{{Kind: "bit", Held: held, Intact: intact}, {Kind: "truncated", Held: held2}}
 	// cloned: number 3 was taken by the copy, so the original's record moved.
 	s.add("cloned", invariant.Policy{Cloned: true})
 	s.station("cloned").Agents = append(s.station("cloned").Agents, invariant.Agent{Log: &oracle.Log{}})

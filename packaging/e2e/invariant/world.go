@@ -69,7 +69,8 @@ type Held struct {
 // Damage is what somebody did to a spool while its agent was down.
 type Damage struct {
 	Kind   string
-	Intact [][]byte // payloads of the records that were held, and whose bytes the damage left
+	Held   [][]byte // payloads of the records that were held before
+	Intact [][]byte // of these, those whose bytes the damage left
 }
 
 // Database is what a collector's database holds.

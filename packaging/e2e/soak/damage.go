@@ -2,6 +2,7 @@ package soak
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -13,18 +14,22 @@ import (
 
 const pageBytes = 4096
 
-// damage does something to the spool of an agent that is down, and notes which of its records it left whole.
-func damage(r *rand.Rand, state string) (invariant.Damage, error) {
+// damage does something to the spool of an agent that is down, and notes which of its records it left whole. It leaves alone
+// one that an agent has not yet replaced since the last time.
+func damage(r *rand.Rand, state string) (d invariant.Damage, hurt bool, err error) {
 	kind := []string{"bit", "page", "truncated"}[r.IntN(3)]
 	where := r.Float64()
 	path := filepath.Join(state, "spool.db")
 	before, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d, false, nil
+	}
 	if err != nil {
-		return invariant.Damage{}, err
+		return d, false, err
 	}
 	held, err := invariant.LoadSpool(state)
 	if err != nil {
-		return invariant.Damage{}, err
+		return d, false, nil //nolint:nilerr // it is damaged
 	}
 	after := bytes.Clone(before)
 	at := int(where * float64(len(after)))
@@ -38,15 +43,16 @@ func damage(r *rand.Rand, state string) (invariant.Damage, error) {
 		after = after[:at]
 	}
 	if err := os.WriteFile(path, after, 0o600); err != nil {
-		return invariant.Damage{}, err
+		return d, false, err
 	}
-	d := invariant.Damage{Kind: kind}
+	d.Kind = kind
 	for _, h := range held {
+		d.Held = append(d.Held, h.Payload)
 		if bytes.Contains(after, h.Payload) {
 			d.Intact = append(d.Intact, h.Payload)
 		}
 	}
-	return d, nil
+	return d, true, nil
 }
 
 // copyState copies a state directory of an agent that is down, but for what belongs to a running one.

@@ -53,13 +53,10 @@ func (w *world) visit(ctx context.Context, hits []int) error {
 func (w *world) visitAs(ctx context.Context, s *station, hits []int) error {
 	r := sequence(w.options.Seed, s.id)
 	for _, l := range livesAt(w.agentPlaces, hits) {
-		if s.policy.Damaged && s.agents[0].ran() {
-			d, err := damage(r, s.agents[0].state)
-			if err != nil {
-				return fmt.Errorf("damage the spool: %w", err)
+		if s.policy.Damaged {
+			if _, err := w.hurt(ctx, s.agents[0], r); err != nil {
+				return err
 			}
-			s.damages = append(s.damages, d)
-			w.count("damage_" + d.Kind)
 		}
 		if err := w.liveAgent(ctx, s.agents[0], l); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -109,20 +110,31 @@ func (w *world) tormentAgent(ctx context.Context, a *agent, index int) error {
 		if !hurt || ctx.Err() != nil {
 			continue
 		}
-		d, err := damage(r, a.state)
+		done, err := w.hurt(ctx, a, r)
 		if err != nil {
-			return fmt.Errorf("damage the spool: %w", err)
+			return err
 		}
-		a.station.damages = append(a.station.damages, d)
-		w.count("damage_" + d.Kind)
-		w.log.InfoContext(ctx, "damaged", "agent", a.name, "kind", d.Kind, "intact", len(d.Intact))
-		if r.IntN(2) == 0 { // else its next life is as short as any
+		if done && r.IntN(2) == 0 { // else its next life is as short as any
 			if err := w.mustStart(ctx, a); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// hurt damages the spool of an agent that is down, and tells whether it did.
+func (w *world) hurt(ctx context.Context, a *agent, r *rand.Rand) (done bool, err error) {
+	d, done, err := damage(r, a.state)
+	if err != nil {
+		return false, fmt.Errorf("damage the spool of %s: %w", a.name, err)
+	}
+	if done {
+		a.station.damages = append(a.station.damages, d)
+		w.count("damage_" + d.Kind)
+		w.log.InfoContext(ctx, "damaged", "agent", a.name, "kind", d.Kind, "held", len(d.Held), "intact", len(d.Intact))
+	}
+	return done, nil
 }
 
 // stepClock sets an agent's clock somewhere else while it is down, or while it runs when the step is small.
