@@ -123,10 +123,11 @@ func (p *plan) bytes(ctx context.Context, w *world, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\nbytes of MQTT payload\n")
-	fmt.Fprintf(out, "  a measurement, live %.0f, in a backlog %.1f; a spectrum of 1,024 bins %.0f\n", d.measurement, backlog.payload, d.spectrum)
-	fmt.Fprintf(out, "  a station at the default plan %.1f MB a day (measurements %.1f, the rest %.1f with %.1f detections a minute)\n",
+	fmt.Fprintf(out, "\nbytes of MQTT payload (at most)\n")
+	fmt.Fprintf(out, "  a measurement of an emission, live %.0f, the largest %d (130); in a backlog %.1f (45)\n", d.emission, d.emissionLargest, backlog.payload)
+	fmt.Fprintf(out, "  live measurements of all kinds on average %.0f; a spectrum of 1,024 bins %.0f\n", d.measurement, d.spectrum)
+	fmt.Fprintf(out, "  a station at the default plan %.1f MB a day (20): measurements %.1f, the rest %.1f with %.1f detections a minute\n",
 		d.payloadMB, d.measurementMB, d.otherKindsMB, d.detections)
-	fmt.Fprintf(out, "  written to disk by it %.2f GB a day\n", d.diskGB)
+	fmt.Fprintf(out, "  written to disk by it %.2f GB a day (1.5)\n", d.diskGB)
 	return nil
 }

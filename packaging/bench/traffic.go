@@ -14,18 +14,27 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 // amount is what went over some topics.
-type amount struct{ messages, bytes int }
+type amount struct{ messages, bytes, largest int }
 
-// counter listens to all that stations publish and counts payload bytes by the last part of the topic.
+func (a amount) plus(b amount) amount {
+	return amount{a.messages + b.messages, a.bytes + b.bytes, max(a.largest, b.largest)}
+}
+
+// counter listens to all that stations publish and counts payload bytes by the last part of the topic; measurements that
+// found an emission also as those.
 type counter struct {
 	client mqtt.Client
 
 	mu sync.Mutex // guards by
 	by map[string]amount
 }
+
+const emission = "measurement of an emission"
 
 func (w *world) listen() (*counter, error) {
 	c := &counter{by: make(map[string]amount)}
@@ -36,14 +45,25 @@ func (w *world) listen() (*counter, error) {
 	}
 	count := func(_ mqtt.Client, m mqtt.Message) {
 		kind := m.Topic()[strings.LastIndexByte(m.Topic(), '/')+1:]
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.by[kind] = amount{c.by[kind].messages + 1, c.by[kind].bytes + len(m.Payload())}
+		c.add(kind, len(m.Payload()))
+		if kind != string(protocol.KindMeasurement) {
+			return
+		}
+		rec, err := protocol.Decode(m.Payload())
+		if body := rec.GetMeasurement(); err == nil && body != nil && body.SnrDb != nil {
+			c.add(emission, len(m.Payload()))
+		}
 	}
 	if token := c.client.Subscribe("heimdall/v1/#", 0, count); token.Wait() && token.Error() != nil {
 		return nil, fmt.Errorf("subscribe: %w", token.Error())
 	}
 	return c, nil
+}
+
+func (c *counter) add(kind string, bytes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.by[kind] = c.by[kind].plus(amount{1, bytes, bytes})
 }
 
 func (c *counter) stop() { c.client.Disconnect(0) }
@@ -60,7 +80,7 @@ func (c *counter) total(kinds ...string) (sum amount) {
 	for kind, a := range c.by {
 		for _, k := range kinds {
 			if k == kind {
-				sum.messages, sum.bytes = sum.messages+a.messages, sum.bytes+a.bytes
+				sum = sum.plus(a)
 			}
 		}
 	}
@@ -79,6 +99,8 @@ log: {level: warn}
 type day struct {
 	payloadMB, diskGB           float64
 	measurement, spectrum       float64 // bytes of one message
+	emission                    float64 // bytes of a measurement that found one; NaN when none did
+	emissionLargest             int
 	detections                  float64 // a minute: the scene decides
 	measurementMB, otherKindsMB float64
 }
@@ -120,16 +142,18 @@ func (w *world) ordinaryDay(ctx context.Context, span time.Duration) (d day, err
 	days := time.Since(began).Hours() / 24
 	everything := listener.total("batch", "measurement", "spectrum", "detection", "health", "gap", "site", "state", "status", "info")
 	measurements, spectra, detections := listener.total("measurement"), listener.total("spectrum"), listener.total("detection")
+	emissions := listener.total(emission)
 	d = day{
 		payloadMB: float64(everything.bytes) / 1e6 / days, diskGB: float64(agent.written()-written) / 1e9 / days,
-		measurement: each(measurements), spectrum: each(spectra), detections: float64(detections.messages) / (days * 24 * 60),
+		measurement: each(measurements), spectrum: each(spectra), emission: each(emissions), emissionLargest: emissions.largest,
+		detections:    float64(detections.messages) / (days * 24 * 60),
 		measurementMB: float64(measurements.bytes) / 1e6 / days,
 	}
 	d.otherKindsMB = d.payloadMB - d.measurementMB
 	return d, errors.Join(err, agent.stop(), collector.stop(), w.drop(ctx, db))
 }
 
-func each(a amount) float64 { return float64(a.bytes) / float64(max(1, a.messages)) }
+func each(a amount) float64 { return float64(a.bytes) / float64(a.messages) }
 
 // folderBytes is what the files of a folder take.
 func folderBytes(dir string) (sum int64, err error) {
