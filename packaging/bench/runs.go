@@ -38,41 +38,48 @@ func (c cpu) since(before cpu, n int) cpu {
 	}
 }
 
-// telegraf measures the peer on the load, live.
-func (w *world) telegraf(ctx context.Context, n int) (f flow, err error) {
+// withReader runs what needs a fresh database and a program that fills it, and ends both.
+func (w *world) withReader(ctx context.Context, start func(context.Context, string) (*child, error), do func(*database, *child) error) error {
 	db, err := w.newDatabase(ctx)
 	if err != nil {
-		return f, err
+		return err
 	}
-	reader, err := w.startTelegraf(ctx, db.url)
+	reader, err := start(ctx, db.url)
 	if err != nil {
-		return f, err
+		return err
 	}
-	sender, err := self(ctx, w.path("publisher.log"), "publish", "-broker", w.broker.Addr, "-records", strconv.Itoa(n))
-	if err != nil {
-		return f, errors.Join(err, reader.stop())
-	}
-	f, err = w.measure(ctx, db, sender, reader, n, false)
-	return f, errors.Join(err, sender.finish(), reader.stop(), w.drop(ctx, db))
+	err = do(db, reader)
+	return errors.Join(err, reader.stop(), w.drop(ctx, db))
+}
+
+// telegraf measures the peer on the load, live.
+func (w *world) telegraf(ctx context.Context, n int) (f flow, err error) {
+	err = w.withReader(ctx, w.startTelegraf, func(db *database, reader *child) error {
+		sender, err := self(ctx, w.path("publisher.log"), "publish", "-broker", w.broker.Addr, "-records", strconv.Itoa(n))
+		if err != nil {
+			return err
+		}
+		f, err = w.measure(ctx, db, sender, reader, n, false)
+		return errors.Join(err, sender.finish())
+	})
+	return f, err
 }
 
 // heimdall measures the whole way from the agent's spool on the same load, live.
 func (w *world) heimdall(ctx context.Context, n int, single bool) (f flow, err error) {
-	db, err := w.newDatabase(ctx)
-	if err != nil {
-		return f, err
-	}
-	reader, err := w.startCollector(ctx, db.url)
-	if err != nil {
-		return f, err
-	}
-	sender, err := self(ctx, w.path("station.log"), "station", "-dir", w.path("spool"), "-broker", w.broker.URL,
-		"-records", strconv.Itoa(n), fmt.Sprintf("-single=%t", single))
-	if err != nil {
-		return f, errors.Join(err, reader.stop())
-	}
-	f, err = w.measure(ctx, db, sender, reader, n, true)
-	return f, errors.Join(err, sender.finish(), reader.stop(), w.drop(ctx, db))
+	err = w.withReader(ctx, w.startCollector, func(db *database, reader *child) error {
+		sender, err := w.station(ctx, w.path("spool"), "-broker", w.broker.URL, "-records", strconv.Itoa(n), fmt.Sprintf("-single=%t", single))
+		if err != nil {
+			return err
+		}
+		f, err = w.measure(ctx, db, sender, reader, n, true)
+		return errors.Join(err, sender.finish())
+	})
+	return f, err
+}
+
+func (w *world) station(ctx context.Context, dir string, args ...string) (*child, error) {
+	return self(ctx, w.path("station.log"), "station", append([]string{"-dir", dir}, args...)...)
 }
 
 // measure lets the sender begin, waits for the last row and checks all of them.
@@ -121,37 +128,29 @@ func percentiles(all []float64) delays {
 // latency measures how long records take at a steady rate: from made to committed in the database, and from committed in
 // the spool.
 func (w *world) latency(ctx context.Context, rate float64, span time.Duration) (made, spooled delays, err error) {
-	db, err := w.newDatabase(ctx)
-	if err != nil {
-		return made, spooled, err
-	}
-	collector, err := w.startCollector(ctx, db.url)
-	if err != nil {
-		return made, spooled, err
-	}
 	n, times := int(rate*span.Seconds()), w.path("times")
-	sender, err := self(ctx, w.path("station.log"), "station", "-dir", w.path("spool"), "-broker", w.broker.URL,
-		"-records", strconv.Itoa(n), "-rate", strconv.FormatFloat(rate, 'f', -1, 64), "-times", times)
-	if err != nil {
-		return made, spooled, errors.Join(err, collector.stop())
-	}
-	if _, err := w.measure(ctx, db, sender, collector, n, true); err != nil {
-		return made, spooled, errors.Join(err, sender.finish(), collector.stop())
-	}
-	stored, err := readTimes(times)
-	if err != nil {
-		return made, spooled, err
-	}
-	commits, err := db.commits(ctx)
-	if err != nil {
-		return made, spooled, err
-	}
+	var stored map[uint64]instants
+	var commits map[uint64]time.Time
+	err = w.withReader(ctx, w.startCollector, func(db *database, collector *child) error {
+		sender, err := w.station(ctx, w.path("spool"), "-broker", w.broker.URL,
+			"-records", strconv.Itoa(n), "-rate", strconv.FormatFloat(rate, 'f', -1, 64), "-times", times)
+		if err != nil {
+			return err
+		}
+		if _, err = w.measure(ctx, db, sender, collector, n, true); err == nil {
+			stored, err = readTimes(times)
+		}
+		if err == nil {
+			commits, err = db.commits(ctx)
+		}
+		return errors.Join(err, sender.finish())
+	})
 	var fromMade, fromSpooled []float64
 	for seq, at := range commits {
 		fromMade = append(fromMade, at.Sub(stored[seq].made).Seconds()*1000)
 		fromSpooled = append(fromSpooled, at.Sub(stored[seq].durable).Seconds()*1000)
 	}
-	return percentiles(fromMade), percentiles(fromSpooled), errors.Join(sender.finish(), collector.stop(), w.drop(ctx, db))
+	return percentiles(fromMade), percentiles(fromSpooled), err
 }
 
 // drained is what draining a backlog gave.
@@ -171,26 +170,8 @@ type drained struct {
 // drain fills a spool with n records, then measures how a fresh process delivers them to a fresh collector.
 func (w *world) drain(ctx context.Context, n int, listen bool) (d drained, err error) {
 	dir := w.path("spool")
-	filler, err := self(ctx, w.path("filler.log"), "station", "-dir", dir, "-records", strconv.Itoa(n))
-	if err != nil {
+	if err := w.fill(ctx, dir, n, &d); err != nil {
 		return d, err
-	}
-	if _, err := filler.expect("ready"); err != nil {
-		return d, err
-	}
-	began, err := filler.tell("go")
-	if err != nil {
-		return d, err
-	}
-	if _, err := filler.expect("put"); err != nil {
-		return d, err
-	}
-	d.fillSeconds = time.Since(began).Seconds()
-	if err := filler.finish(); err != nil {
-		return d, err
-	}
-	if size, err := folderBytes(dir); err == nil {
-		d.spoolSize = float64(size) / 1e6
 	}
 	var counter *counter
 	if listen {
@@ -199,26 +180,44 @@ func (w *world) drain(ctx context.Context, n int, listen bool) (d drained, err e
 		}
 		defer counter.stop()
 	}
-	db, err := w.newDatabase(ctx)
-	if err != nil {
-		return d, err
-	}
-	collector, err := w.startCollector(ctx, db.url)
-	if err != nil {
-		return d, err
-	}
-	sender, err := self(ctx, w.path("station.log"), "station", "-dir", dir, "-broker", w.broker.URL)
-	if err != nil {
-		return d, errors.Join(err, collector.stop())
-	}
-	if err := w.watchDrain(ctx, db, sender, collector, n, &d); err != nil {
-		return d, errors.Join(err, sender.finish(), collector.stop())
-	}
+	err = w.withReader(ctx, w.startCollector, func(db *database, collector *child) error {
+		sender, err := w.station(ctx, dir, "-broker", w.broker.URL)
+		if err != nil {
+			return err
+		}
+		err = w.watchDrain(ctx, db, sender, collector, n, &d)
+		return errors.Join(err, sender.finish())
+	})
 	if listen {
 		all := counter.total("batch", "measurement")
 		d.payload, d.messages = float64(all.bytes)/float64(n), all.messages
 	}
-	return d, errors.Join(sender.finish(), collector.stop(), w.drop(ctx, db), os.RemoveAll(dir))
+	return d, errors.Join(err, os.RemoveAll(dir))
+}
+
+// fill puts n records into a spool that nobody delivers.
+func (w *world) fill(ctx context.Context, dir string, n int, d *drained) error {
+	filler, err := w.station(ctx, dir, "-records", strconv.Itoa(n))
+	if err != nil {
+		return err
+	}
+	if _, err := filler.expect("ready"); err != nil {
+		return err
+	}
+	began, err := filler.tell("go")
+	if err != nil {
+		return err
+	}
+	if _, err := filler.expect("put"); err != nil {
+		return err
+	}
+	d.fillSeconds = time.Since(began).Seconds()
+	if err := filler.finish(); err != nil {
+		return err
+	}
+	size, err := folderBytes(dir)
+	d.spoolSize = float64(size) / 1e6
+	return err
 }
 
 func (w *world) watchDrain(ctx context.Context, db *database, sender, collector *child, n int, d *drained) error {

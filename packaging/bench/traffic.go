@@ -108,36 +108,38 @@ type day struct {
 // ordinaryDay watches the agent itself on a scene with an emission a minute: one receiver, one measurement a second, a
 // spectrum each 10 s.
 func (w *world) ordinaryDay(ctx context.Context, span time.Duration) (d day, err error) {
-	db, err := w.newDatabase(ctx)
-	if err != nil {
-		return d, err
-	}
-	collector, err := w.startCollector(ctx, db.url)
-	if err != nil {
-		return d, err
-	}
-	listener, err := w.listen()
-	if err != nil {
-		return d, errors.Join(err, collector.stop())
-	}
-	defer listener.stop()
-	config := w.path("agent.yaml")
-	text := fmt.Sprintf(agentConfig, w.broker.URL, "sim:packaging/bench/scene.yaml?station=torino", w.path("agent"))
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		return d, fmt.Errorf("configure the agent: %w", err)
-	}
-	agent, err := start(ctx, "agent", w.path("agent.log"), filepath.Join(w.programs, "heimdall-agent"), "run", "--config", config)
-	if err != nil {
-		return d, errors.Join(err, collector.stop())
-	}
+	err = w.withReader(ctx, w.startCollector, func(*database, *child) error {
+		listener, err := w.listen()
+		if err != nil {
+			return err
+		}
+		defer listener.stop()
+		config := w.path("agent.yaml")
+		text := fmt.Sprintf(agentConfig, w.broker.URL, "sim:packaging/bench/scene.yaml?station=torino", w.path("agent"))
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			return fmt.Errorf("configure the agent: %w", err)
+		}
+		agent, err := start(ctx, "agent", w.path("agent.log"), filepath.Join(w.programs, "heimdall-agent"), "run", "--config", config)
+		if err != nil {
+			return err
+		}
+		d, err = watchDay(ctx, span, listener, agent)
+		return errors.Join(err, agent.stop())
+	})
+	return d, err
+}
+
+func watchDay(ctx context.Context, span time.Duration, listener *counter, agent *child) (d day, err error) {
 	err = until(ctx, func() bool { return listener.total("spectrum").messages > 0 }) // what a start costs is over
+	if err != nil {
+		return d, err
+	}
 	listener.reset()
 	began, written := time.Now(), agent.written()
-	watched, cancel := context.WithTimeout(ctx, span)
-	defer cancel()
-	if err == nil {
-		<-watched.Done()
-		err = ctx.Err()
+	select {
+	case <-ctx.Done():
+		return d, ctx.Err()
+	case <-time.After(span):
 	}
 	days := time.Since(began).Hours() / 24
 	everything := listener.total("batch", "measurement", "spectrum", "detection", "health", "gap", "site", "state", "status", "info")
@@ -150,7 +152,7 @@ func (w *world) ordinaryDay(ctx context.Context, span time.Duration) (d day, err
 		measurementMB: float64(measurements.bytes) / 1e6 / days,
 	}
 	d.otherKindsMB = d.payloadMB - d.measurementMB
-	return d, errors.Join(err, agent.stop(), collector.stop(), w.drop(ctx, db))
+	return d, nil
 }
 
 func each(a amount) float64 { return float64(a.bytes) / float64(a.messages) }
