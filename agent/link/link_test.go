@@ -3,6 +3,7 @@ package link_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -86,12 +87,11 @@ func TestLink_BrokerStartsEmpty(t *testing.T) {
 		n += 400
 		eventually(t, "something arrived", func() bool { numbers, _ := c.count(identity); return numbers > n-400 })
 		broker.Kill()
-		if err := os.Remove(filepath.Join(broker.Dir, "mosquitto.db")); err != nil && !os.IsNotExist(err) {
-			t.Fatal(err)
-		}
 		a.add(t, n+1, n+100)
 		n += 100
-		broker.Start(t)
+		if err := errors.Join(broker.Wipe(), broker.Start(t.Context())); err != nil {
+			t.Fatal(err)
+		}
 	}
 	eventually(t, "all acknowledged", a.empty)
 	numbers, repeats := c.count(identity)

@@ -253,7 +253,9 @@ func TestClient_ComesBackAfterTheBroker(t *testing.T) {
 	if err := c.Publish(t.Context(), "heimdall/v1/north/command", false, nil); !errors.Is(err, link.ErrNotConnected) {
 		t.Errorf("publish without broker: %v, want ErrNotConnected", err)
 	}
-	broker.Start(t)
+	if err := broker.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, "session", func() bool { return c.Ready() == nil })
 	greeted.Wait()
 	station := peer(t, broker.URL, "heimdall-agent-north")

@@ -2,10 +2,10 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -170,11 +170,10 @@ func TestBrokerWiped(t *testing.T) {
 	for range 6 {
 		time.Sleep(time.Duration(200+random.IntN(2000)) * time.Millisecond)
 		n.broker.Kill()
-		if err := os.Remove(filepath.Join(n.broker.Dir, "mosquitto.db")); err != nil && !os.IsNotExist(err) {
+		time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
+		if err := errors.Join(n.broker.Wipe(), n.broker.Start(t.Context())); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
-		n.broker.Start(t)
 	}
 	n.waitDelivered("north")
 	// What the collector was telling the broker when that died, it tells again only after ten seconds.

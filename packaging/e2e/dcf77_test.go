@@ -178,7 +178,9 @@ func TestBrokerOutage(t *testing.T) {
 	time.Sleep(10 * time.Second)
 	n.broker.Stop()
 	time.Sleep(outage())
-	n.broker.Start(t)
+	if err := n.broker.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	for id := range kiwis {
 		n.waitDelivered(id)
 	}

@@ -14,22 +14,13 @@ import (
 	"github.com/fulgidus/heimdall/protocol"
 )
 
-// scene is a quiet sky with one transmitter, cheap enough for many agents on two cores.
-const scene = `
-seed: 11
-epoch: 2026-01-01T00:00:00Z
-noise: {floor_dbfs_hz: -90}
-path: {model: free_space, reference_dbfs: -30}
-stations:
-  north: {position: [45.1, 7.6, 300], clock: {sigma_s: 4e-8, quality: simulated}, gain_db: 0, rate: 48k, format: cu8}
-  south: {position: [44.9, 7.6, 300], clock: {sigma_s: 4e-8, quality: simulated}, gain_db: 0, rate: 48k, format: cu8}
-emitters:
-  - {id: beacon, position: [45.0, 7.7, 300], center: 145.5M, modulation: {kind: ook, baud: 100}, power_dbm: 30, schedule: {start: 0s, every: 500ms, duration: 200ms}}
-`
-
 func simulated(t *testing.T, station string) string {
 	t.Helper()
-	return "sim:" + writeFile(t, "scene.yaml", scene) + "?station=" + station
+	scene, err := filepath.Abs("scene.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "sim:" + scene + "?station=" + station
 }
 
 // TestKills kills an agent and the collector, as a power cut would, at 20 random moments each. Whatever an agent gave a number

@@ -14,7 +14,7 @@ const mebi = 1 << 20
 // seven stations.
 func TestMemory(t *testing.T) {
 	n := newNetwork(t, servers.Postgres(t))
-	wide := "sim:" + writeFile(t, "wide.yaml", scene) + "?station=north&rate=2.4M"
+	wide := simulated(t, "north") + "&rate=2.4M"
 	var agents []*program
 	for i := range 6 {
 		p, _ := n.agent(t, fmt.Sprintf("station-%d", i), simulated(t, "south"), "")

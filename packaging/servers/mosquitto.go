@@ -62,13 +62,13 @@ log_dest stderr
 	if err := os.WriteFile(b.conf(), []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("write mosquitto.conf: %w", err)
 	}
-	return b, b.Restart(ctx)
+	return b, b.Start(ctx)
 }
 
 func (b *Broker) conf() string { return filepath.Join(b.Dir, "mosquitto.conf") }
 
-// Restart starts a stopped or killed broker again, at the same address.
-func (b *Broker) Restart(ctx context.Context) error {
+// Start starts a stopped or killed broker again, at the same address.
+func (b *Broker) Start(ctx context.Context) error {
 	path, err := mosquittoBinary()
 	if err != nil {
 		return err
@@ -88,11 +88,3 @@ func (b *Broker) Stop() { b.proc.stop(syscall.SIGTERM) }
 
 // Kill ends the broker as a power cut would.
 func (b *Broker) Kill() { b.proc.stop(syscall.SIGKILL) }
-
-// Start starts a stopped or killed broker again, at the same address.
-func (b *Broker) Start(tb testing.TB) {
-	tb.Helper()
-	if err := b.Restart(tb.Context()); err != nil {
-		tb.Fatal(err)
-	}
-}

@@ -19,7 +19,9 @@ func TestServersAnswer(t *testing.T) {
 		t.Errorf("publish: %v: %s", err, out)
 	}
 	broker.Kill()
-	broker.Start(t)
+	if err := broker.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	for name, url := range map[string]string{"postgres": servers.Postgres(t), "timescaledb": strings.Replace(servers.TimescaleDB(t), "&default_query_exec_mode=exec", "", 1)} {
 		out, err := exec.Command("psql", "-At", "-d", url, "-c", "select 40 + 2").CombinedOutput()
 		if got := strings.TrimSpace(string(out)); err != nil || got != "42" {
@@ -72,7 +74,7 @@ func TestFaults(t *testing.T) {
 	}
 	b := servers.Mosquitto(t)
 	b.Kill()
-	if err := errors.Join(b.Wipe(), b.Restart(ctx)); err != nil {
+	if err := errors.Join(b.Wipe(), b.Start(ctx)); err != nil {
 		t.Error(err)
 	}
 	b.Pause()

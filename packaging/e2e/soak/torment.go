@@ -304,7 +304,7 @@ func (w *world) tormentBroker(ctx context.Context) error {
 				}
 			}
 		}
-		if err := w.strike(ctx, "broker", out, w.broker.Pause, w.broker.Resume, kill, w.broker.Restart); err != nil {
+		if err := w.strike(ctx, "broker", out, w.broker.Pause, w.broker.Resume, kill, w.broker.Start); err != nil {
 			return err
 		}
 	}

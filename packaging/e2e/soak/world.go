@@ -17,19 +17,6 @@ import (
 	"github.com/fulgidus/heimdall/packaging/servers"
 )
 
-// scene is a quiet sky with one transmitter, cheap enough for many agents on two cores.
-const scene = `
-seed: 11
-epoch: 2026-01-01T00:00:00Z
-noise: {floor_dbfs_hz: -90}
-path: {model: free_space, reference_dbfs: -30}
-stations:
-  north: {position: [45.1, 7.6, 300], clock: {sigma_s: 4e-8, quality: simulated}, gain_db: 0, rate: 48k, format: cu8}
-  south: {position: [44.9, 7.6, 300], clock: {sigma_s: 4e-8, quality: simulated}, gain_db: 0, rate: 48k, format: cu8}
-emitters:
-  - {id: beacon, position: [45.0, 7.7, 300], center: 145.5M, modulation: {kind: ook, baud: 100}, power_dbm: 30, schedule: {start: 0s, every: 500ms, duration: 200ms}}
-`
-
 // world is everything that runs.
 type world struct {
 	options    Options
@@ -110,9 +97,6 @@ func (w *world) open(ctx context.Context) (err error) {
 		if err := w.addCollector(i); err != nil {
 			return err
 		}
-	}
-	if err := os.WriteFile(filepath.Join(w.dir, "scene.yaml"), []byte(scene), 0o600); err != nil {
-		return err
 	}
 	if err := w.addStations(); err != nil {
 		return err
@@ -279,10 +263,14 @@ func (w *world) addAgent(s *station, i, radios int, more, limit string, tmpfs bo
 	if s.id == "clean-2" || s.policy.Cloned {
 		keep = "1h"
 	}
+	scene, err := filepath.Abs(filepath.Join(w.options.Module, "packaging", "e2e", "scene.yaml"))
+	if err != nil {
+		return err
+	}
 	var receivers []string
 	for r := range radios {
 		receivers = append(receivers, fmt.Sprintf(`{id: r%d, source: "sim:%s?station=%s", history: 1MiB, %s}`,
-			r, filepath.Join(w.dir, "scene.yaml"), []string{"north", "south"}[(i+r)%2], more))
+			r, scene, []string{"north", "south"}[(i+r)%2], more))
 	}
 	text := fmt.Sprintf(`
 station: {id: %s, position: {lat: 47.1721, lon: 8.42683, publish: exact}}
