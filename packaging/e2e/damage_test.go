@@ -1,12 +1,19 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -14,52 +21,131 @@ import (
 	"github.com/fulgidus/heimdall/protocol"
 )
 
-// A real agent starts on a spool that is damaged in any way, and answers within half a minute.
+// damageKinds are the ways to damage a spool's file.
+var damageKinds = []struct {
+	name   string
+	damage func(*rand.Rand, []byte) []byte
+}{
+	{"bit", func(r *rand.Rand, file []byte) []byte {
+		file[r.IntN(len(file))] ^= 1 << r.IntN(8)
+		return file
+	}},
+	{"page", func(r *rand.Rand, file []byte) []byte {
+		clear(file[r.IntN(len(file)/4096)*4096:][:4096])
+		return file
+	}},
+	{"truncate", func(r *rand.Rand, file []byte) []byte { return file[:r.IntN(len(file))] }},
+	{"metas", func(r *rand.Rand, file []byte) []byte {
+		for _, page := range []int{0, os.Getpagesize()} {
+			file[page+16+r.IntN(64)] ^= 1
+		}
+		return file
+	}},
+	{"garbage", func(*rand.Rand, []byte) []byte { return bytes.Repeat([]byte("garbage "), 5000) }},
+}
+
+// A real agent starts on a spool that is damaged in any way, and numbers new records within half a minute.
+// HEIMDALL_DAMAGED_AGENTS is how many of each kind it is shown; go test -parallel is how many agents run at once.
 func TestDamagedSpool_TheAgentRuns(t *testing.T) {
+	copies := 1
+	if setting := os.Getenv("HEIMDALL_DAMAGED_AGENTS"); setting != "" {
+		var err error
+		if copies, err = strconv.Atoi(setting); err != nil || copies < 1 {
+			t.Fatalf("HEIMDALL_DAMAGED_AGENTS=%q: want the number of damaged spools of each kind", setting)
+		}
+	}
+	if _, err := programs(); err != nil { // not while an agent is awaited
+		t.Fatal(err)
+	}
 	whole := t.TempDir()
 	fillSpool(t, whole, 2000)
 	file := readFile(t, filepath.Join(whole, "spool.db"))
-	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
-	for name, damage := range map[string]func([]byte) []byte{
-		"bit": func(b []byte) []byte {
-			b[random.IntN(len(b))] ^= 1 << random.IntN(8)
-			return b
-		},
-		"page":     func(b []byte) []byte { clear(b[random.IntN(len(b)/4096)*4096:][:4096]); return b },
-		"truncate": func(b []byte) []byte { return b[:random.IntN(len(b))] },
-		"metas": func(b []byte) []byte {
-			b[16+random.IntN(64)] ^= 1
-			b[4096+16+random.IntN(64)] ^= 1
-			return b
-		},
-		"garbage": func([]byte) []byte { return []byte(strings.Repeat("garbage ", 5000)) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			state := t.TempDir()
-			if err := os.CopyFS(state, os.DirFS(whole)); err != nil {
-				t.Fatal(err)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	for _, kind := range damageKinds {
+		var mu sync.Mutex // guards took
+		var took []time.Duration
+		t.Run(kind.name, func(t *testing.T) {
+			for i := range copies {
+				t.Run(strconv.Itoa(i), func(t *testing.T) {
+					t.Parallel()
+					random := rand.New(rand.NewPCG(seed, uint64(i)))
+					it := startOn(t, whole, kind.damage(random, bytes.Clone(file)))
+					mu.Lock()
+					defer mu.Unlock()
+					took = append(took, it)
+				})
 			}
-			if err := os.WriteFile(filepath.Join(state, "spool.db"), damage(append([]byte(nil), file...)), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			config := writeFile(t, "north.yaml", fmt.Sprintf(`
+		})
+		if slices.Sort(took); len(took) > 0 {
+			t.Logf("%-8s %d agents run, median after %v, slowest after %v (asked each 100 ms)", kind.name, len(took),
+				took[len(took)/2].Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond))
+		}
+	}
+}
+
+// startOn starts an agent whose spool is that of whole with another file, kills it once it numbers new records, and tells how
+// long that took.
+func startOn(t *testing.T, whole string, file []byte) time.Duration {
+	t.Helper()
+	state := t.TempDir()
+	if err := os.CopyFS(state, os.DirFS(whole)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(state, "spool.db"), file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config := writeFile(t, "north.yaml", fmt.Sprintf(`
 station: {id: north, position: {lat: 47.1721, lon: 8.42683, publish: exact}}
 mqtt: {url: "mqtt://%s"}
-receivers: [{id: r0, source: %q, history: 16MiB}]
+receivers: [{id: r0, source: %q, history: 1MiB, fft: 1024, measurement: {every: 20ms}}]
 spool: {path: %q, limit: 64MiB}
 `, freeAddress(t), simulated(t, "north"), state))
-			start(t, "heimdall-agent", "run", "--config", config)
-			eventually(t, 30*time.Second, "the agent answers", func() error {
-				if _, err := os.Stat(filepath.Join(state, "control.sock")); err != nil {
-					return err // it does not run yet
-				}
-				if _, errOut, code := run(t, "heimdall-agent", "status", "--config", config); code != 0 {
-					return fmt.Errorf("status ends with %d: %s", code, errOut)
-				}
-				return nil
-			})
-		})
+	began := time.Now()
+	agent := start(t, "heimdall-agent", "run", "--config", config)
+	first := uint64(0) // number that it told
+	eventually(t, 30*time.Second, "the agent runs", func() error {
+		state, last, err := askStatus(t.Context(), filepath.Join(state, "control.sock"))
+		switch {
+		case err != nil:
+			return err
+		case state != "running":
+			return fmt.Errorf("it says it is %s", state)
+		case first == 0:
+			first = last
+		}
+		if last <= first {
+			return fmt.Errorf("it has given no number after %d", last)
+		}
+		return nil
+	})
+	took := time.Since(began)
+	agent.stop(syscall.SIGKILL)
+	return took
+}
+
+// askStatus asks a running agent for its state and the last number that it gave.
+func askStatus(ctx context.Context, socket string) (state string, last uint64, err error) {
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/status", nil)
+	if err != nil {
+		return "", 0, err
 	}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return "", 0, err
+	}
+	defer resp.Body.Close()
+	var status struct {
+		State struct{ State string }
+		Spool struct {
+			LastSeq uint64 `json:"last_seq"`
+		}
+	}
+	err = json.NewDecoder(resp.Body).Decode(&status)
+	return status.State.State, status.Spool.LastSeq, err
 }
 
 // fillSpool makes a spool with records in all lanes, as an agent that was not heard for a while leaves it.
