@@ -41,8 +41,9 @@ type wire struct {
 	reader *bufio.Reader
 	scan   scanner // of the goroutine that reads
 
-	heard atomic.Int64 // when bytes last came, or it was opened, after began
-	given atomic.Int64 // bytes written since then
+	opened time.Time
+	heard  atomic.Int64 // ns from opened to when bytes last came; monotonic, which a step of the clock does not move
+	given  atomic.Int64 // bytes written since then
 
 	// wake tells the writer that there is something to do. Capacity 1: it looks at everything.
 	wake    chan struct{}
@@ -55,23 +56,19 @@ type wire struct {
 	err     error // why nothing can be written, or read, any more
 }
 
-// began is where wires count time from: monotonic, which a step of the clock does not move.
-var began = time.Now()
-
 // newWire takes over a connection, until Close or cut.
 func newWire(conn net.Conn) *wire {
 	w := &wire{
 		Conn: conn, limit: mostPacket, reader: bufio.NewReaderSize(conn, readAhead),
-		wake: make(chan struct{}, 1), drained: make(chan struct{}),
+		opened: time.Now(), wake: make(chan struct{}, 1), drained: make(chan struct{}),
 	}
 	w.room = sync.NewCond(&w.mu)
-	w.hear()
 	go w.write()
 	return w
 }
 
 func (w *wire) hear() {
-	w.heard.Store(int64(time.Since(began)))
+	w.heard.Store(int64(time.Since(w.opened)))
 	w.given.Store(0)
 }
 
@@ -196,7 +193,7 @@ func (w *wire) end(err error) {
 // silent tells whether nothing has come for longer than keepAlive, after which the client asks for an answer, and the
 // time that the slowest link needs for the question, with what went before it, and the answer.
 func (w *wire) silent(keepAlive time.Duration) bool {
-	since := time.Since(began) - time.Duration(w.heard.Load())
+	since := time.Since(w.opened) - time.Duration(w.heard.Load())
 	return since > keepAlive+min(answerTimeout, keepAlive)+carriedIn(int(w.given.Load()))
 }
 
