@@ -136,6 +136,9 @@ func checkRunning(st status) []finding {
 	if c := st.Clock; c.StepsTotal > 0 {
 		findings = append(findings, finding{"warn", "clock", c.String() + " while the agent ran: what it recorded before keeps the time that it had then"})
 	}
+	if st.Broker.DuplicateIdentity {
+		findings = append(findings, finding{"fail", "broker", duplicateIdentity})
+	}
 	return append(findings, spoolFinding(st.Spool.Bytes, st.Spool.LimitBytes, st.Spool.Records))
 }
 

@@ -185,6 +185,8 @@ func (l linkStatus) String() string {
 	switch {
 	case l.URL == "":
 		return "none configured (mqtt.url): records are kept here"
+	case l.DuplicateIdentity:
+		return l.URL + " " + duplicateIdentity
 	case !l.Connected:
 		return l.URL + " not connected: records are kept here; `heimdall-agent check` says why"
 	case !l.CollectorOnline:

@@ -115,10 +115,11 @@ type clockStatus struct {
 }
 
 type linkStatus struct {
-	URL             string `json:"url,omitempty"`
-	Connected       bool   `json:"connected"`
-	CollectorOnline bool   `json:"collector_online"`
-	Acknowledged    uint64 `json:"acknowledged"`
+	URL               string `json:"url,omitempty"`
+	Connected         bool   `json:"connected"`
+	CollectorOnline   bool   `json:"collector_online"`
+	DuplicateIdentity bool   `json:"duplicate_identity,omitempty"`
+	Acknowledged      uint64 `json:"acknowledged"`
 }
 
 func (c *controlServer) status(w http.ResponseWriter, _ *http.Request) {

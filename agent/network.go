@@ -76,8 +76,15 @@ func (n *network) waitsFor() string {
 	return "no collector is online: records are kept here until one is"
 }
 
+// duplicateIdentity is what to say while another client uses the station's id.
+const duplicateIdentity = "duplicate_identity: another agent is connected to the broker as this station, and this one leaves it alone for " +
+	"5 to 30 minutes at a time: give each its own station.id"
+
+// hasRival tells whether another client uses the station's id.
+func (n *network) hasRival() bool { return n.link != nil && n.link.DuplicateIdentity() }
+
 func (n *network) status() linkStatus {
-	s := linkStatus{URL: n.url}
+	s := linkStatus{URL: n.url, DuplicateIdentity: n.hasRival()}
 	if n.link != nil {
 		s.Connected, s.CollectorOnline = n.link.Connected(), n.link.CollectorOnline()
 	}

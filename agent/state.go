@@ -102,6 +102,9 @@ func (a *Agent) condition() condition {
 			break
 		}
 	}
+	if a.network.hasRival() {
+		now.word, now.reason = "degraded", duplicateIdentity
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if now.word == a.last.word {

@@ -65,6 +65,7 @@ type Config struct {
 	WindowBytes    int           // likewise; 256 KiB
 	Timeout        time.Duration // for an acknowledgement, doubling up to ten times as much; 30 s
 	MaxBackoff     time.Duration // between attempts to connect; 1 min
+	MaxAway        time.Duration // while another client uses the station's id; a sixth of it at least; 30 min
 	KeepAlive      time.Duration // whole seconds; 30 s
 
 	Queue   Queue
@@ -94,6 +95,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxBackoff == 0 {
 		c.MaxBackoff = time.Minute
 	}
+	if c.MaxAway == 0 {
+		c.MaxAway = 30 * time.Minute
+	}
 	if c.KeepAlive == 0 {
 		c.KeepAlive = 30 * time.Second
 	}
@@ -110,7 +114,7 @@ func (c Config) check() error {
 	if c.Queue == nil || c.Settler == nil || c.Handler == nil || c.Answer == nil {
 		return errors.New("link: Queue, Settler, Handler and Answer are needed")
 	}
-	if c.WindowMessages < 0 || c.WindowBytes < 0 || c.Timeout < 0 || c.MaxBackoff < 0 || c.KeepAlive < time.Second {
+	if c.WindowMessages < 0 || c.WindowBytes < 0 || c.Timeout < 0 || c.MaxBackoff < 0 || c.MaxAway < 0 || c.KeepAlive < time.Second {
 		return errors.New("link: a negative window or time, or a keep-alive under a second")
 	}
 	if err := protocol.ValidStation(c.Station); err != nil {

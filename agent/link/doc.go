@@ -8,6 +8,8 @@
 //   - Under the client lies a connection of our own. It refuses packets larger than any of ours before the client makes room
 //     for them, and decides when the other end is gone: after a silence in which the slowest link would have brought an
 //     answer to all that was sent.
+//   - Where another agent under the same id pushes this one out again and again, it makes sure of that and stays away for a
+//     while.
 //   - Messages on their way are bounded in number and bytes, and in bytes also to what five seconds carry.
 //   - While a collector is online, what it does not acknowledge is sent again, ever more slowly. While none is, every
 //     record is sent once and held.

@@ -13,19 +13,14 @@ import (
 const (
 	// firstBackoff bounds the wait before the second attempt to connect; the bound doubles up to Config.MaxBackoff.
 	firstBackoff = time.Second
-	// steadyAfter is how long a connection must last to count as a good one; two agents under one name, who push each
-	// other out again and again, never get there.
+	// steadyAfter is how long a connection must last to count as a good one.
 	steadyAfter = 10 * time.Second
-	// shortLived: connections that all end before this are perhaps taken over by another client of the same id, after
-	// this many.
-	shortLived     = time.Minute
-	shortLivedOnes = 3
 	// sayEvery is how often an outage is mentioned in the log.
 	sayEvery = 10 * time.Minute
 )
 
-// Link keeps a station connected to its broker. SetInfo, SetState, Connected and CollectorOnline may be called from
-// any goroutine.
+// Link keeps a station connected to its broker. SetInfo, SetState, Connected, CollectorOnline and DuplicateIdentity may be
+// called from any goroutine.
 type Link struct {
 	cfg     Config
 	topics  protocol.Topics
@@ -38,9 +33,11 @@ type Link struct {
 	// connections; only the goroutine in Run uses it.
 	suspects map[key]int
 	backoff  backoff
+	closures closures // only the goroutine in Run uses it
 
 	connected atomic.Bool
 	online    atomic.Bool
+	duplicate atomic.Bool
 
 	// mu guards info and state.
 	mu          sync.Mutex
@@ -92,22 +89,21 @@ func (l *Link) Connected() bool { return l.connected.Load() }
 // CollectorOnline tells whether a collector says that it is online. False while there is no session.
 func (l *Link) CollectorOnline() bool { return l.online.Load() }
 
+// DuplicateIdentity tells whether another client is known to use the station's id. The link then stays away for a while
+// each time that it is pushed out.
+func (l *Link) DuplicateIdentity() bool { return l.duplicate.Load() }
+
 // Run keeps the station connected until ctx ends, then takes its leave. It returns nil: whatever fails is tried again.
 func (l *Link) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { l.execute(ctx) })
 	defer wg.Wait()
-	var down, takeovers outage
+	var down outage
 	for ctx.Err() == nil {
 		began := time.Now()
 		held, err := l.connection(ctx)
 		if err == nil {
 			continue
-		}
-		if held && time.Since(began) < shortLived {
-			l.suspectTakeover(ctx, &takeovers)
-		} else if held {
-			takeovers = outage{}
 		}
 		if time.Since(began) > steadyAfter {
 			l.backoff.reset()
@@ -116,7 +112,11 @@ func (l *Link) Run(ctx context.Context) error {
 		if down.worthSaying(time.Now()) {
 			l.cfg.Log.WarnContext(ctx, "no connection to the broker; records wait on disk", "broker", l.address, "error", err, "attempts", down.attempts)
 		}
-		timer := time.NewTimer(l.backoff.next())
+		wait := l.backoff.next()
+		if held && l.pushedOut(ctx, err) {
+			wait = l.away()
+		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
@@ -135,16 +135,6 @@ func (l *Link) connection(ctx context.Context) (held bool, err error) {
 	l.connected.Store(true)
 	defer l.connected.Store(false)
 	return true, newSession(l, p).run(ctx)
-}
-
-// suspectTakeover counts connections that ended soon. MQTT 3.1.1 has no word for why a broker ends one.
-func (l *Link) suspectTakeover(ctx context.Context, so *outage) {
-	so.attempts++
-	if now := time.Now(); so.attempts >= shortLivedOnes && now.Sub(so.last) >= sayEvery {
-		so.last = now
-		l.cfg.Log.WarnContext(ctx, "connections end again and again: another client may use this id; give each station its own station.id",
-			"client_id", clientID(l.cfg.Station), "connections", so.attempts)
-	}
 }
 
 // execute hands orders to the handler, one after another.

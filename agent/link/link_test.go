@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -353,18 +352,6 @@ func TestLink_ContradictsAFalseStatus(t *testing.T) {
 		next("online")
 	}
 	never(t, "the station answers itself", func() bool { return len(heard) > 0 })
-}
-
-// Two agents with one station's name push each other out; both say what may be the matter.
-func TestLink_TwoOfOneName(t *testing.T) {
-	broker := servers.Mosquitto(t)
-	var text safeBuffer
-	log := func(c *link.Config) { c.Log = slog.New(slog.NewTextHandler(&text, nil)) }
-	startAgent(t, broker.URL, log)
-	startAgent(t, broker.URL, log)
-	eventually(t, "another client is suspected", func() bool {
-		return strings.Contains(text.String(), "another client may use this id") && strings.Contains(text.String(), "client_id=heimdall-agent-torino")
-	})
 }
 
 func TestLink_Orders(t *testing.T) {

@@ -19,8 +19,7 @@ const retainedWait = 2 * time.Second
 // session, and tells whether a collector is online.
 func Probe(ctx context.Context, cfg Config) (collectorOnline bool, err error) {
 	cfg = cfg.withDefaults()
-	id := "heimdall-check-" + cfg.Station + "-" + strconv.Itoa(os.Getpid())
-	p, err := open(ctx, cfg, id, func(*mqtt.ClientOptions) {})
+	p, err := open(ctx, cfg, checkID(cfg.Station), func(*mqtt.ClientOptions) {})
 	if err != nil {
 		return false, err
 	}
@@ -34,6 +33,7 @@ func Probe(ctx context.Context, cfg Config) (collectorOnline bool, err error) {
 	for {
 		select {
 		case m := <-p.inbound:
+			p.received(m)
 			if string(m.payload) == protocol.Online {
 				return true, nil
 			}
@@ -45,4 +45,9 @@ func Probe(ctx context.Context, cfg Config) (collectorOnline bool, err error) {
 			return false, ctx.Err()
 		}
 	}
+}
+
+// checkID is a client id for whoever must not take the station's place.
+func checkID(station string) string {
+	return "heimdall-check-" + station + "-" + strconv.Itoa(os.Getpid())
 }

@@ -120,6 +120,7 @@ func (s *session) loop(ctx context.Context) (lost bool, err error) {
 	s.catchUp(ctx)
 	tick := time.NewTicker(max(min(s.cfg.Timeout/8, time.Second), time.Millisecond))
 	defer tick.Stop()
+	began := time.Now()
 	s.announce()
 	for {
 		next := s.items
@@ -153,6 +154,7 @@ func (s *session) loop(ctx context.Context) (lost bool, err error) {
 			if err := s.lookAfter(now); err != nil {
 				return false, err
 			}
+			s.link.undisturbed(now.Sub(began))
 			s.contradict()
 		}
 	}
