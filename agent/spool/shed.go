@@ -17,14 +17,22 @@ const (
 	// reserveBytes stand in a file that is removed when the disk is full, so that deletes and Gap records can still be
 	// committed.
 	reserveBytes = 4 << 20
+	reserveEvery = time.Minute
 	// shedShare: over the limit, one part in so many of it is made free, so that one Gap record speaks of many records.
 	shedShare = 32
 	// marginShare: shedding begins one part in so many below the limit, which leaves room for what tells of it.
 	marginShare = 16
 )
 
-// highMark is from how many bytes on records are given up.
-func (s *Spool) highMark() int64 { return s.limit - s.limit/marginShare }
+// highMark is from how many bytes on records are given up. On a disk that was found full it is below what was there then: a
+// commit that deletes writes pages first, and needs some that are free in the file. Only the writer calls it.
+func (s *Spool) highMark() int64 {
+	most := s.limit
+	if s.fullAt > 0 {
+		most = min(most, s.fullAt)
+	}
+	return most - most/marginShare
+}
 
 // shedOldest gives up the oldest records of the least valuable class until so many bytes are free. It tells whether
 // there was anything to give up.
@@ -103,12 +111,15 @@ func (v *victims) of(number uint32, lane Lane) *loss {
 	return &v.losses[len(v.losses)-1]
 }
 
-// shedForRoom makes room when a commit failed for want of it: the reserve is let go, and records are given up.
-func (s *Spool) shedForRoom() error {
+// shedForRoom makes room when a commit failed for want of it: the reserve is let go, and records are given up. last tells that
+// this did not help before: then what waits is given up too, as without it the commit that deletes needs less room.
+func (s *Spool) shedForRoom(last bool) error {
 	os.Remove(filepath.Join(s.dir, reserved))
 	s.store.db.MaxSize = s.maxFileBytes() + reserveBytes
+	s.reserveTried = time.Now()
 	s.mu.Lock()
 	kept := s.kept.records
+	s.fullAt = s.used + s.kept.bytes
 	s.mu.Unlock()
 	if kept > 0 && s.purge(purgeBatch, time.Now()) == nil {
 		return nil
@@ -121,22 +132,36 @@ func (s *Spool) shedForRoom() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.waitingBytes > min(mostWaiting, s.limit/2) {
-		s.shedWaiting()
+	switch bound := s.waitingBound(); {
+	case last && s.deletes():
+		s.shedWaiting(0)
+	case s.waitingBytes > bound:
+		s.shedWaiting(bound / 4 * 3)
 	}
 	return nil
 }
 
-// reserve makes the reserve file if it is missing.
+// deletes tells whether the next commit deletes records. mu must be held.
+func (s *Spool) deletes() bool {
+	return slices.ContainsFunc(s.epochs, func(e *epoch) bool { return !e.dying.Empty() })
+}
+
+// waitingBound is how many bytes may wait in memory.
+func (s *Spool) waitingBound() int64 { return min(mostWaiting, s.limit/2) }
+
+// reserve makes the reserve file if it is missing, now and then: on a full disk that costs as many writes as there is room.
 func (s *Spool) reserve() {
 	path := filepath.Join(s.dir, reserved)
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) || time.Since(s.reserveTried) < reserveEvery {
 		return
 	}
+	s.reserveTried = time.Now()
 	if err := writeReserve(path, min(reserveBytes, s.limit/marginShare)); err != nil {
 		os.Remove(path)
 		s.log.Debug("there is no room for the reserve", "error", err)
+		return
 	}
+	s.fullAt = 0
 }
 
 func writeReserve(path string, size int64) error {
@@ -158,10 +183,9 @@ func writeReserve(path string, size int64) error {
 	return nil
 }
 
-// shedWaiting gives up records that wait in memory, the least valuable first, until three quarters of what may wait
-// are left. mu must be held.
-func (s *Spool) shedWaiting() {
-	target := min(mostWaiting, s.limit/2) / 4 * 3
+// shedWaiting gives up records that wait in memory, the least valuable first, until no more than target bytes are left. mu
+// must be held.
+func (s *Spool) shedWaiting(target int64) {
 	losses := map[gapKey]*loss{}
 	for _, class := range shedClasses() {
 		s.waiting = slices.DeleteFunc(s.waiting, func(e *entry) bool {

@@ -76,7 +76,10 @@ type Spool struct {
 	segments *segments
 	outage   outage
 	retired  retired
-	unnamed  bool // the file in use is a copy whose name may not be on disk yet
+	unnamed  bool  // the file in use is a copy whose name may not be on disk yet
+	fullAt   int64 // bytes of records, kept ones too, when the disk was found full; 0: it has room, as far as is known
+	// reserveTried is when the reserve was last made, or let go.
+	reserveTried time.Time
 	// compactedAt is when it was last looked whether the file is to be copied.
 	compactedAt time.Time
 
@@ -257,8 +260,8 @@ func (s *Spool) enqueue(ctx context.Context, lane Lane, kind protocol.Kind, payl
 	seq := e.place.seq
 	s.wait(e)
 	s.coming.count(time.Now(), 1)
-	if s.waitingBytes > min(mostWaiting, s.limit/2) {
-		s.shedWaiting()
+	if bound := s.waitingBound(); s.waitingBytes > bound {
+		s.shedWaiting(bound / 4 * 3)
 	}
 	return e, seq, nil
 }

@@ -3,6 +3,8 @@ package spool
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -129,7 +131,7 @@ func (s *Spool) flush(final bool) error {
 			s.noteDamage(err)
 			continue
 		case isFull(err) && rounds < 3:
-			if shedErr := s.shedForRoom(); shedErr != nil {
+			if shedErr := s.shedForRoom(rounds == 2); shedErr != nil {
 				return errors.Join(err, shedErr)
 			}
 			continue
@@ -187,7 +189,11 @@ func (s *Spool) tidy() (bool, error) {
 	over := s.used - s.highMark()
 	s.mu.Unlock()
 	if over > 0 {
-		return s.shedOldest(over+s.highMark()/shedShare, protocol.Gap_REASON_QUOTA)
+		reason := protocol.Gap_REASON_QUOTA
+		if s.fullAt > 0 {
+			reason = protocol.Gap_REASON_DISK_FULL
+		}
+		return s.shedOldest(over+s.highMark()/shedShare, reason)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -246,8 +252,15 @@ func (s *Spool) repair() error {
 	return nil
 }
 
-// isFull tells whether err means that there is no room.
+// isFull tells whether err means that there is no room. What keeps its file from growing, bbolt hands on as a text only.
 func isFull(err error) bool {
-	return errors.Is(err, bolterrors.ErrMaxSizeReached) || errors.Is(err, syscall.ENOSPC) ||
-		errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+	if err == nil {
+		return false
+	}
+	if errors.Is(err, bolterrors.ErrMaxSizeReached) {
+		return true
+	}
+	return slices.ContainsFunc([]error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG}, func(full error) bool {
+		return errors.Is(err, full) || strings.Contains(err.Error(), full.Error())
+	})
 }
