@@ -35,21 +35,22 @@ type LaneStats struct {
 
 // Stats is what the spool holds now.
 func (s *Spool) Stats() Stats {
-	var oldest time.Time
-	var lanes [laneCount]int64
 	s.mu.Lock()
-	held := map[uint32]protocol.Ranges{}
-	for _, e := range s.epochs {
-		held[e.number] = e.held.Clone()
+	c := s.current()
+	st := Stats{
+		Identity: c.identity, LastSeq: c.next - 1, Limit: s.limit, Waiting: len(s.waiting), Shed: s.shed, Commits: s.commits,
+		Kept: s.kept.records, KeptBytes: s.kept.bytes,
 	}
+	var lanes [laneCount]amount
 	for i := range lanes {
-		lanes[i] = s.lanes[i].held.records
+		lanes[i] = s.lanes[i].held
 	}
+	held := heldOf(s.epochs)
 	s.mu.Unlock()
-	var from, to time.Time
+	st.count(lanes)
+	st.UsedRatio = float64(st.Bytes) / float64(st.Limit)
 	err := s.view(func(tx *bbolt.Tx) error {
-		oldest = oldestOf(tx, lanes, held)
-		from, to = spanOf(tx)
+		st.date(tx, held)
 		return nil
 	})
 	if err != nil {
@@ -58,26 +59,39 @@ func (s *Spool) Stats() Stats {
 		s.await(true)
 		s.mu.Unlock()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c := s.current()
-	st := Stats{
-		Identity: c.identity, LastSeq: c.next - 1, Bytes: s.used, Limit: s.limit, Waiting: len(s.waiting),
-		UsedRatio: float64(s.used) / float64(s.limit), Shed: s.shed, Commits: s.commits, Oldest: oldest, From: from, To: to,
-		Kept: s.kept.records, KeptBytes: s.kept.bytes, Lanes: map[Lane]LaneStats{},
-	}
-	for i, l := range s.lanes {
-		st.Records += l.held.records
-		st.Lanes[laneNames[i]] = LaneStats{l.held.records, l.held.bytes}
-	}
 	return st
 }
 
+// count takes account of what the lanes hold.
+func (st *Stats) count(lanes [laneCount]amount) {
+	st.Lanes = map[Lane]LaneStats{}
+	for i, held := range lanes {
+		st.Records += held.records
+		st.Bytes += held.bytes
+		st.Lanes[laneNames[i]] = LaneStats{held.records, held.bytes}
+	}
+}
+
+// date takes account of the times that the records state.
+func (st *Stats) date(tx *bbolt.Tx, held map[uint32]protocol.Ranges) {
+	st.Oldest = oldestOf(tx, st.Lanes, held)
+	st.From, st.To = spanOf(tx)
+}
+
+// heldOf is the numbers held of each epoch, for others to read.
+func heldOf(epochs []*epoch) map[uint32]protocol.Ranges {
+	held := map[uint32]protocol.Ranges{}
+	for _, e := range epochs {
+		held[e.number] = e.held.Clone()
+	}
+	return held
+}
+
 // oldestOf is the earliest time that the first held record of a lane states.
-func oldestOf(tx *bbolt.Tx, lanes [laneCount]int64, held map[uint32]protocol.Ranges) time.Time {
+func oldestOf(tx *bbolt.Tx, lanes map[Lane]LaneStats, held map[uint32]protocol.Ranges) time.Time {
 	var oldest int64
-	for i := range laneCount {
-		if lanes[i] == 0 {
+	for i, lane := range laneNames {
+		if lanes[lane].Records == 0 {
 			continue
 		}
 		if v := firstHeld(tx.Bucket(laneBucket(i)).Cursor(), held); v != nil {
@@ -143,24 +157,16 @@ func Stat(dir string) (Stats, error) {
 			return err
 		}
 		current := c.epochs[len(c.epochs)-1]
-		st = Stats{Identity: current.identity, LastSeq: current.next - 1, Lanes: map[Lane]LaneStats{}}
+		st = Stats{Identity: current.identity, LastSeq: current.next - 1}
+		var lanes [laneCount]amount
 		for i, l := range c.lanes {
-			st.Records += l.held.records
-			st.Bytes += l.held.bytes
+			lanes[i] = l.held
 			st.Kept += l.kept.records
 			st.KeptBytes += l.kept.bytes
-			st.Lanes[laneNames[i]] = LaneStats{l.held.records, l.held.bytes}
 		}
-		held, lanes := map[uint32]protocol.Ranges{}, [laneCount]int64{}
-		for _, e := range c.epochs {
-			held[e.number] = e.held
-		}
-		for i := range lanes {
-			lanes[i] = c.lanes[i].held.records
-		}
+		st.count(lanes)
 		return s.view(func(tx *bbolt.Tx) error {
-			st.Oldest = oldestOf(tx, lanes, held)
-			st.From, st.To = spanOf(tx)
+			st.date(tx, heldOf(c.epochs))
 			return nil
 		})
 	})
