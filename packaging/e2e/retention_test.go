@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -85,6 +87,81 @@ func TestRetention(t *testing.T) {
 	if lines, code := n.verify(false); code != 1 || lines[0].Missing != 1 {
 		t.Errorf("verify ends with %d after a row was deleted by hand: %+v", code, lines)
 	}
+}
+
+// TestRetention_Places kills the collector at the places of the jobs that it does for its group, where a run of minutes does
+// not come by. The database is told that the time of a killed holder's lease is over. Nothing is ever missing, and in the end
+// everything is done.
+func TestRetention_Places(t *testing.T) {
+	const measurements, captures = 20_000, 5
+	marked := markedCollector(t)
+	database := servers.Postgres(t)
+	n := newNetwork(t, database)
+	n.collector.stop(syscall.SIGTERM)
+	fillOld(t, database, measurements, captures)
+	count := func(table string) string {
+		return strings.TrimSpace(mustSQL(t, database, "SELECT count(*) FROM "+table))
+	}
+	endAt := func(place string) {
+		t.Helper()
+		mustSQL(t, database, "UPDATE lease SET until = clock_timestamp()")
+		t.Setenv("HEIMDALL_FAILPOINT", place)
+		p := start(t, marked, "run", "--config", n.config)
+		select {
+		case <-p.done:
+		case <-time.After(time.Minute):
+			t.Fatalf("the collector does not come to %s", place)
+		}
+		if code := p.cmd.ProcessState.ExitCode(); code >= 0 {
+			t.Fatalf("the collector ended with %d, not at %s", code, place)
+		}
+		if lines, code := n.verify(true); code != 0 || len(lines) == 0 {
+			t.Errorf("verify ends with %d after %s: %+v", code, place, lines)
+		}
+	}
+	for _, place := range []string{"archive.samples:1", "archive.stored:2", "lease.renew:1"} {
+		endAt(place)
+	}
+	if got := count("recording"); got != strconv.Itoa(captures) {
+		t.Errorf("%s recordings were made, want %d", got, captures)
+	}
+	text := string(readFile(t, n.config)) + "retention: {measurement: 90d}\n"
+	if err := os.WriteFile(n.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	endAt("store.released:1")
+	mustSQL(t, database, "UPDATE recording SET stored = stored - interval '100 days'")
+	for _, place := range []string{"retention.row_removed:1", "archive.removed:1", "archive.removed:2", "retention.objects_removed:1"} {
+		endAt(place)
+	}
+	mustSQL(t, database, "UPDATE lease SET until = clock_timestamp()")
+	n.collector.start()
+	n.waitReady()
+	eventually(t, time.Minute, "all is removed", func() error {
+		if rows, objects := count("recording"), count("recording_removed"); rows != "0" || objects != "0" {
+			return fmt.Errorf("%s recordings and the objects of %s are there", rows, objects)
+		}
+		return nil
+	})
+	if lines := n.waitVerified(10 * time.Second); lines[0].Released != measurements*9/10+captures {
+		t.Errorf("after: %+v", lines[0])
+	}
+}
+
+// markedCollector builds the collector with its failpoints and tells its name.
+func markedCollector(t *testing.T) string {
+	t.Helper()
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "heimdall-collector-marked"
+	cmd := exec.Command("go", "build", "-tags", "faults", "-o", filepath.Join(dir, name), "github.com/fulgidus/heimdall/collector")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the collector: %v: %s", err, out)
+	}
+	return name
 }
 
 // fillOld stores measurements of which nine tenths arrived 200 days ago, and captures of one chunk each that arrived today.
