@@ -68,6 +68,13 @@ func (w *world) count(what string) {
 	w.counts[what]++
 }
 
+// happened tells whether something was counted.
+func (w *world) happened(what string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.counts[what] > 0
+}
+
 // violate notes a broken promise that only the run itself can see.
 func (w *world) violate(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
@@ -260,8 +267,11 @@ func (w *world) addAgent(s *station, i, radios int, more, limit string, tmpfs bo
 	}
 	config := filepath.Join(dir, "agent.yaml")
 	keep := "0s" // what a spool still holds is then what it owes
-	if s.id == "clean-2" || s.policy.Cloned {
+	switch {
+	case s.id == "clean-2" || s.policy.Cloned:
 		keep = "1h"
+	case s.id == "captures":
+		keep = "1s"
 	}
 	scene, err := filepath.Abs(filepath.Join(w.options.Module, "packaging", "e2e", "scene.yaml"))
 	if err != nil {
