@@ -111,3 +111,19 @@ func (s *Spool) encodeGap(l loss, at place, now time.Time) ([]byte, error) {
 		Station: new(s.station), Time: new(now.UnixNano()), Body: &protocol.Record_Gap{Gap: gap},
 	})
 }
+
+// ofSpool is the payload of a record that goes on under another identity: where a Gap names none, it speaks of the numbers of
+// the identity that it had.
+func ofSpool(payload []byte, identity [protocol.SpoolBytes]byte) []byte {
+	rec, err := protocol.Decode(payload)
+	gap := rec.GetGap()
+	if err != nil || len(gap.GetRanges()) == 0 || len(gap.GetSpool()) > 0 {
+		return payload
+	}
+	gap.Spool = identity[:]
+	named, err := protocol.Encode(rec)
+	if err != nil {
+		return payload // cannot be: it was encoded before
+	}
+	return named
+}

@@ -199,9 +199,9 @@ func (s *Spool) move(m move) error {
 // moveSome moves up to moveBatch records of a lane in one commit and tells which numbers they had.
 func (s *Spool) moveSome(from, to *epoch, lane int, lowest uint64) (protocol.Ranges, error) {
 	var moved protocol.Ranges
-	next, gapCost := to.next, int64(0)
+	next, gapCost, grown := to.next, int64(0), int64(0)
 	err := s.update(func(tx *bbolt.Tx) (err error) {
-		moved, next = nil, to.next
+		moved, next, grown = nil, to.next, 0
 		rows := takeRows(tx, lane, from, lowest)
 		if len(rows) == 0 {
 			return nil
@@ -210,6 +210,11 @@ func (s *Spool) moveSome(from, to *epoch, lane int, lowest uint64) (protocol.Ran
 		for _, r := range rows {
 			key := place{to.number, next}.key()
 			next++
+			if r.kind == protocol.KindGap {
+				payload := ofSpool(r.payload, from.identity)
+				grown += int64(len(payload) - len(r.payload))
+				r.payload = payload
+			}
 			err = errors.Join(err, bucket.Delete(r.place.key()), bucket.Put(key, r.encode(key)))
 			moved.Add(r.place.seq)
 		}
@@ -238,8 +243,8 @@ func (s *Spool) moveSome(from, to *epoch, lane int, lowest uint64) (protocol.Ran
 	s.lanes[lane].last = later(s.lanes[lane].last, place{to.number, next - 2})
 	gaps := &s.lanes[LaneGap.index()]
 	gaps.last = place{to.number, next - 1}
-	gaps.held.add(1, gapCost)
-	s.used += gapCost
+	gaps.held.add(1, gapCost+grown)
+	s.used += gapCost + grown
 	return moved, nil
 }
 
@@ -267,6 +272,9 @@ func (s *Spool) renumberWaiting(m move) {
 		if e.place.epoch == m.epoch.number && e.place.seq >= m.lowest {
 			moved.Add(e.place.seq)
 			s.number(e)
+			if e.kind == protocol.KindGap {
+				e.payload = ofSpool(e.payload, m.epoch.identity)
+			}
 		}
 	}
 	if moved.Empty() {
