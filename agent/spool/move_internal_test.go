@@ -51,3 +51,33 @@ func TestMove_GapsKeepWhatTheySpeakOf(t *testing.T) {
 		t.Errorf("under new numbers %v, want 29 of them", got)
 	}
 }
+
+// A wish to give a record up outlives the replacement of the file.
+func TestFlush_GivesUpWhatWasAskedBeforeTheDamage(t *testing.T) {
+	s := open(t, t.TempDir(), 1<<20)
+	first := s.Identity()
+	queueSome(t, s, LaneMeasurement, 5, 100)
+	if err := s.flush(false); err != nil {
+		t.Fatal(err)
+	}
+	s.GiveUp(first, protocol.Ranges{{From: 3, To: 3}}, protocol.Gap_REASON_REFUSED)
+	s.mu.Lock()
+	s.damage = errDamaged
+	s.mu.Unlock()
+	if err := s.flush(false); err != nil {
+		t.Fatal(err)
+	}
+	var seqs protocol.Ranges
+	refused := false
+	for item, ok := s.find(); ok; item, ok = s.find() {
+		if item.Kind == protocol.KindMeasurement {
+			seqs.Add(item.Seq)
+		}
+		if rec, err := protocol.Decode(item.Payload); item.Kind == protocol.KindGap && err == nil {
+			refused = refused || rec.GetGap().GetReason() == protocol.Gap_REASON_REFUSED
+		}
+	}
+	if got := seqs.String(); got != "{[1,3),[4,6)}" || !refused {
+		t.Errorf("handed out %s, declared %v; want all but 3, and that declared", got, refused)
+	}
+}

@@ -92,3 +92,34 @@ func TestRun_ReadOnlyDisk(t *testing.T) {
 		t.Errorf("not said that it is over:\n%.2000s", said.String())
 	}
 }
+
+// A new identity that does not get to disk is none: what comes meanwhile is numbered under the one that is there, and the change
+// is tried again though nothing else waits.
+func TestMove_DiskDoesNotTakeTheIdentity(t *testing.T) {
+	s := open(t, t.TempDir(), 1<<20)
+	first := s.Identity()
+	queueSome(t, s, LaneMeasurement, 3, 100)
+	if err := s.flush(false); err != nil {
+		t.Fatal(err)
+	}
+	writable := turnReadOnly(t, s)
+	s.Conflict(first, 2)
+	s.attempt()
+	if got := s.Identity(); got != first {
+		t.Errorf("identity %x, want %x until there is another one on disk", got, first)
+	}
+	if wait, waits := s.due(time.Now()); !waits || wait > time.Second {
+		t.Errorf("tried again: %v, in %v", waits, wait)
+	}
+	queueSome(t, s, LaneMeasurement, 2, 100)
+	writable()
+	if err := s.flush(false); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Identity(); got == first {
+		t.Error("still the identity in conflict")
+	}
+	if got := s.Unacked().String(); got != "{[1,6)}" { // 2 to 5 moved, and their gap
+		t.Errorf("under the new identity %s", got)
+	}
+}

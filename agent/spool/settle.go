@@ -2,6 +2,7 @@ package spool
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -174,8 +175,9 @@ func (s *Spool) move(m move) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if m.epoch == s.current() {
-		s.epochs = append(s.epochs, newEpoch(m.epoch.number+1))
-		failpoint.Hit("spool.identity")
+		if err := s.beginEpoch(); err != nil {
+			return err
+		}
 	}
 	to := s.current()
 	for lane := range laneCount {
@@ -193,7 +195,21 @@ func (s *Spool) move(m move) error {
 	}
 	s.gaps = map[gapKey]*openGap{}
 	s.renumberWaiting(m)
-	return s.putEpochs()
+	s.reread()
+	return nil
+}
+
+// beginEpoch begins a new identity. It is on disk before anything gets a number of it: records of an identity that the file does
+// not name would be nobody's.
+func (s *Spool) beginEpoch() error {
+	epochs := append(slices.Clone(s.epochs), newEpoch(s.current().number+1))
+	failpoint.Hit("spool.identity")
+	if err := s.update(func(tx *bbolt.Tx) error { return putIdentities(tx, epochs) }); err != nil {
+		return fmt.Errorf("begin a new identity: %w", err)
+	}
+	s.epochs = epochs
+	s.noteIdentities(epochs)
+	return nil
 }
 
 // moveSome moves up to moveBatch records of a lane in one commit and tells which numbers they had.
@@ -227,8 +243,7 @@ func (s *Spool) moveSome(from, to *epoch, lane int, lowest uint64) (protocol.Ran
 		gapCost, _ = weigh(gap)
 		written := *to
 		written.next = next
-		return errors.Join(err, encodeErr, tx.Bucket(laneBucket(LaneGap.index())).Put(at.key(), gap),
-			putIdentities(tx, s.epochs), putEpoch(tx, &written))
+		return errors.Join(err, encodeErr, tx.Bucket(laneBucket(LaneGap.index())).Put(at.key(), gap), putEpoch(tx, &written))
 	})
 	if err != nil || moved.Empty() {
 		return nil, err
@@ -287,15 +302,4 @@ func (s *Spool) renumberWaiting(m move) {
 		return 1
 	})
 	s.declare(loss{reason: protocol.Gap_REASON_CONFLICT, epoch: m.epoch, ranges: moved})
-}
-
-// putEpochs writes the identities and makes everything unsent be looked at again.
-func (s *Spool) putEpochs() error {
-	err := s.update(func(tx *bbolt.Tx) error { return putIdentities(tx, s.epochs) })
-	if err != nil {
-		return err
-	}
-	s.noteIdentities(s.epochs)
-	s.reread()
-	return nil
 }

@@ -104,6 +104,9 @@ func (s *Spool) attempt() {
 		s.compactNow(now)
 		return
 	}
+	s.mu.Lock()
+	s.await(false) // also where nothing but what the writer itself has to do is left
+	s.mu.Unlock()
 	if s.outage.since.IsZero() {
 		s.outage.since = now
 	}
@@ -243,6 +246,12 @@ func (s *Spool) repair() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for i := range s.given { // what was asked of the former file is asked of this one
+		s.given[i].epoch = s.epochNumber(s.given[i].epoch.number)
+	}
+	for i := range s.moves {
+		s.moves[i].epoch = s.epochNumber(s.moves[i].epoch.number)
+	}
 	s.memory = memory
 	s.memos = nil
 	for id, m := range memory.replies {
