@@ -298,3 +298,39 @@ func TestNewClient_RefusesWhatIsNoBroker(t *testing.T) {
 		t.Errorf("an address without port: %v", err)
 	}
 }
+
+// TestClient_APublishEndsWithItsConnection kills a broker that has not confirmed yet. Who waits for it hears so at once, and
+// not only after the time-out, so that it can publish again as soon as there is a broker.
+func TestClient_APublishEndsWithItsConnection(t *testing.T) {
+	broker := servers.Mosquitto(t)
+	c := startClient(t, link.Config{URL: broker.URL, ID: "one", SharedGroup: "g"})
+	const n, limit = 40, 3 * time.Second
+	for range 3 {
+		broker.Pause()
+		done := make(chan error, n) // the results
+		for i := range n {
+			go func() {
+				done <- c.Publish(t.Context(), fmt.Sprintf("heimdall/v1/north/ack/%016x", i), true, make([]byte, 20_000))
+			}()
+		}
+		time.Sleep(100 * time.Millisecond) // in which all of them begin
+		began := time.Now()
+		broker.Kill()
+		for range n {
+			select {
+			case err := <-done:
+				if err == nil {
+					t.Error("confirmed by a broker that stands still")
+				}
+			case <-time.After(limit - time.Since(began)):
+				t.Fatalf("a publish did not end within %v of its connection", limit)
+			}
+		}
+		t.Logf("all ended after %v", time.Since(began))
+		broker.Start(t)
+		eventually(t, "session", func() bool { return c.Ready() == nil })
+		if err := c.Publish(t.Context(), "heimdall/v1/north/ack/0102030405060708", true, []byte("ack")); err != nil {
+			t.Error(err)
+		}
+	}
+}
