@@ -88,14 +88,21 @@ type RetentionConfig struct {
 	Audit       Age `yaml:"audit"`
 }
 
-// keep is the same for who removes things.
+// keep is the same for who removes things. What was rejected and what stations replied is kept like measurements, but for
+// replies that may still be needed to make a recording. Sites are few, and kept.
 func (c RetentionConfig) keep() retention.Keep {
+	replies := max(c.Measurement, c.Recording)
+	if c.Measurement == 0 || c.Recording == 0 {
+		replies = 0 // for ever
+	}
 	return retention.Keep{
 		Records: map[protocol.Kind]time.Duration{
 			protocol.KindMeasurement: time.Duration(c.Measurement), protocol.KindDetection: time.Duration(c.Detection),
 			protocol.KindHealth: time.Duration(c.Health), protocol.KindSpectrum: time.Duration(c.Spectrum), protocol.KindGap: time.Duration(c.Gap),
+			protocol.KindReply: time.Duration(replies),
 		},
 		Recording: time.Duration(c.Recording),
+		Rejected:  time.Duration(c.Measurement),
 		Audit:     time.Duration(c.Audit),
 	}
 }

@@ -7,10 +7,12 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 func TestLoadConfig_ShippedExampleNamesEveryKey(t *testing.T) {
@@ -120,6 +122,29 @@ func TestLoadConfig_Retention(t *testing.T) {
 	want := RetentionConfig{Measurement: 0, Detection: 365 * aDay, Health: 365 * aDay, Spectrum: aDay / 2, Recording: 90 * aDay, Gap: 730 * aDay, Audit: 0}
 	if diff := cmp.Diff(want, cfg.Retention); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestRetentionConfig_Keep looks at what has no key of its own.
+func TestRetentionConfig_Keep(t *testing.T) {
+	for name, c := range map[string]struct {
+		config            RetentionConfig
+		replies, rejected time.Duration
+	}{
+		"defaults":           {DefaultConfig().Retention, 365 * 24 * time.Hour, 365 * 24 * time.Hour},
+		"long recordings":    {RetentionConfig{Measurement: aDay, Recording: 3 * aDay}, 72 * time.Hour, 24 * time.Hour},
+		"recordings forever": {RetentionConfig{Measurement: aDay}, 0, 24 * time.Hour},
+		"forever":            {RetentionConfig{Recording: aDay}, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			keep := c.config.keep()
+			if got := keep.Records[protocol.KindReply]; got != c.replies || keep.Rejected != c.rejected {
+				t.Errorf("replies are kept for %v and rejections for %v, want %v and %v", got, keep.Rejected, c.replies, c.rejected)
+			}
+			if got, ok := keep.Records[protocol.KindSite]; ok {
+				t.Errorf("sites are kept for %v", got)
+			}
+		})
 	}
 }
 

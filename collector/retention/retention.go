@@ -29,10 +29,16 @@ import (
 // An error with a method Transient is the database's. All others mean that the lease is lost.
 type Store interface {
 	Length() time.Duration // of the lease, when it is not renewed
+	Records
+	Recordings
+	RemoveAudit(ctx context.Context, keep time.Duration, most int) (int, error)
+}
+
+// Records removes what stations sent.
+type Records interface {
 	Spools(ctx context.Context) ([]protocol.Stream, error)
 	RemoveRecords(ctx context.Context, kind protocol.Kind, stream protocol.Stream, keep time.Duration, most int) (int, error)
-	RemoveAudit(ctx context.Context, keep time.Duration, most int) (int, error)
-	Recordings
+	RemoveRejected(ctx context.Context, keep time.Duration, most int) (int, error)
 }
 
 // Recordings removes recordings' rows, and remembers which objects still have to go. Both lists are in order, and go on after
@@ -54,6 +60,7 @@ type Objects interface {
 type Keep struct {
 	Records   map[protocol.Kind]time.Duration
 	Recording time.Duration // also chunks of captures that never became one
+	Rejected  time.Duration
 	Audit     time.Duration
 }
 
@@ -113,7 +120,7 @@ func (r *Retention) pause() time.Duration {
 			pause = min(pause, keep/pauseOf)
 		}
 	}
-	for _, keep := range []time.Duration{r.keep.Recording, r.keep.Audit} {
+	for _, keep := range []time.Duration{r.keep.Recording, r.keep.Rejected, r.keep.Audit} {
 		if keep > 0 {
 			pause = min(pause, keep/pauseOf)
 		}
@@ -133,7 +140,7 @@ func (r *Retention) Pass(ctx context.Context, store Store) (removed int, err err
 	r.passes++
 	r.inARow = 0
 	// Objects last: that their store is away is no reason to keep rows.
-	for _, part := range []func(context.Context, Store) (int, error){r.records, r.audit, r.recordings, r.removedRecordings} {
+	for _, part := range []func(context.Context, Store) (int, error){r.records, r.rejected, r.audit, r.recordings, r.removedRecordings} {
 		n, err := part(ctx, store)
 		removed += n
 		if errors.Is(err, errEnough) {
@@ -176,6 +183,15 @@ func (r *Retention) records(ctx context.Context, store Store) (removed int, err 
 		}
 	}
 	return removed, nil
+}
+
+func (r *Retention) rejected(ctx context.Context, store Store) (removed int, err error) {
+	if r.keep.Rejected <= 0 {
+		return 0, nil
+	}
+	return r.slices(ctx, store, "what was rejected", func(ctx context.Context, most int) (int, error) {
+		return store.RemoveRejected(ctx, r.keep.Rejected, most)
+	})
 }
 
 func (r *Retention) audit(ctx context.Context, store Store) (removed int, err error) {

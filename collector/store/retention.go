@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/fulgidus/heimdall/packaging/failpoint"
@@ -254,6 +256,80 @@ func linear(db *float64) *float64 {
 		return nil
 	}
 	return new(math.Pow(10, min(max(*db, -300), 300)/10))
+}
+
+// RemoveRejected removes rows of what was rejected longer ago than keep, most of them at the most, and tells how many. The
+// numbers of those that have one go into their spools' released in the same transaction.
+func (l *Lease) RemoveRejected(ctx context.Context, keep time.Duration, most int) (removed int, err error) {
+	err = l.transact(ctx, func(tx *sql.Tx, now time.Time) error {
+		removed = 0
+		spools, nameless, err := l.oldRejected(ctx, tx, now.Add(-keep), most)
+		if err != nil {
+			return err
+		}
+		for _, stream := range slices.SortedFunc(maps.Keys(spools), compareStreams) { // as commits lock them
+			r := removal{db: l.db, tx: tx, stream: stream, table: "rejected", seqs: spools[stream]}
+			if err := r.lock(ctx); err != nil {
+				return err
+			}
+			if err := r.removeRejected(ctx); err != nil {
+				return err
+			}
+			removed += len(r.seqs)
+		}
+		for station, digests := range nameless {
+			from, args := l.db.backend.list(2, digests)
+			_, err := l.db.exec(ctx, tx, "DELETE FROM rejected WHERE station = $1 AND seq IS NULL AND digest IN (SELECT c1 FROM "+from+")",
+				append([]any{station}, args...)...)
+			if err != nil {
+				return err
+			}
+			removed += len(digests)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, leaseError(err, "remove old rejections")
+	}
+	return removed, nil
+}
+
+// oldRejected looks for what was rejected before a time: the numbers of spools, and of each station the digests of what has
+// no number.
+func (l *Lease) oldRejected(ctx context.Context, tx *sql.Tx, before time.Time, most int) (map[protocol.Stream][]int64, map[string][][]byte, error) {
+	spools, nameless := make(map[protocol.Stream][]int64), make(map[string][][]byte)
+	err := l.db.forEach(ctx, tx, fmt.Sprintf("SELECT station, spool, seq, digest FROM rejected WHERE received < $1 LIMIT %d", most), []any{before},
+		func(rows *sql.Rows) error {
+			var station string
+			var spool, digest []byte
+			var seq sql.NullInt64
+			if err := rows.Scan(&station, &spool, &seq, &digest); err != nil {
+				return err
+			}
+			if !seq.Valid {
+				nameless[station] = append(nameless[station], digest)
+				return nil
+			}
+			stream := protocol.Stream{Station: station}
+			copy(stream.Spool[:], spool)
+			spools[stream] = append(spools[stream], seq.Int64)
+			return nil
+		})
+	return spools, nameless, wrap(err, "look for old rejections")
+}
+
+func (r *removal) removeRejected(ctx context.Context) error {
+	var numbers protocol.Ranges
+	for _, seq := range r.seqs {
+		numbers.Add(uint64(seq))
+	}
+	if err := r.release(ctx, numbers); err != nil {
+		return wrap(err, "enter %d rejections as released", len(r.seqs))
+	}
+	from, args := r.db.backend.list(3, r.seqs)
+	_, err := r.db.exec(ctx, r.tx, "DELETE FROM rejected WHERE station = $1 AND spool = $2 AND seq IN (SELECT c1 FROM "+from+")",
+		append([]any{r.stream.Station, r.stream.Spool[:]}, args...)...)
+	return wrap(err, "delete from rejected")
 }
 
 // RemoveAudit removes the oldest entries of the audit that are older than keep, and tells how many.

@@ -235,6 +235,52 @@ func testRemoveRecordings(t *testing.T, s *server) {
 	}
 }
 
+// testRemoveRejected removes what was rejected, with and without a number, and looks whether it is accounted for.
+func testRemoveRejected(t *testing.T, s *server) {
+	db := s.open(t)
+	old := time.Now().Add(-50 * time.Hour)
+	reject := func(at time.Time, from, to uint64) {
+		t.Helper()
+		var list []protocol.Rejection
+		for seq := from; seq <= to; seq++ {
+			list = append(list,
+				protocol.Rejection{Station: "torino", Spool: spoolOf(1), Seq: seq, Reason: "malformed", Payload: fmt.Append(nil, at, seq)},
+				protocol.Rejection{Station: "genova", Spool: spoolOf(2), Seq: seq, Reason: "malformed"},
+				protocol.Rejection{Station: "torino", Reason: "no record", Payload: fmt.Append(nil, "x", at, seq)})
+		}
+		if _, _, err := db.Commit(t.Context(), at, nil, list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reject(old, 1, 10)
+	reject(time.Now(), 11, 15)
+	l := takeLease(t, db, "one", time.Minute)
+	total := 0
+	for n := 1; n > 0; total += n {
+		var err error
+		if n, err = l.RemoveRejected(t.Context(), 48*time.Hour, 7); err != nil || n > 7 {
+			t.Fatalf("removed %d, %v; want at most 7", n, err)
+		}
+	}
+	if left := s.number(t, "SELECT count(*) FROM rejected"); total != 30 || left != 15 {
+		t.Errorf("removed %d, %d are left; want 30 and 15", total, left)
+	}
+	for _, stream := range []protocol.Stream{streamOf("torino", 1), streamOf("genova", 2)} {
+		if v := verdict(t, db, stream, true); !v.OK() || v.Rejected != 15 || v.Released != 0 {
+			t.Errorf("verdict %+v, want 15 rejected and nothing missing", v)
+		}
+	}
+	// It is settled for ever, whatever comes under its number.
+	if fresh, acks := commit(t, db, measurement("torino", 1, 3)); fresh[0] || settled(acks[streamOf("torino", 1)]) != "{[1,16)}" {
+		t.Errorf("fresh %v, settled %s", fresh, settled(acks[streamOf("torino", 1)]))
+	}
+	reject(time.Now(), 4, 4)
+	s.exec(t, "DELETE FROM rejected WHERE station = 'torino' AND seq = 12")
+	if v := verdict(t, db, streamOf("torino", 1), true); v.MissingRanges.String() != "{[12,13)}" {
+		t.Errorf("a row deleted by hand: %+v", v)
+	}
+}
+
 func testRemoveAudit(t *testing.T, s *server) {
 	db := s.open(t)
 	for i := range 20 {

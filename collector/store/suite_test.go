@@ -139,6 +139,7 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"LeaseOfOne":        testLeaseOfOne,
 		"Retention":         testRetention,
 		"RemoveRecordings":  testRemoveRecordings,
+		"RemoveRejected":    testRemoveRejected,
 		"RemoveAudit":       testRemoveAudit,
 		"RetireSpool":       testRetireSpool,
 		"Holes":             testHoles,

@@ -16,8 +16,8 @@ type Verdict struct {
 	Stored    uint64                    `json:"stored"`
 	Released  uint64                    `json:"released"` // stored once, and removed by retention
 	Gaps      uint64                    `json:"gaps"`     // declared lost and not stored
-	Rejected  uint64                    `json:"rejected"`
-	Pending   uint64                    `json:"pending"` // still in the agent's spool
+	Rejected  uint64                    `json:"rejected"` // also those whose rows retention has removed
+	Pending   uint64                    `json:"pending"`  // still in the agent's spool
 	Missing   uint64                    `json:"missing"`
 	Duplicate uint64                    `json:"duplicate"` // rows beyond one for a number
 
@@ -73,9 +73,9 @@ func (db *DB) verify(ctx context.Context, q querier, l *ledger, final bool) (Ver
 		missing = missing.Union(pending)
 	}
 	// The ledger is a promise; the rows are the proof.
-	missing = missing.Union(l.received.Subtract(released).Subtract(present)).Union(l.rejected.Subtract(refused))
+	missing = missing.Union(l.received.Subtract(released).Subtract(present)).Union(l.rejected.Subtract(released).Subtract(refused))
 	v.Stored, v.Duplicate = rows, rows-present.Count()
-	v.Released, v.Gaps, v.Rejected, v.Pending = released.Count(), l.declared().Count(), l.rejected.Count(), pending.Count()
+	v.Released, v.Gaps, v.Rejected, v.Pending = released.Subtract(l.rejected).Count(), l.declared().Count(), l.rejected.Count(), pending.Count()
 	v.Missing, v.MissingRanges = missing.Count(), missing
 	if v.Duplicate > 0 {
 		v.DuplicateRanges, err = db.duplicatesOf(ctx, q, l.stream)
