@@ -327,7 +327,9 @@ func TestClient_APublishEndsWithItsConnection(t *testing.T) {
 			}
 		}
 		t.Logf("all ended after %v", time.Since(began))
-		broker.Start(t)
+		if err := broker.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		eventually(t, "session", func() bool { return c.Ready() == nil })
 		if err := c.Publish(t.Context(), "heimdall/v1/north/ack/0102030405060708", true, []byte("ack")); err != nil {
 			t.Error(err)
