@@ -23,6 +23,9 @@ const (
 	// searchRuns is in how many runs of numbers a search looks at most.
 	searchRuns  = 32
 	searchBytes = 128 << 10
+	// readAgainAfter is how long a record is left alone whose samples could not be read: the disk may come back, and what
+	// else there is does not wait for it.
+	readAgainAfter = time.Minute
 )
 
 // lane is what is known of one lane. Records from live on are live and handed out first; below it, from back on, is
@@ -97,6 +100,7 @@ func (s *Spool) find() (Item, bool) {
 	for {
 		s.mu.Lock()
 		s.demoteOld(time.Now())
+		s.readAgain(time.Now())
 		item, where, ok := s.pick()
 		s.mu.Unlock()
 		if ok {
@@ -262,6 +266,38 @@ func (s *Spool) accept(where search, got catch) {
 			s.declareStrayed(where.lane, got.strayed[p])
 		}
 	}
+	for _, p := range got.unread {
+		s.passOver(p, got.unreadErr)
+	}
+}
+
+// passOver leaves a record alone for a while. mu must be held.
+func (s *Spool) passOver(p place, why error) {
+	e := s.epochNumber(p.epoch)
+	if !s.wanted(e, p.seq) {
+		return
+	}
+	e.sent.Add(p.seq)
+	if len(s.unread) == 0 {
+		s.log.Warn("records cannot be read just now; they are tried again", "error", why, "after", readAgainAfter)
+		s.unread, s.unreadSince = map[uint32]protocol.Ranges{}, time.Now()
+	}
+	seqs := s.unread[p.epoch]
+	seqs.Add(p.seq)
+	s.unread[p.epoch] = seqs
+}
+
+// readAgain makes what was passed over be looked for again when it is time to. mu must be held.
+func (s *Spool) readAgain(now time.Time) {
+	if len(s.unread) == 0 || now.Sub(s.unreadSince) < readAgainAfter {
+		return
+	}
+	for number, seqs := range s.unread {
+		if e := s.epochNumber(number); e != nil {
+			s.retry(e, seqs)
+		}
+	}
+	s.unread = nil
 }
 
 // declareStrayed declares the number that a record had before its key was damaged: nothing else would speak of it. mu must
@@ -292,10 +328,12 @@ func (s *Spool) stillGrows(at place) bool {
 
 // catch is what a search found.
 type catch struct {
-	rows    []found
-	corrupt []place         // not as they were written
-	strayed map[place]place // of those, the ones whose key is wrong in one bit: where they belong
-	end     place           // where to go on
+	rows      []found
+	corrupt   []place         // not as they were written
+	strayed   map[place]place // of those, the ones whose key is wrong in one bit: where they belong
+	unread    []place         // in a segment file that cannot be read just now
+	unreadErr error
+	end       place // where to go on
 }
 
 // read reads records of one lane.
@@ -339,7 +377,7 @@ func (s *Spool) read(where search) (catch, error) {
 		case errors.Is(err, errCorrupt):
 			got.corrupt = append(got.corrupt, r.place)
 		case err != nil:
-			return catch{}, err
+			got.unread, got.unreadErr = append(got.unread, r.place), err
 		default:
 			got.rows = append(got.rows, found{r.place, item})
 		}

@@ -5,6 +5,7 @@ package spool
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -122,4 +123,45 @@ func TestMove_DiskDoesNotTakeTheIdentity(t *testing.T) {
 	if got := s.Unacked().String(); got != "{[1,6)}" { // 2 to 5 moved, and their gap
 		t.Errorf("under the new identity %s", got)
 	}
+}
+
+// A segment file that cannot be read holds up nothing else, neither what is sent nor what is committed, and is tried again.
+func TestNext_SegmentCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, dir, 1<<20)
+		queueSome(t, s, LaneIQ, 2, 100)
+		if err := s.flush(false); err != nil {
+			t.Fatal(err)
+		}
+		segment := filepath.Join(dir, iqName, segmentName(1))
+		if err := errors.Join(os.Rename(segment, segment+".away"), os.Symlink(segment, segment)); err != nil { // a link to itself
+			t.Fatal(err)
+		}
+		if item, ok := s.find(); ok {
+			t.Errorf("handed out %d", item.Seq)
+		}
+		queueSome(t, s, LaneSpectrum, 1, 100)
+		if err := s.flush(false); err != nil {
+			t.Errorf("a commit beside it: %v", err)
+		}
+		if item, ok := s.find(); !ok || item.Seq != 3 {
+			t.Errorf("%d, %v: want the record beside it", item.Seq, ok)
+		}
+		if err := os.Rename(segment+".away", segment); err != nil {
+			t.Fatal(err)
+		}
+		if item, ok := s.find(); ok {
+			t.Errorf("%d at once", item.Seq)
+		}
+		time.Sleep(readAgainAfter)
+		for want := uint64(1); want <= 2; want++ {
+			if item, ok := s.find(); !ok || item.Seq != want {
+				t.Errorf("%d, %v: want %d", item.Seq, ok, want)
+			}
+		}
+		if got := s.Stats().Shed; got != 0 {
+			t.Errorf("%d given up, want none", got)
+		}
+	})
 }

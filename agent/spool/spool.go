@@ -107,7 +107,9 @@ type Spool struct {
 	given        []surrender    // records to give up, by number
 	moves        []move         // records to move to another identity
 	gaps         map[gapKey]*openGap
-	damage       error         // what a reader found; the writer repairs it
+	damage       error                      // what a reader found; the writer repairs it
+	unread       map[uint32]protocol.Ranges // of each epoch: passed over, as they could not be read
+	unreadSince  time.Time
 	turn         uint64        // counts what makes a search for items that is under way worthless
 	fresh        chan struct{} // closed when there may be something new to hand out
 	marks        []mark
