@@ -99,15 +99,19 @@ func (s *segments) add(payload []byte) (*segmentRef, error) {
 func (s *segments) begin() error {
 	number := s.number + 1
 	f, err := os.OpenFile(filepath.Join(s.dir, segmentName(number)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		s.number = number
-		return fmt.Errorf("begin a segment file: %w", err)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		s.number = number // whatever comes of it, it is taken
+	}
+	if err == nil {
+		if err = syncDir(s.dir); err != nil { // without it the power takes the file, and all that is in it
+			f.Close()
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("begin a segment file: %w", err)
 	}
-	s.current, s.number, s.size = f, number, 0
-	return syncDir(s.dir)
+	s.current, s.size = f, 0
+	return nil
 }
 
 // finish closes the current file, whole and on disk.
@@ -148,7 +152,7 @@ func (s *segments) remove(number uint32) {
 	os.Remove(filepath.Join(s.dir, segmentName(number))) // what stays is removed at the next opening
 }
 
-// read fetches a payload. What is not as written wraps errCorrupt; other failures are the disk's.
+// readSegment fetches a payload. What is not as written wraps errCorrupt; other failures are the disk's.
 func readSegment(dir string, ref *segmentRef) ([]byte, error) {
 	if ref.length > maxPayload {
 		return nil, fmt.Errorf("%w: chunk of %d bytes", errCorrupt, ref.length)
