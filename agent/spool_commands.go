@@ -67,7 +67,7 @@ func newSpoolReport(station string, limit int64, st spool.Stats) spoolReport {
 	}
 	if span := st.To.Sub(st.From).Seconds(); span >= leastSpanS {
 		r.BytesPerSecond = round(float64(st.Bytes+st.KeptBytes)/span, 10)
-		r.HoldsS = round(float64(limit-st.Bytes)/max(r.BytesPerSecond, 1), 1)
+		r.HoldsS = round(float64(max(limit-st.Bytes, 0))/max(r.BytesPerSecond, 1), 1)
 	}
 	return r
 }

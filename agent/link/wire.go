@@ -167,6 +167,12 @@ func (w *wire) Close() error {
 	}
 	err := w.Conn.Close()
 	<-w.drained
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = net.ErrClosed // nobody is left who would write
+	}
+	w.room.Broadcast()
 	return err
 }
 

@@ -201,3 +201,15 @@ func TestWire_CloseLetsTheFarewellLeave(t *testing.T) {
 	}
 	closing.Wait()
 }
+
+func TestWire_ClosedTakesNothing(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	w := newWire(near)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := w.Write([]byte("late")); n != 0 || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("%d bytes, %v; want %v", n, err, net.ErrClosed)
+	}
+}
