@@ -108,7 +108,11 @@ func (s *Spool) copyFile(st *store) (*store, error) {
 		s.unnamed = true
 		return to, nil
 	}
-	to.abandon()
+	if errors.Is(err, errDamaged) {
+		to.abandon()
+	} else {
+		err = errors.Join(err, to.close())
+	}
 	os.Remove(fresh)
 	return nil, err
 }

@@ -5,7 +5,10 @@ package spool
 import (
 	"errors"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -82,4 +85,24 @@ func TestSegments_NameNotOnDisk(t *testing.T) {
 		t.Errorf("after that: %+v, %v; want another file", ref, err)
 	}
 	segs.close()
+}
+
+// A copy that does not fit is let go of: it is tried each minute.
+func TestCompact_DoesNotFit(t *testing.T) {
+	s := openKeeping(t, t.TempDir(), Options{})
+	held := backlogOf40MB(t, s)
+	restore := limit(t, unix.RLIMIT_FSIZE, 20<<10) // two meta pages, and some
+	s.compactNow(time.Now())
+	restore()
+	if s.retired.store != nil || s.Unacked().String() != held.String() {
+		t.Error("something changed")
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(maps), filepath.Join(s.dir, fileName)+".new") {
+		t.Error("the unfinished copy is still in memory")
+	}
+	closed(t, s)
 }
