@@ -11,6 +11,10 @@ import (
 
 const fieldRecordsRecord protowire.Number = 1
 
+// compressorWindow is how far back the compressor looks for what is repeated. It keeps as much in memory as long as the
+// process lives; the agent's batches are half of that.
+const compressorWindow = 256 << 10
+
 // The compressor and the decompressor are made once, because each costs a megabyte; both may be used by many at once.
 var (
 	batchCompressor = sync.OnceValues(func() (*zstd.Encoder, error) {
@@ -18,7 +22,7 @@ var (
 			zstd.WithEncoderLevel(zstd.SpeedFastest),
 			zstd.WithEncoderConcurrency(1),
 			zstd.WithLowerEncoderMem(true),
-			zstd.WithWindowSize(MaxBatchBytes),
+			zstd.WithWindowSize(compressorWindow),
 		)
 	})
 	batchDecompressor = sync.OnceValues(func() (*zstd.Decoder, error) {
