@@ -17,7 +17,7 @@ func writtenBytes(s *Spool) int64 {
 }
 
 // defaultPlan is a station at work for some time: a measurement a second, a spectrum of 1024 bins each 10 s, health each
-// minute, a detection each 10 min, and a collector that acknowledges everything within a second.
+// minute, a detection each 10 min, and a collector that acknowledges everything within a quarter of a second.
 func defaultPlan(ctx context.Context, t *testing.T, s *Spool, took time.Duration) {
 	t.Helper()
 	put := func(lane Lane, size int) {
@@ -36,12 +36,15 @@ func defaultPlan(ctx context.Context, t *testing.T, s *Spool, took time.Duration
 		if second%600 == 0 {
 			put(LaneDetection, 150)
 		}
-		time.Sleep(time.Second)
-		s.Ack(s.Identity(), handOut(s))
+		for range 4 {
+			time.Sleep(time.Second / 4)
+			s.Ack(s.Identity(), handOut(s))
+		}
 	}
 }
 
-// At most 1.5 GB a day go to flash at the default plan with the link up, and no more after an outage of a million records.
+// At most 1 GB a day goes to flash at the default plan with the link up, and no more after an outage of a million records.
+// What a file system adds to that is not in it; TestFlash_KernelCountsNoMore is about what the kernel counts.
 func TestFlash_BytesADay(t *testing.T) {
 	backlog := 1000000
 	if testing.Short() {
@@ -78,8 +81,8 @@ func TestFlash_BytesADay(t *testing.T) {
 				day := float64(writtenBytes(s)-before) * float64(24*time.Hour/stretch)
 				n := s.Stats().Commits - commits
 				t.Logf("%.2f GB a day, %.1f KiB a commit, %d kept", day/1e9, float64(writtenBytes(s)-before)/1024/float64(n), s.Stats().Kept)
-				if day > 1.5e9 {
-					t.Errorf("%.2f GB a day, want at most 1.5", day/1e9)
+				if day > 1e9 {
+					t.Errorf("%.2f GB a day, want at most 1", day/1e9)
 				}
 			})
 		})

@@ -25,6 +25,10 @@ const (
 	branchPage    = 1
 	leafPage      = 2
 	metaFlag      = 4
+	freelistPage  = 16
+	noFreelist    = math.MaxUint64 // instead of the page where it is
+	manyFree      = math.MaxUint16 // instead of a count: that is before the list
+	pageIDBytes   = 8
 	elementBucket = 1
 	deepest       = 64 // levels of pages and buckets: far more than any file has
 	// A file is read ahead by as much as reading goes straight on, between these.
@@ -59,6 +63,7 @@ type pages struct {
 type metaPage struct {
 	pageSize    int64
 	root, count uint64
+	freelist    uint64 // its page
 	tx          uint64
 	header      bool // it says what it is, as every page does
 }
@@ -66,11 +71,19 @@ type metaPage struct {
 // checkPages proves that every page that can be reached is what it should be, and visits all entries. Every fault wraps
 // errDamaged, but for those of visit.
 func checkPages(file *os.File, visit func(bucket string, key, value []byte) error) error {
+	size, err := sizeOf(file)
+	if err != nil {
+		return err
+	}
+	return checkTree(file, size, visit)
+}
+
+func sizeOf(file *os.File) (int64, error) {
 	info, err := file.Stat()
 	if err != nil {
-		return fmt.Errorf("look at the spool file: %w", err)
+		return 0, fmt.Errorf("look at the spool file: %w", err)
 	}
-	return checkTree(file, info.Size(), visit)
+	return info.Size(), nil
 }
 
 func checkTree(file io.ReaderAt, size int64, visit func(bucket string, key, value []byte) error) error {
@@ -85,7 +98,10 @@ func checkTree(file io.ReaderAt, size int64, visit func(bucket string, key, valu
 	}
 	p := newPages(file, size, metas[0])
 	p.visit = visit
-	return p.walk("", metas[0].root, nil, nil, 0)
+	if err := p.walk("", metas[0].root, nil, nil, 0); err != nil || metas[0].freelist == noFreelist {
+		return err
+	}
+	return p.checkFreelist(metas[0].freelist)
 }
 
 func newPages(file io.ReaderAt, size int64, meta metaPage) *pages {
@@ -109,7 +125,8 @@ func readMetas(file io.ReaderAt) []metaPage {
 			continue
 		}
 		m := metaPage{
-			pageSize: int64(order.Uint32(raw[8:])), root: order.Uint64(raw[16:]), count: order.Uint64(raw[40:]), tx: order.Uint64(raw[48:]),
+			pageSize: int64(order.Uint32(raw[8:])), root: order.Uint64(raw[16:]), freelist: order.Uint64(raw[32:]),
+			count: order.Uint64(raw[40:]), tx: order.Uint64(raw[48:]),
 			header: order.Uint64(page) == uint64(i) && order.Uint16(page[8:]) == metaFlag,
 		}
 		if m.pageSize < 512 || m.count > math.MaxInt32 {
@@ -212,6 +229,32 @@ func (p *pages) walkBucket(bucket string, id uint64, content []byte, depth int) 
 		return p.walkLeaf(bucket, id, inside, nil, nil, depth)
 	}
 	return p.fault(bucket, nil, nil, fmt.Errorf("%w: page %d: bucket %q has no sound page", errDamaged, id, bucket))
+}
+
+// checkFreelist proves that what the file says is free is not in use: bbolt believes it, and would write there. The tree was
+// walked before.
+func (p *pages) checkFreelist(id uint64) error {
+	page, err := p.read(id)
+	if err != nil {
+		return err
+	}
+	order := binary.NativeEndian
+	flags, count, list := order.Uint16(page[8:]), uint64(order.Uint16(page[10:])), page[pageHeader:]
+	if count == manyFree {
+		count, list = order.Uint64(list), list[pageIDBytes:]
+	}
+	if flags != freelistPage || count > uint64(len(list)/pageIDBytes) {
+		return fmt.Errorf("%w: page %d: flags %x with %d free pages", errDamaged, id, flags, count)
+	}
+	last := uint64(0)
+	for i := range count {
+		free := order.Uint64(list[i*pageIDBytes:])
+		if free < 2 || free <= last || free >= p.count || p.wasSeen(free) {
+			return fmt.Errorf("%w: page %d: page %d is not free", errDamaged, id, free)
+		}
+		last = free
+	}
+	return nil
 }
 
 func path(bucket string, key []byte) string {

@@ -279,6 +279,9 @@ func (s *Spool) number(e *entry) {
 
 // wait puts e in line for the next commit.
 func (s *Spool) wait(e *entry) {
+	if len(s.waiting) == 0 && !s.urgent {
+		s.since = time.Time{} // acknowledgements that wait alone hurry no record: they come with each and ride along
+	}
 	s.waiting = append(s.waiting, e)
 	s.waitingBytes += int64(len(e.payload))
 	lane := laneNames[e.lane]
@@ -381,6 +384,13 @@ func (s *Spool) Close() error {
 	defer s.fileMu.Unlock()
 	s.segments.close()
 	s.retire()
+	if err == nil {
+		if freeErr := s.store.noteFree(); errors.Is(freeErr, errDamaged) {
+			err = freeErr
+		} else if freeErr != nil { // a full disk: all is there, and the next opening takes longer
+			s.log.Debug("which pages are free could not be written", "error", freeErr)
+		}
+	}
 	if errors.Is(err, errDamaged) {
 		s.store.abandon()
 		return err

@@ -75,7 +75,7 @@ type store struct {
 const (
 	viewTouches   = 64 << 10
 	updateTouches = 512 << 10
-	mostTouched   = 4 << 20
+	mostTouched   = 2 << 20
 )
 
 // openStore opens or makes the bbolt file. maxBytes bounds it; zero means no bound.
@@ -89,6 +89,9 @@ func openStore(path string, maxBytes int, readOnly bool) (*store, error) {
 		ReadOnly:       readOnly,
 		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 			f, err := os.OpenFile(name, flag, mode)
+			if err == nil {
+				adviseCache(f, readOnly)
+			}
 			s.file = f
 			return f, err
 		},
@@ -126,6 +129,14 @@ func (s *store) abandon() {
 
 func (s *store) close() error {
 	return guard(s.db.Close)
+}
+
+// noteFree writes which pages are free, so that bbolt need not look at all others at the next opening. It is of use until the
+// next commit, which takes it back.
+func (s *store) noteFree() error {
+	s.db.NoFreelistSync = false
+	defer func() { s.db.NoFreelistSync = true }()
+	return guard(func() error { return s.db.Update(func(*bbolt.Tx) error { return nil }) })
 }
 
 func (s *store) view(fn func(*bbolt.Tx) error) error {

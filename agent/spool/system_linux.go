@@ -2,6 +2,7 @@ package spool
 
 import (
 	"fmt"
+	"os"
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
@@ -17,6 +18,18 @@ func (s *store) release() error {
 		}
 		return nil
 	})
+}
+
+// adviseCache keeps the system from caching the file in pieces larger than a page: of such a piece it writes all, or counts
+// it as written, when one page of it changes. What reads ahead makes them, and what made the first pages at once; those are
+// dropped as long as nobody has them mapped.
+func adviseCache(f *os.File, unmapped bool) {
+	const firstPages = 4
+	fd := int(f.Fd())
+	_ = unix.Fadvise(fd, 0, 0, unix.FADV_RANDOM) // advice: nothing depends on it
+	if unmapped {
+		_ = unix.Fadvise(fd, 0, int64(firstPages*os.Getpagesize()), unix.FADV_DONTNEED)
+	}
 }
 
 // freeBytes is how much room there is for this account on the disk that a folder is on; false when that is not known.

@@ -99,6 +99,25 @@ func TestRun_DeletesRideAlong(t *testing.T) {
 	})
 }
 
+// An acknowledgement that came before a record does not make its commit sooner: there would be one for every two records.
+func TestRun_AcknowledgementsHurryNoRecord(t *testing.T) {
+	bubble(t, func(t *testing.T, ctx context.Context, s *Spool) {
+		s.SetLinkUp(true)
+		if _, err := s.Put(ctx, LaneDetection, "x", []byte("a")); err != nil {
+			t.Fatal(err)
+		}
+		s.Ack(s.Identity(), handOut(s))
+		time.Sleep(time.Second)
+		began := time.Now()
+		if _, err := s.Put(ctx, LaneMeasurement, "x", []byte("b")); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != calmCommit {
+			t.Errorf("committed after %v, want %v", took, calmCommit)
+		}
+	})
+}
+
 // While a backlog leaves fast, what is measured meanwhile does not wait for a calm commit before it goes ahead of it.
 func TestRun_CommitsSoonerWhileABacklogLeaves(t *testing.T) {
 	bubble(t, func(t *testing.T, ctx context.Context, s *Spool) {
