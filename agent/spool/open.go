@@ -15,10 +15,12 @@ import (
 
 const badPrefix = "spool.bad-"
 
+// fileSlack is room in the file for what gives up records: deletes need pages, too.
+const fileSlack = 32 << 20
+
 // maxFileBytes bounds the bbolt file above the limit on records: pages are never full, and a file fragments.
 func (s *Spool) maxFileBytes() int {
-	const slack = 32 << 20
-	most := s.limit + s.limit/2 + slack
+	most := s.limit + s.limit/2 + fileSlack
 	return int(min(most, int64(math.MaxInt)/2))
 }
 
@@ -60,7 +62,9 @@ func (s *Spool) openSound(path string) (*store, *contents, error) {
 	if st, err = openStore(path, s.maxFileBytes(), false); err != nil {
 		return nil, nil, err
 	}
-	if c.format != fileFormat {
+	size, err := sizeOf(st.file)
+	st.db.MaxSize = max(st.db.MaxSize, int(size)+fileSlack) // it may have been made under a higher limit
+	if err == nil && c.format != fileFormat {
 		err = st.update(upgrade)
 	}
 	if err != nil {

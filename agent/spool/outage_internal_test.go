@@ -92,6 +92,25 @@ func TestFlush_FileFull(t *testing.T) {
 	}
 }
 
+// A limit far below what the file takes already: what is over it is given up, which needs room in the file first.
+func TestOpen_LimitLowered(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, 256<<20)
+	for range 60 {
+		queueSome(t, s, LaneMeasurement, 1000, 700)
+		flushed(t, s)
+	}
+	closed(t, s)
+	s = open(t, dir, smallestLimit)
+	defer closed(t, s)
+	queueSome(t, s, LaneMeasurement, 1, 100)
+	flushed(t, s)
+	if st := s.Stats(); st.Bytes > smallestLimit || st.Records < 1 {
+		t.Errorf("%d records of %d bytes, want at most %d bytes", st.Records, st.Bytes, smallestLimit)
+	}
+	account(t, s)
+}
+
 // The disk takes nothing: records wait in memory, bounded; then it works again.
 func TestFlush_DiskGone(t *testing.T) {
 	dir := t.TempDir()

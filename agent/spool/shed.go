@@ -115,7 +115,7 @@ func (v *victims) of(number uint32, lane Lane) *loss {
 // this did not help before: then what waits is given up too, as without it the commit that deletes needs less room.
 func (s *Spool) shedForRoom(last bool) error {
 	os.Remove(filepath.Join(s.dir, reserved))
-	s.store.db.MaxSize = s.maxFileBytes() + reserveBytes
+	s.store.db.MaxSize = max(s.store.db.MaxSize, s.maxFileBytes()+reserveBytes)
 	s.reserveTried = time.Now()
 	s.mu.Lock()
 	kept := s.kept.records
