@@ -75,8 +75,12 @@ func (c RunCmd) Run(ctx context.Context, s streams) error {
 	return agent.Run(ctx)
 }
 
-// besideHistory is how much memory the agent aims to stay within, beside its histories of IQ.
-const besideHistory = 28 << 20
+// How much memory the agent aims to stay within, beside its histories of IQ. The program itself and the pages of the spool
+// that are being read come on top, with up to 16 MB.
+const (
+	memoryAlways   = 16 << 20
+	memoryReceiver = 4 << 20 // and for each receiver
+)
 
 // limitMemory tells the garbage collector so. Without it, garbage could grow to the size of the histories before it is
 // collected. GOMEMLIMIT in the environment goes before.
@@ -84,9 +88,9 @@ func limitMemory(cfg Config) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	limit := int64(besideHistory)
+	limit := int64(memoryAlways)
 	for _, r := range cfg.Receivers {
-		limit += int64(*r.History)
+		limit += memoryReceiver + int64(*r.History)
 	}
 	debug.SetMemoryLimit(limit)
 }

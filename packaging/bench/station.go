@@ -23,7 +23,7 @@ import (
 
 // The station's settings: those of the agent where it has some.
 const (
-	memoryLimit = 28 << 20 // the agent's aim beside its histories
+	memoryLimit = 20 << 20 // the agent's aim with one receiver, beside its history
 	// singleWindow is for one record a message, where a window of 64 would be 64 records; the publisher for Telegraf has as many.
 	singleWindow = 4000
 	burstRecords = 4000 // are queued before one waits for the disk
