@@ -3,6 +3,8 @@ package api_test
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -150,4 +152,37 @@ func FuzzAcquisitionBody(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestAcquisitions_BodiesAreBounded sends little and much that is made to cost a reader.
+func TestAcquisitions_BodiesAreBounded(t *testing.T) {
+	h := newWorld().handler(t)
+	for name, c := range map[string]struct {
+		body string
+		code int
+		most uint64 // bytes allocated
+	}{
+		"nested arrays":      {strings.Repeat("[", 60_000), http.StatusBadRequest, 2 << 20},
+		"nested objects":     {strings.Repeat(`{"a":`, 12_000), http.StatusBadRequest, 2 << 20},
+		"a nested value":     {`{"label":` + strings.Repeat("[", 9_000) + strings.Repeat("]", 9_000) + `}`, http.StatusBadRequest, 8 << 20},
+		"many stations":      {`{"stations":[` + strings.Repeat(`"a",`, 15_000) + `"a"]}`, http.StatusBadRequest, 32 << 20},
+		"64 MiB of a string": {`{"label":"` + strings.Repeat("x", 64<<20), http.StatusRequestEntityTooLarge, 2 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/v1/acquisitions", strings.NewReader(c.body))
+			r.Header.Set("Content-Type", "application/json")
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			answer := serve(h, r)
+			runtime.ReadMemStats(&after)
+			if answer.Code != c.code && (c.code != http.StatusBadRequest || answer.Code != http.StatusUnprocessableEntity) {
+				t.Errorf("status %d, want %d", answer.Code, c.code)
+			}
+			if spent := after.TotalAlloc - before.TotalAlloc; spent > c.most {
+				t.Errorf("%d bytes allocated, want at most %d", spent, c.most)
+			} else {
+				t.Logf("%d KiB allocated, an answer of %d bytes", spent>>10, answer.Body.Len())
+			}
+		})
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -689,6 +690,38 @@ func TestMirror_PublishesNewRecordsInJSON(t *testing.T) {
 		m.Observe(ctx, many) // nobody takes them: it must not wait
 		if n := m.Dropped(); n != 1+10_000-8192 {
 			t.Errorf("%d dropped with a full queue, want %d", n, 1+10_000-8192)
+		}
+	})
+}
+
+// TestIngest_BombsStopNobodyElse has one station send little that claims to be a lot, on every topic that it may use.
+func TestIngest_BombsStopNobodyElse(t *testing.T) {
+	bomb := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x68} // a zstd frame of blocks of 4 bytes that stand for 128 KiB each
+	for len(bomb) < protocol.MaxMessageBytes-4 {
+		bomb = append(bomb, 0x02, 0x00, 0x10, 0)
+	}
+	nested := []byte(`{"unknown":` + strings.Repeat("[", 100_000))
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		const rounds = 20
+		for seq := range uint64(rounds) {
+			for _, class := range []string{"batch", "measurement", "gap", "info", "state", "status"} {
+				r.send("bad/"+class, slices.Concat(bomb, []byte{byte(seq)}))
+				r.send("bad/"+class, slices.Concat(nested, []byte{byte(seq)}))
+			}
+			r.sendRecord(t, measurement("north", seq+1))
+		}
+		rest(time.Minute)
+		if got := r.broker.settled("north", spoolA).String(); got != "{[1,21)}" {
+			t.Errorf("acknowledged %s, want {[1,21)}", got)
+		}
+		if n := r.acked.Load(); n != rounds*13 {
+			t.Errorf("%d messages acknowledged to the broker, want all %d", n, rounds*13)
+		}
+		var memory runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&memory)
+		if memory.HeapAlloc > 100<<20 {
+			t.Errorf("%d bytes in use after that", memory.HeapAlloc)
 		}
 	})
 }
