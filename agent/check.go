@@ -9,7 +9,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
 
 	"github.com/fulgidus/heimdall/agent/clock"
 	"github.com/fulgidus/heimdall/agent/link"
@@ -218,14 +221,30 @@ func checkLink(ctx context.Context, cfg Config) []finding {
 	if cfg.MQTT.URL == "" {
 		return []finding{{"warn", "broker", "none configured (mqtt.url): records are kept here"}}
 	}
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second) // three ways there and back of a slow link
+	ctx, cancel := context.WithTimeout(ctx, brokerWait)
 	defer cancel()
 	online, err := link.Probe(ctx, linkConfig(cfg))
 	switch {
 	case err != nil:
-		return []finding{{"fail", "broker", cfg.MQTT.URL + ": " + err.Error()}}
+		return []finding{{"fail", "broker", cfg.MQTT.URL + ": " + brokerFault(ctx, err)}}
 	case !online:
 		return []finding{{"ok", "broker", cfg.MQTT.URL}, {"warn", "collector", "none is online: records are kept here until one is"}}
 	}
 	return []finding{{"ok", "broker", cfg.MQTT.URL}, {"ok", "collector", "online"}}
+}
+
+// brokerWait is how long the broker is tried: three ways there and back of a slow link.
+const brokerWait = 20 * time.Second
+
+// brokerFault says why the broker cannot be used, and where there is one the mend.
+func brokerFault(ctx context.Context, err error) string {
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Sprintf("no answer within %.0f s", brokerWait.Seconds())
+	case errors.Is(err, packets.ErrorRefusedNotAuthorised), errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword):
+		return err.Error() + ": set mqtt.username and mqtt.password to an account of the broker"
+	case strings.Contains(err.Error(), "TLS: ") && strings.Contains(err.Error(), "reset by peer"):
+		return err.Error() + ": the port may not speak TLS"
+	}
+	return err.Error()
 }

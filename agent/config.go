@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -78,7 +79,7 @@ type ReceiverConfig struct {
 type StepConfig struct {
 	Name      string           `yaml:"name"`
 	Center    configs.Hertz    `yaml:"center"`
-	Rate      configs.Hertz    `yaml:"rate"`
+	Rate      SampleRate       `yaml:"rate"`
 	Bandwidth configs.Hertz    `yaml:"bandwidth"`
 	Dwell     configs.Duration `yaml:"dwell"`
 }
@@ -91,7 +92,7 @@ type SpectrumConfig struct {
 
 // MeasurementConfig is how often levels are measured.
 type MeasurementConfig struct {
-	Every configs.Duration `yaml:"every"`
+	Every Interval `yaml:"every"`
 }
 
 // DetectConfig says what makes an emission.
@@ -103,7 +104,7 @@ type DetectConfig struct {
 
 // CalibrationConfig turns dBFS into dBm.
 type CalibrationConfig struct {
-	OffsetDB      float64                  `yaml:"offset_db"`
+	OffsetDB      *float64                 `yaml:"offset_db"`
 	UncertaintyDB float64                  `yaml:"uncertainty_db"`
 	Table         []CalibrationPointConfig `yaml:"table"`
 }
@@ -111,7 +112,7 @@ type CalibrationConfig struct {
 // CalibrationPointConfig is the offset at one frequency.
 type CalibrationPointConfig struct {
 	Frequency configs.Hertz `yaml:"frequency"`
-	OffsetDB  float64       `yaml:"offset_db"`
+	OffsetDB  *float64      `yaml:"offset_db"`
 }
 
 // SpoolConfig is where unsent records wait.
@@ -130,16 +131,16 @@ type DeliveryConfig struct {
 
 // ControlConfig says which orders the station takes from the network.
 type ControlConfig struct {
-	Allow       []string         `yaml:"allow"`
-	Frequencies []Band           `yaml:"frequencies"`
-	Deny        []Band           `yaml:"deny"`
-	Hours       string           `yaml:"hours"`
-	MaxDuration configs.Duration `yaml:"max_duration"`
+	Allow       []string `yaml:"allow"`
+	Frequencies []Band   `yaml:"frequencies"`
+	Deny        []Band   `yaml:"deny"`
+	Hours       string   `yaml:"hours"`
+	MaxDuration Interval `yaml:"max_duration"`
 }
 
 // ClockConfig is how far the system clock may be off when nothing better is known.
 type ClockConfig struct {
-	Uncertainty configs.Duration `yaml:"uncertainty"`
+	Uncertainty Uncertainty `yaml:"uncertainty"`
 }
 
 // LogConfig is what is logged, and how.
@@ -160,7 +161,7 @@ func DefaultConfig() Config {
 		MQTT:     MQTTConfig{Format: "protobuf", Prefix: "heimdall"},
 		Spool:    SpoolConfig{Path: stateDir()},
 		Delivery: DeliveryConfig{Ack: "collector", Window: 64, Timeout: configs.Duration(30 * time.Second), Keep: configs.Duration(time.Hour)},
-		Clock:    ClockConfig{Uncertainty: configs.Duration(time.Second)},
+		Clock:    ClockConfig{Uncertainty: Uncertainty(time.Second)},
 		Log:      LogConfig{Level: "info", Format: "text"},
 	}
 }
@@ -206,6 +207,8 @@ func systemConfig() string {
 	return "/etc/heimdall/agent.yaml"
 }
 
+const envUsername = "HEIMDALL_AGENT_MQTT_USERNAME"
+
 // LoadConfig reads a file over the defaults, then takes the secrets that the environment sets.
 func LoadConfig(path string) (Config, error) {
 	cfg := DefaultConfig()
@@ -219,7 +222,7 @@ func LoadConfig(path string) (Config, error) {
 		}
 	}
 	if cfg.MQTT.Username == "" {
-		cfg.MQTT.Username = os.Getenv("HEIMDALL_AGENT_MQTT_USERNAME")
+		cfg.MQTT.Username = os.Getenv(envUsername)
 	}
 	for i := range cfg.Receivers {
 		cfg.Receivers[i].setDefaults()
@@ -236,7 +239,7 @@ func (r *ReceiverConfig) setDefaults() {
 	}
 	setDefault(&r.Spectrum.Every, configs.Duration(10*time.Second))
 	if r.Measurement.Every == 0 {
-		r.Measurement.Every = configs.Duration(time.Second)
+		r.Measurement.Every = Interval(time.Second)
 	}
 	if r.Detect.Threshold == 0 {
 		r.Detect.Threshold = 8
@@ -334,6 +337,21 @@ func (c *Config) checkMQTT(report func(field, message string)) {
 	case u.User != nil:
 		report("mqtt.url", "leave user and password out of the URL; use mqtt.username and mqtt.password")
 	}
+	if err == nil && u.Port() != "" {
+		if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
+			report("mqtt.url", "want a port from 1 to 65535")
+		}
+	}
+	if err == nil && u.Scheme == "mqtt" {
+		for key, file := range map[string]string{"mqtt.ca": c.MQTT.CA, "mqtt.cert": c.MQTT.Cert, "mqtt.key": c.MQTT.Key} {
+			if file != "" {
+				report(key, "is only used with TLS: write mqtts:// in mqtt.url, or leave it out")
+			}
+		}
+	}
+	if c.MQTT.Password != "" && c.MQTT.Username == "" && os.Getenv(envUsername) == "" {
+		report("mqtt.username", "missing: mqtt.password needs the account that it belongs to")
+	}
 	if (c.MQTT.Cert == "") != (c.MQTT.Key == "") {
 		report("mqtt.cert", "a client certificate needs both mqtt.cert and mqtt.key")
 	}
@@ -361,9 +379,13 @@ func (r *ReceiverConfig) check(field string, report func(field, message string))
 	if r.Detect.MergeGap != nil {
 		between(report, field+".detect.merge_gap", *r.Detect.MergeGap, mostPause)
 	}
-	if r.Measurement.Every < 0 || (r.Measurement.Every > 0 && time.Duration(r.Measurement.Every) < 10*time.Millisecond) {
-		report(field+".measurement.every", "want at least 10ms")
+	if every := time.Duration(r.Measurement.Every); every != 0 && (every < 10*time.Millisecond || every > mostMeasurement) {
+		report(field+".measurement.every", "want at least 10ms and at most 1h")
 	}
+	if r.Spectrum.Every != nil && (*r.Spectrum.Every < 0 || time.Duration(*r.Spectrum.Every) > mostSpectrum) {
+		report(field+".spectrum.every", "want 0s, which stores none, to 1d")
+	}
+	r.Calibration.check(field+".calibration", report)
 	if r.Gain != "" && r.Gain != "auto" {
 		if _, err := parseGain(r.Gain); err != nil {
 			report(field+".gain", "want dB, for instance 28.0, or auto")
@@ -371,6 +393,20 @@ func (r *ReceiverConfig) check(field string, report func(field, message string))
 	}
 	for i, s := range r.Plan {
 		r.checkStep(fmt.Sprintf("%s.plan[%d]", field, i), s, report)
+	}
+}
+
+func (c *CalibrationConfig) check(field string, report func(field, message string)) {
+	if c == nil {
+		return
+	}
+	if c.OffsetDB != nil && len(c.Table) > 0 {
+		report(field+".offset_db", "give offset_db or table, not both")
+	}
+	for i, point := range c.Table {
+		if point.OffsetDB == nil {
+			report(fmt.Sprintf("%s.table[%d].offset_db", field, i), "missing: give the offset at this frequency in dB")
+		}
 	}
 }
 
@@ -424,8 +460,8 @@ func (c *Config) checkDelivery(report func(field, message string)) {
 	if c.Delivery.Window < 1 || c.Delivery.Window > 10000 {
 		report("delivery.window", "want 1 to 10000 messages")
 	}
-	if time.Duration(c.Delivery.Timeout) < time.Second {
-		report("delivery.timeout", "want at least 1s")
+	if t := time.Duration(c.Delivery.Timeout); t < time.Second || t > mostTimeout {
+		report("delivery.timeout", "want at least 1s and at most 1h")
 	}
 	if k := time.Duration(c.Delivery.Keep); k < 0 || k > mostKeep {
 		report("delivery.keep", "want 0s to 30d")
@@ -451,8 +487,5 @@ func (c *Config) checkControl(report func(field, message string)) {
 		if _, err := parseHours(c.Control.Hours); err != nil {
 			report("control.hours", err.Error())
 		}
-	}
-	if c.Control.MaxDuration < 0 {
-		report("control.max_duration", "want a duration above 0")
 	}
 }

@@ -126,6 +126,19 @@ func TestLoadConfig_Broken(t *testing.T) {
 		"nameless steps":       {receiver("plan: [{center: 1M}, {center: 2M}]"), "needs a name for each"},
 		"dwell":                {receiver("plan: [{name: a, dwell: soon}]"), "no duration"},
 		"measurement too fast": {receiver("measurement: {every: 1ms}"), "want at least 10ms"},
+		"no rate":              {receiver("plan: [{rate: 0}]"), `:2:68: receivers[0].plan[0].rate: "0": want samples`},
+		"spectrum before":      {receiver("spectrum: {every: -1s}"), `receivers[0].spectrum.every: "-1s": want 0s`},
+		"measurement never":    {receiver("measurement: {every: 0s}"), `receivers[0].measurement.every: "0s": want a duration above 0`},
+		"measurement too rare": {receiver("measurement: {every: 40d}"), `receivers[0].measurement.every: "40d": want at least 10ms and at most 1h`},
+		"two calibrations":     {receiver("calibration: {offset_db: 0, table: [{frequency: 1M, offset_db: 1}]}"), "calibration.offset_db: \"0\": give offset_db or table"},
+		"calibration point":    {receiver("calibration: {table: [{frequency: 1M}]}"), "calibration.table[0].offset_db: missing"},
+		"no capture":           {with("control: {max_duration: 0s}"), `control.max_duration: "0s": want a duration above 0`},
+		"endless time-out":     {with("delivery: {timeout: 30d}"), `delivery.timeout: "30d": want at least 1s and at most 1h`},
+		"clock without unit":   {with("clock: {uncertainty: 5}"), `clock.uncertainty: "5": want a unit`},
+		"CA without TLS":       {with("mqtt: {url: \"mqtt://h\", ca: ca.pem}"), `mqtt.ca: "ca.pem": is only used with TLS`},
+		"no account":           {with("mqtt: {url: \"mqtt://h\", password: hush}"), ":5:8: mqtt.username: missing"},
+		"empty secret":         {with("mqtt: {password: \"file:/dev/null\"}"), "/dev/null is empty"},
+		"port":                 {with("mqtt: {url: \"mqtt://h:99999\"}"), `mqtt.url: "mqtt://h:99999": want a port`},
 		"ack":                  {with("delivery: {ack: never}"), "want collector or broker"},
 		"window":               {with("delivery: {window: 0}"), "want 1 to 10000"},
 		"time-out":             {with("delivery: {timeout: 10ms}"), "want at least 1s"},
@@ -184,7 +197,7 @@ func TestControlConfig_Judge(t *testing.T) {
 		return &protocol.Capture{CenterHz: &center, BandwidthHz: &bandwidth, DurationS: &seconds}
 	}
 	open := ControlConfig{Allow: []string{"capture"}}
-	bounded := ControlConfig{Allow: []string{"capture"}, Hours: "08:00-22:30", MaxDuration: configs.Duration(10 * time.Second)}
+	bounded := ControlConfig{Allow: []string{"capture"}, Hours: "08:00-22:30", MaxDuration: Interval(10 * time.Second)}
 	for name, c := range map[string]struct {
 		rules ControlConfig
 		order *protocol.Capture

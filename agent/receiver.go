@@ -81,9 +81,12 @@ func (c *CalibrationConfig) survey() *survey.Calibration {
 	if c == nil {
 		return nil
 	}
-	calibration := &survey.Calibration{OffsetDB: c.OffsetDB, UncertaintyDB: c.UncertaintyDB}
+	calibration := &survey.Calibration{UncertaintyDB: c.UncertaintyDB}
+	if c.OffsetDB != nil {
+		calibration.OffsetDB = *c.OffsetDB
+	}
 	for _, p := range c.Table {
-		calibration.Table = append(calibration.Table, survey.CalibrationPoint{FrequencyHz: float64(p.Frequency), OffsetDB: p.OffsetDB})
+		calibration.Table = append(calibration.Table, survey.CalibrationPoint{FrequencyHz: float64(p.Frequency), OffsetDB: *p.OffsetDB})
 	}
 	return calibration
 }

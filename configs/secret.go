@@ -20,7 +20,11 @@ func (s *Secret) UnmarshalText(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("read the secret: %w", err)
 	}
-	*s = Secret(strings.TrimRight(string(content), "\r\n"))
+	secret := strings.TrimRight(string(content), "\r\n")
+	if secret == "" {
+		return fmt.Errorf("%s is empty: write the secret into it", path)
+	}
+	*s = Secret(secret)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -204,11 +205,15 @@ func addHealth(before, now radio.Health) radio.Health {
 	return sum
 }
 
-// widen keeps absent what is absent.
+// widen keeps absent what is absent, and gives the number that the shorter one is written as: -94.44, not what its binary
+// form says beyond that.
 func widen(v *float32) *float64 {
 	if v == nil {
 		return nil
 	}
-	w := float64(*v)
+	w, err := strconv.ParseFloat(strconv.FormatFloat(float64(*v), 'g', -1, 32), 64)
+	if err != nil { // of no number
+		w = float64(*v)
+	}
 	return &w
 }

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"errors"
+	"time"
+
+	"github.com/fulgidus/heimdall/configs"
+)
+
+// Interval is a duration that cannot be 0: written as 0 it would look like a key left out, and quietly mean its default.
+type Interval configs.Duration
+
+// UnmarshalText reads a duration above 0.
+func (i *Interval) UnmarshalText(text []byte) error {
+	d := (*configs.Duration)(i)
+	if err := d.UnmarshalText(text); err != nil {
+		return err
+	}
+	if *d <= 0 {
+		return errors.New("want a duration above 0, or leave it out")
+	}
+	return nil
+}
+
+// SampleRate is a rate that cannot be 0, for the same reason.
+type SampleRate configs.Hertz
+
+// UnmarshalText reads a rate above 0.
+func (r *SampleRate) UnmarshalText(text []byte) error {
+	h := (*configs.Hertz)(r)
+	if err := h.UnmarshalText(text); err != nil {
+		return err
+	}
+	if *h <= 0 {
+		return errors.New("want samples per second from 1 to 1G, or leave it out to keep the receiver's own")
+	}
+	return nil
+}
+
+// Uncertainty is a duration written with its unit: clocks are off by anything from nanoseconds to hours.
+type Uncertainty configs.Duration
+
+// UnmarshalText refuses a plain number.
+func (u *Uncertainty) UnmarshalText(text []byte) error {
+	if n := len(text); n > 0 && (text[n-1] >= '0' && text[n-1] <= '9' || text[n-1] == '.') {
+		return errors.New("want a unit, for instance 5s or 20ms")
+	}
+	return (*configs.Duration)(u).UnmarshalText(text)
+}
+
+const (
+	mostMeasurement = time.Hour // of samples in one measurement
+	mostSpectrum    = day
+	mostTimeout     = time.Hour
+)
