@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -205,6 +206,9 @@ func askSpool(ctx context.Context, cfg Config) (report spoolReport, err error) {
 	body, err := askAgent(ctx, cfg.Spool.Path, "/spool/stat")
 	if errors.Is(err, errNotRunning) {
 		st, err := spool.Stat(cfg.Spool.Path)
+		if errors.Is(err, os.ErrNotExist) {
+			return report, fmt.Errorf("nothing was stored yet in %s: `heimdall-agent run` makes the spool", cfg.Spool.Path)
+		}
 		if err != nil {
 			return report, err
 		}
@@ -231,7 +235,7 @@ type SpoolListCmd struct {
 
 // Help begins with the example.
 func (SpoolListCmd) Help() string {
-	return "Example:  heimdall-agent spool list --lane detection --limit 20"
+	return "Example:  heimdall-agent spool list --lane detection --limit 20\n\nLanes: " + strings.Trim(fmt.Sprint(spool.Lanes()), "[]") + "."
 }
 
 var errEnough = errors.New("enough")

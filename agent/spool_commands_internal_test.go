@@ -137,3 +137,12 @@ func TestSpoolCommands_SayWhoHasIt(t *testing.T) {
 		t.Error("a damaged record was exported")
 	}
 }
+
+func TestSpoolStat_BeforeTheFirstRun(t *testing.T) {
+	t.Parallel()
+	here := newSite(t, "")
+	_, err := output(t, SpoolStatCmd{configFlag: configFlag{here.config}})
+	if err == nil || !strings.Contains(err.Error(), "nothing was stored yet") {
+		t.Errorf("got %v", err)
+	}
+}
