@@ -54,6 +54,9 @@ func (c CheckCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	if err := cfg.MQTT.examine(); err != nil {
+		return usageError{err}
+	}
 	findings := []finding{{"ok", "config", "station " + cfg.Station.ID + ", " + receivers(len(cfg.Receivers))}}
 	findings = append(findings, checkStation(ctx, cfg)...)
 	findings = append(findings, checkLink(ctx, cfg)...)

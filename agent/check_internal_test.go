@@ -66,6 +66,18 @@ func TestCheck_NamesWhatFails(t *testing.T) {
 	}
 }
 
+func TestCheck_NoCertificateIsAFaultOfTheConfig(t *testing.T) {
+	t.Parallel()
+	junk := filepath.Join(t.TempDir(), "junk.pem")
+	write(t, junk, "junk")
+	here := newSite(t, "mqtt: {url: \"mqtts://127.0.0.1:1\", ca: \""+junk+"\"}\n")
+	for _, c := range []command{CheckCmd{configFlag: configFlag{here.config}}, RunCmd{configFlag{here.config}}} {
+		if _, err := output(t, c); !errors.As(err, new(usageError)) || !strings.Contains(err.Error(), "no certificate in it") {
+			t.Errorf("%T: got %v", c, err)
+		}
+	}
+}
+
 func TestCheck_DamagedSpool(t *testing.T) {
 	here := newSite(t, "")
 	cfg := here.load(t)

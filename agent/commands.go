@@ -22,7 +22,7 @@ type configFlag struct {
 	Config string `help:"Configuration file. Otherwise HEIMDALL_AGENT_CONFIG, then the system's own." placeholder:"F"`
 }
 
-// load reads the configuration and says which one, and which state directory, the command uses.
+// load reads the configuration and says on w which one, and which state directory, the command uses.
 func (f configFlag) load(w io.Writer) (Config, error) {
 	path, err := findConfig(f.Config)
 	if err != nil {
@@ -63,6 +63,9 @@ func (c RunCmd) Run(ctx context.Context, s streams) error {
 	cfg, err := c.load(s.err)
 	if err != nil {
 		return err
+	}
+	if err := cfg.MQTT.examine(); err != nil {
+		return usageError{err}
 	}
 	if err := cfg.examine(ctx); err != nil {
 		return usageError{err}
@@ -106,7 +109,7 @@ func (StatusCmd) Help() string { return "Example:  heimdall-agent status --json"
 
 // Run is called by the command line.
 func (c StatusCmd) Run(ctx context.Context, s streams) error {
-	cfg, err := c.load(s.err)
+	cfg, err := c.load(io.Discard)
 	if err != nil {
 		return err
 	}
@@ -225,7 +228,7 @@ func (TapCmd) Help() string {
 
 // Run is called by the command line.
 func (c TapCmd) Run(ctx context.Context, s streams) error {
-	cfg, err := c.load(s.err)
+	cfg, err := c.load(io.Discard)
 	if err != nil {
 		return err
 	}

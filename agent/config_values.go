@@ -1,7 +1,11 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/fulgidus/heimdall/configs"
@@ -53,3 +57,22 @@ const (
 	mostSpectrum    = day
 	mostTimeout     = time.Hour
 )
+
+// examine reads the certificates, which may be renewed while the agent runs but have to be ones when it begins.
+func (m MQTTConfig) examine() error {
+	if m.CA != "" {
+		pem, err := os.ReadFile(m.CA)
+		if err != nil {
+			return fmt.Errorf("mqtt.ca: %w", err)
+		}
+		if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+			return fmt.Errorf("mqtt.ca: %q: no certificate in it: want PEM", m.CA)
+		}
+	}
+	if m.Cert != "" {
+		if _, err := tls.LoadX509KeyPair(m.Cert, m.Key); err != nil {
+			return fmt.Errorf("mqtt.cert and mqtt.key: %w", err)
+		}
+	}
+	return nil
+}

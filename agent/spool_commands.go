@@ -188,7 +188,7 @@ func (SpoolStatCmd) Help() string { return "Example:  heimdall-agent spool stat 
 
 // Run is called by the command line.
 func (c SpoolStatCmd) Run(ctx context.Context, s streams) error {
-	cfg, err := c.load(s.err)
+	cfg, err := c.load(io.Discard)
 	if err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ var errEnough = errors.New("enough")
 
 // Run is called by the command line.
 func (c SpoolListCmd) Run(ctx context.Context, s streams) error {
-	cfg, err := c.load(s.err)
+	cfg, err := c.load(io.Discard)
 	if err != nil {
 		return err
 	}
@@ -282,7 +282,7 @@ func (SpoolVerifyCmd) Help() string { return "Example:  heimdall-agent spool ver
 
 // Run is called by the command line.
 func (c SpoolVerifyCmd) Run(ctx context.Context, s streams) error {
-	cfg, err := c.load(s.err)
+	cfg, err := c.load(io.Discard)
 	if err != nil {
 		return err
 	}
@@ -324,7 +324,7 @@ func (SpoolExportCmd) Help() string { return "Example:  heimdall-agent spool exp
 
 // Run is called by the command line.
 func (c SpoolExportCmd) Run(ctx context.Context, s streams) error {
-	cfg, err := c.load(s.err)
+	cfg, err := c.load(io.Discard)
 	if err != nil {
 		return err
 	}
