@@ -173,28 +173,26 @@ func TestResend_TellsOfTroubleOnce(t *testing.T) {
 				w, r := newWorld(protocol.Range{From: 5, To: 9})
 				var log strings.Builder
 				r.log = slog.New(slog.NewTextHandler(&log, nil))
-				ctx, cancel := context.WithCancel(t.Context())
-				done := make(chan error, 1) // the one result
-				go func() { done <- r.Run(ctx) }()
+				run := func(d time.Duration) {
+					ctx, cancel := context.WithTimeout(t.Context(), d)
+					defer cancel()
+					if err := r.Run(ctx); err != nil {
+						t.Error(err)
+					}
+				}
 				for range 2 {
 					log.Reset()
 					c.fail(w, errors.New("no"))
-					time.Sleep(10 * time.Minute)
-					synctest.Wait()
+					run(10 * time.Minute)
 					if got := log.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, c.begin) || strings.Count(got, "\n") != 1 {
 						t.Errorf("the log of 10 minutes of trouble:\n%s", got)
 					}
 					log.Reset()
 					c.fail(w, nil)
-					time.Sleep(time.Minute)
-					synctest.Wait()
+					run(time.Minute)
 					if got := log.String(); strings.Count(got, "level=INFO") != 1 || !strings.Contains(got, c.end) {
 						t.Errorf("the log when it works again:\n%s", got)
 					}
-				}
-				cancel()
-				if err := <-done; err != nil {
-					t.Error(err)
 				}
 			})
 		})

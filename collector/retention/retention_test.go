@@ -330,6 +330,16 @@ func TestRun_RemovesFewerAtATimeWhereThatIsSlow(t *testing.T) {
 	})
 }
 
+// runFor lets a Retention run for a time.
+func runFor(t *testing.T, r *retention.Retention, s retention.Store, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	if err := r.Run(ctx, s); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
 // TestRun_GoesOnBehindWhatCannotBeRemoved lets some spools fail, for ever and for a while.
 func TestRun_GoesOnBehindWhatCannotBeRemoved(t *testing.T) {
 	for name, cause := range map[string]error{
@@ -351,11 +361,7 @@ func TestRun_GoesOnBehindWhatCannotBeRemoved(t *testing.T) {
 				if name == "slow" {
 					s.row = 2 * time.Second
 				}
-				ctx, cancel := context.WithCancel(t.Context())
-				done := make(chan error, 1) // the one result
-				go func() { done <- r.Run(ctx, s) }()
-				time.Sleep(time.Hour)
-				synctest.Wait()
+				runFor(t, r, s, time.Hour)
 				got := log.String()
 				if name == "slow" {
 					if s.rows["a"] != 30 || strings.Count(got, "too slow: 10 rows") != len(s.spools) {
@@ -370,8 +376,7 @@ func TestRun_GoesOnBehindWhatCannotBeRemoved(t *testing.T) {
 					t.Errorf("%d tries in an hour", tries)
 				}
 				s.bad, s.row = nil, 0
-				time.Sleep(20 * time.Minute)
-				synctest.Wait()
+				runFor(t, r, s, 20*time.Minute)
 				for station, n := range s.rows {
 					if n != 0 {
 						t.Errorf("%d rows of %s are left when they can be removed", n, station)
@@ -379,10 +384,6 @@ func TestRun_GoesOnBehindWhatCannotBeRemoved(t *testing.T) {
 				}
 				if begun, ended := strings.Count(log.String(), "trying again later"), strings.Count(log.String(), "no trouble any more"); begun != ended {
 					t.Errorf("%d times trouble began and %d times it ended:\n%s", begun, ended, log.String())
-				}
-				cancel()
-				if err := <-done; !errors.Is(err, context.Canceled) {
-					t.Error(err)
 				}
 			})
 		})
@@ -420,11 +421,7 @@ func TestRun_GoesOnBehindObjectsThatStay(t *testing.T) {
 			o.bad[key] = errors.New("locked by a rule of the bucket")
 		}
 		r := retention.New(keep, o, slog.New(slog.NewTextHandler(&log, nil)))
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1) // the one result
-		go func() { done <- r.Run(ctx, s) }()
-		time.Sleep(10 * time.Hour)
-		synctest.Wait()
+		runFor(t, r, s, 10*time.Hour)
 		if len(s.keys) != 60 || len(o.removed) != 140 {
 			t.Errorf("%d recordings still have objects, %d were removed; want the 60 that refuse and 140", len(s.keys), len(o.removed))
 		}
@@ -435,21 +432,15 @@ func TestRun_GoesOnBehindObjectsThatStay(t *testing.T) {
 		s.keys = append(s.keys, "recordings/900", "recordings/901")
 		o.away, o.bad = errors.New("connection refused"), nil
 		s.rows["torino"] = 100
-		time.Sleep(time.Hour)
-		synctest.Wait()
+		runFor(t, r, s, time.Hour)
 		if n := strings.Count(log.String(), "level=WARN"); n != 1 || s.rows["torino"] != 0 {
 			t.Errorf("%d warnings and %d rows while the object store is away:\n%s", n, s.rows["torino"], log.String())
 		}
 		log.Reset()
 		o.away = nil
-		time.Sleep(time.Hour)
-		synctest.Wait()
+		runFor(t, r, s, time.Hour)
 		if n := strings.Count(log.String(), "no trouble any more"); n != 61 || len(s.keys) != 0 {
 			t.Errorf("%d recordings still have objects, and %d troubles ended:\n%s", len(s.keys), n, log.String())
-		}
-		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) {
-			t.Error(err)
 		}
 	})
 }
