@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -225,6 +226,48 @@ func TestFlush_DamageWhileRunning(t *testing.T) {
 	queueSome(t, s, LaneMeasurement, 1, 300)
 	if got := s.Stats().LastSeq; got != 1 {
 		t.Errorf("the new identity begins with %d", got)
+	}
+}
+
+// What is in the file is overwritten while it is in use. bbolt meets that when it commits, and walking its tree to undo the
+// commit would end the process.
+func TestFlush_PagesOverwrittenWhileRunning(t *testing.T) {
+	page := int64(os.Getpagesize())
+	for first := int64(2); first < 10; first++ {
+		dir := t.TempDir()
+		s := open(t, dir, 0)
+		for range 4 {
+			for _, lane := range Lanes() {
+				queueSome(t, s, lane, 10, 300)
+			}
+			if err := s.flush(false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		given := s.Stats().LastSeq
+		f, err := os.OpenFile(filepath.Join(dir, fileName), os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(bytes.Repeat([]byte("garbage "), int(6*page/8)), first*page); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, lane := range Lanes() {
+			queueSome(t, s, lane, 10, 300)
+		}
+		if err := s.flush(false); err != nil {
+			t.Errorf("pages from %d on: %v", first, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("pages from %d on: close: %v", first, err)
+		}
+		again := open(t, dir, 0)
+		if st := again.Stats(); st.Records == 0 {
+			t.Errorf("pages from %d on: nothing is left of %d records", first, given)
+		}
 	}
 }
 

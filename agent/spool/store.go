@@ -68,6 +68,7 @@ type store struct {
 	db   *bbolt.DB
 	file *os.File // bbolt's own: closing it frees the lock when bbolt itself can no longer be trusted to close
 
+	broken  atomic.Bool  // a transaction met damage and was left open
 	touched atomic.Int64 // bytes of the mapped file that were looked at since the last release, estimated
 }
 
@@ -128,6 +129,10 @@ func (s *store) abandon() {
 }
 
 func (s *store) close() error {
+	if s.broken.Load() {
+		s.abandon()
+		return errDamaged
+	}
 	return guard(s.db.Close)
 }
 
@@ -136,7 +141,7 @@ func (s *store) close() error {
 func (s *store) noteFree() error {
 	s.db.NoFreelistSync = false
 	defer func() { s.db.NoFreelistSync = true }()
-	return guard(func() error { return s.db.Update(func(*bbolt.Tx) error { return nil }) })
+	return s.update(func(*bbolt.Tx) error { return nil })
 }
 
 func (s *store) view(fn func(*bbolt.Tx) error) error {
@@ -153,8 +158,29 @@ func (s *store) touch(bytes int64) {
 	}
 }
 
+// update makes one commit of what fn does. A transaction that met damage is not rolled back: for that bbolt walks the whole
+// tree in a goroutine of its own, where a panic would end the process. Nothing is written to that file any more.
 func (s *store) update(fn func(*bbolt.Tx) error) error {
-	err := guard(func() error { return s.db.Update(fn) })
+	if s.broken.Load() {
+		return errDamaged
+	}
+	err := guard(func() error {
+		tx, err := s.db.Begin(true)
+		if err != nil {
+			return err
+		}
+		if err := fn(tx); err != nil {
+			if errors.Is(err, errDamaged) {
+				return err
+			}
+			return errors.Join(err, tx.Rollback())
+		}
+		return tx.Commit()
+	})
+	if errors.Is(err, errDamaged) {
+		s.broken.Store(true)
+		return err
+	}
 	s.touch(updateTouches)
 	return err
 }
