@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/eclipse/paho.mqtt.golang/packets"
-
 	"github.com/fulgidus/heimdall/agent/clock"
 	"github.com/fulgidus/heimdall/agent/link"
 	"github.com/fulgidus/heimdall/agent/radio"
@@ -244,8 +242,6 @@ func brokerFault(ctx context.Context, err error) string {
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Sprintf("no answer within %.0f s", brokerWait.Seconds())
-	case errors.Is(err, packets.ErrorRefusedNotAuthorised), errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword):
-		return err.Error() + ": set mqtt.username and mqtt.password to an account of the broker"
 	case strings.Contains(err.Error(), "TLS: ") && strings.Contains(err.Error(), "reset by peer"):
 		return err.Error() + ": the port may not speak TLS"
 	}

@@ -118,11 +118,15 @@ func (noStore) Reset()                            {}
 // clientID is a station's name at the broker, which lets in one client of a name.
 func clientID(station string) string { return "heimdall-agent-" + station }
 
-// plain takes from an error of the client what it says twice: that the network erred, and which address was dialled.
+// plain takes from an error of the client what it says twice: that the network erred, and which address was dialled. It says
+// what to do where that is known.
 func plain(err error) error {
 	if both, ok := err.(interface{ Unwrap() []error }); ok && errors.Is(err, packets.ErrorNetworkError) {
 		all := both.Unwrap()
 		err = all[len(all)-1]
+	}
+	if errors.Is(err, packets.ErrorRefusedNotAuthorised) || errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword) {
+		return fmt.Errorf("%w: set mqtt.username and mqtt.password to an account of the broker", err)
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		err = op.Err

@@ -133,7 +133,7 @@ func TestLink_RefusedByTheBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Close() })
-	for name, password := range map[string]string{"not authorized": "wrong", "the right to read": "secret"} {
+	for name, password := range map[string]string{"set mqtt.username and mqtt.password": "wrong", "the right to read": "secret"} {
 		var text safeBuffer
 		startAgent(t, "mqtt://"+plain.Address(), func(c *link.Config) {
 			c.Username, c.Password, c.Log = station, password, slog.New(slog.NewTextHandler(&text, nil))
