@@ -2,10 +2,14 @@ package link
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
+	"slices"
 	"testing"
 	"testing/iotest"
+
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 // fromReader is a connection of which only the reading half is used.
@@ -16,50 +20,85 @@ type fromReader struct {
 
 func (f fromReader) Read(p []byte) (int, error) { return f.Reader.Read(p) }
 
+func bounded(r io.Reader, limit int, cut func(string, int)) *boundedConn {
+	return newBoundedConn(fromReader{Reader: r}, limit, cut)
+}
+
+// cuts are ways in which a stream may arrive.
+func cuts(stream []byte) map[string]io.Reader {
+	return map[string]io.Reader{
+		"whole": bytes.NewReader(stream), "one by one": iotest.OneByteReader(bytes.NewReader(stream)), "halves": iotest.HalfReader(bytes.NewReader(stream)),
+	}
+}
+
+// packet is one with a body of 0xff, which would be an endless length in a header.
+func packet(first byte, size int) []byte {
+	return append(appendLength([]byte{first}, size), bytes.Repeat([]byte{0xff}, size)...)
+}
+
+// message is a PUBLISH packet.
+func message(first byte, topic string, payload int) []byte {
+	body := append([]byte{byte(len(topic) >> 8), byte(len(topic))}, topic...)
+	if first&0x06 != 0 {
+		body = append(body, 1, 2)
+	}
+	body = append(body, bytes.Repeat([]byte{0xff}, payload)...)
+	return append(appendLength([]byte{first}, len(body)), body...)
+}
+
 func TestBoundedConn_FollowsPacketsHoweverTheyAreCut(t *testing.T) {
 	var stream []byte
 	for _, size := range []int{0, 1, 127, 128, 5000, 3, 10_000} {
-		stream = append(stream, 0x30)
-		for n := size; ; {
-			digit := byte(n & 0x7f)
-			if n >>= 7; n > 0 {
-				stream = append(stream, digit|0x80)
-				continue
-			}
-			stream = append(stream, digit)
-			break
-		}
-		stream = append(stream, bytes.Repeat([]byte{0xff}, size)...) // would be an endless length in a header
+		stream = append(stream, packet(0x90, size)...)
 	}
-	for name, r := range map[string]io.Reader{
-		"whole": bytes.NewReader(stream), "one by one": iotest.OneByteReader(bytes.NewReader(stream)), "halves": iotest.HalfReader(bytes.NewReader(stream)),
-	} {
-		got, err := io.ReadAll(&boundedConn{Conn: fromReader{Reader: r}, limit: 10_000})
+	for name, r := range cuts(stream) {
+		got, err := io.ReadAll(bounded(r, 10_000, nil))
 		if err != nil || !bytes.Equal(got, stream) {
 			t.Errorf("%s: %d bytes and %v, want all %d", name, len(got), err, len(stream))
 		}
 	}
-	if _, err := io.ReadAll(&boundedConn{Conn: fromReader{Reader: bytes.NewReader(stream)}, limit: 9_999}); err == nil {
+	if _, err := io.ReadAll(bounded(bytes.NewReader(stream), 9_999, nil)); err == nil {
 		t.Error("a packet over the limit passed")
+	}
+	if _, err := io.ReadAll(bounded(bytes.NewReader([]byte{0x30, 0xff, 0xff, 0xff, 0xff, 1}), 9_999, nil)); err == nil {
+		t.Error("a length of five bytes passed")
+	}
+}
+
+func TestBoundedConn_CutsAMessageThatIsTooLarge(t *testing.T) {
+	const limit = 200_000
+	for _, first := range []byte{0x30, 0x33} {
+		before, after := packet(0x90, 5), message(first, "a/b", 7)
+		stream := slices.Concat(before, message(first, "heimdall/v1/evil/state", 3<<20), after)
+		want := slices.Concat(before, message(first, "heimdall/v1/evil/state", protocol.MaxMessageBytes+1), after)
+		for name, r := range cuts(stream) {
+			var told []string
+			got, err := io.ReadAll(bounded(r, limit, func(topic string, n int) { told = append(told, fmt.Sprint(topic, " ", n>>20)) }))
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%x, %s: %d bytes and %v, want %d", first, name, len(got), err, len(want))
+			}
+			if fmt.Sprint(told) != "[heimdall/v1/evil/state 3]" {
+				t.Errorf("told %v", told)
+			}
+		}
 	}
 }
 
 func FuzzBoundedConn(f *testing.F) {
-	f.Add([]byte{0x30, 0xff, 0xff, 0xff, 0xff, 0x01}, 1)
-	f.Add([]byte{0x30, 0, 0x30, 2, 1, 2}, 2)
+	f.Add([]byte{0x90, 0xff, 0xff, 0xff, 0xff, 0x01}, 1)
+	f.Add([]byte{0x90, 0, 0x30, 2, 1, 2}, 2)
+	f.Add(message(0x32, "t", 200_000), 7)
+	f.Add([]byte{0x30, 0x80, 0x80, 0x80, 0x01, 0xff, 0xff}, 3)
 	f.Fuzz(func(t *testing.T, stream []byte, cut int) {
 		cut = max(0, min(cut, len(stream)))
-		whole, parts := &boundedConn{limit: 1000}, &boundedConn{limit: 1000}
-		err := whole.scan(stream)
-		err2 := parts.scan(stream[:cut])
-		if err2 == nil {
-			err2 = parts.scan(stream[cut:])
+		ignore := func(string, int) {}
+		whole, err := io.ReadAll(bounded(bytes.NewReader(stream), 150_000, ignore))
+		parts, err2 := io.ReadAll(bounded(io.MultiReader(bytes.NewReader(stream[:cut]), bytes.NewReader(stream[cut:])), 150_000, ignore))
+		if !bytes.Equal(whole, parts) || (err == nil) != (err2 == nil) {
+			t.Errorf("whole: %d bytes, %v; in two parts: %d bytes, %v", len(whole), err, len(parts), err2)
 		}
-		if (err == nil) != (err2 == nil) {
-			t.Errorf("whole %v, in two parts %v", err, err2)
-		}
-		if whole.body > 1000 {
-			t.Errorf("waits for a body of %d bytes", whole.body)
+		if len(whole) > len(stream) {
+			t.Errorf("%d bytes came out of %d", len(whole), len(stream))
 		}
 	})
 }

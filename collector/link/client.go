@@ -304,7 +304,9 @@ func (c *Client) dial(ctx context.Context) (*boundedConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &boundedConn{Conn: gather(conn), limit: maxPacketBytes}, nil
+	return newBoundedConn(gather(conn), maxPacketBytes, func(topic string, bytes int) {
+		c.cfg.Log.WarnContext(ctx, "a message is far too large: it is cut, and refused", "topic", topic, "bytes", bytes)
+	}), nil
 }
 
 // subscribe asks for what stations send. The broker shares records among the collectors of a group; a station's

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -100,6 +101,33 @@ func TestGarbage(t *testing.T) {
 		if v.Station == "north" && v.Stored > 0 && (v.Missing != 0 || v.Duplicate != 0 || v.Gaps != 0) {
 			t.Errorf("%+v", v)
 		}
+	}
+}
+
+// TestOversizedRetained has a station leave what no collector may read on the broker. It is refused by its size, whenever a
+// collector comes, and the others' records go on.
+func TestOversizedRetained(t *testing.T) {
+	n := newNetwork(t, servers.Postgres(t))
+	n.agent(t, "north", simulated(t, "north"), "")
+	n.waitOnline(1)
+	retain(t, n.broker.Addr, "heimdall/v1/vandal/state", make([]byte, 900<<10))
+	for round := range 2 {
+		eventually(t, 30*time.Second, "the message is refused", func() error {
+			text := string(readFile(t, n.collector.log))
+			if got := strings.Count(text, "is far too large"); got <= round || !strings.Contains(text, "topic=heimdall/v1/vandal/state") {
+				return fmt.Errorf("the log tells of %d", got)
+			}
+			return nil
+		})
+		before := n.stored("north")
+		eventually(t, 30*time.Second, "the other station's records keep arriving", func() error {
+			if got := n.stored("north"); got <= before+2 {
+				return fmt.Errorf("%d records, %d before", got, before)
+			}
+			return nil
+		})
+		n.collector.killAndStart()
+		n.waitReady()
 	}
 }
 

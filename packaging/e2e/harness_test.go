@@ -402,6 +402,17 @@ func readFile(t *testing.T, path string) []byte {
 // publish sends payloads to a topic over one connection of its own.
 func publish(t *testing.T, broker, topic string, payloads [][]byte) {
 	t.Helper()
+	publishAs(t, broker, topic, false, payloads)
+}
+
+// retain publishes what the broker gives to everybody who comes later, too.
+func retain(t *testing.T, broker, topic string, payload []byte) {
+	t.Helper()
+	publishAs(t, broker, topic, true, [][]byte{payload})
+}
+
+func publishAs(t *testing.T, broker, topic string, retained bool, payloads [][]byte) {
+	t.Helper()
 	options := mqtt.NewClientOptions().AddBroker("tcp://" + broker).SetClientID("vandal").SetAutoReconnect(false)
 	client := mqtt.NewClient(options)
 	if token := client.Connect(); !token.WaitTimeout(10*time.Second) || token.Error() != nil {
@@ -410,7 +421,7 @@ func publish(t *testing.T, broker, topic string, payloads [][]byte) {
 	defer client.Disconnect(250)
 	var last mqtt.Token
 	for _, p := range payloads {
-		last = client.Publish(topic, 1, false, p)
+		last = client.Publish(topic, 1, retained, p)
 	}
 	if !last.WaitTimeout(30*time.Second) || last.Error() != nil {
 		t.Errorf("publish to %s: %v", topic, last.Error())
