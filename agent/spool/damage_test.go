@@ -262,6 +262,21 @@ func declaresAll(t *testing.T, s *running, identity [8]byte) {
 	}
 }
 
+// A file that was removed is missed by what is noted beside it.
+func TestOpen_FileIsGone(t *testing.T) {
+	dir := t.TempDir()
+	identity := fill(t, dir, 2)
+	if err := os.Remove(filepath.Join(dir, "spool.db")); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, dir, spool.Options{})
+	defer s.stop()
+	if s.Identity() == identity {
+		t.Error("the identity was kept")
+	}
+	declaresAll(t, s, identity)
+}
+
 // Of a file cut short nothing is left but what is noted beside it: its identity, and not how far its numbers went.
 func TestOpen_NothingButTheIdentityIsLeft(t *testing.T) {
 	dir := t.TempDir()

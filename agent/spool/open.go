@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -75,16 +76,23 @@ func (s *Spool) openSound(path string) (*store, *contents, error) {
 	return st, c, nil
 }
 
-// firstFile gives the spool a file when it has none: the replacement of a damaged one that a crash left ready, or a new one.
+// firstFile gives the spool a file when it has none: the replacement of a damaged one that a crash left ready, or a new one. When
+// there was one once, that declares all numbers it may have given.
 func (s *Spool) firstFile(path string) error {
 	err := s.rename(path+readySuffix, path)
-	if errors.Is(err, os.ErrNotExist) {
-		return s.makeFile(path, []*epoch{newEpoch(1)}, nil)
+	if err == nil {
+		return nil
 	}
-	if err != nil {
+	if !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("go on with the spool file that was made ready: %w", err)
 	}
-	return nil
+	known := identitiesBeside(path)
+	fresh := epochAfter(known)
+	if len(known) == 0 {
+		return s.makeFile(path, []*epoch{fresh}, nil)
+	}
+	s.log.Error("the spool file is gone: a new one begins, and a Gap says so", "path", path)
+	return s.makeFile(path, append(slices.Clone(known), fresh), func(st *store) error { return s.declareIn(st, known, fresh) })
 }
 
 // makeFile makes a file with some identities and what fill adds, if it is not nil. It gets its name only when it is whole, so

@@ -80,11 +80,7 @@ func (s *Spool) rebuild(path string, cause error, known []*epoch) ([]*epoch, err
 			}
 		}
 	}
-	number := uint32(1)
-	for _, e := range known {
-		number = max(number, e.number+1)
-	}
-	fresh := newEpoch(number)
+	fresh := epochAfter(known)
 	return known, s.makeFile(path+readySuffix, append(slices.Clone(known), fresh), func(st *store) error {
 		if readable {
 			if err := from.salvage(st, known, wanted); err != nil {

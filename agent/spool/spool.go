@@ -186,6 +186,15 @@ func newEpoch(number uint32) *epoch {
 	return e
 }
 
+// epochAfter makes the identity after those that are known.
+func epochAfter(known []*epoch) *epoch {
+	number := uint32(1)
+	for _, e := range known {
+		number = max(number, e.number+1)
+	}
+	return newEpoch(number)
+}
+
 func (s *Spool) current() *epoch { return s.epochs[len(s.epochs)-1] }
 
 func (s *Spool) epochNumber(number uint32) *epoch {
