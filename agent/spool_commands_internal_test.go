@@ -116,6 +116,25 @@ func TestSpoolCommands_WithAndWithoutAnAgent(t *testing.T) {
 	if code != exitFailed || !strings.Contains(text, " records, 1 damaged") {
 		t.Errorf("ended with %d:\n%s", code, text)
 	}
+	iq[len(iq)/2] ^= 1
+	if err := os.WriteFile(segments[0], iq, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Without its newest meta page bbolt reads the file as it was one commit before.
+	file, err := os.OpenFile(filepath.Join(here.state, "spool.db"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.WriteAt(make([]byte, os.Getpagesize()), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	code, text = captured(t, "spool", "verify", "--config", here.config)
+	if code != exitFailed || !strings.Contains(text, " records, 0 damaged") || !strings.Contains(text, "takes over what can be read") {
+		t.Errorf("ended with %d:\n%s", code, text)
+	}
 }
 
 // A spool that another program holds, without a socket to ask: it is told who has it.
