@@ -59,6 +59,9 @@ func testBroken(t *testing.T, s *server) {
 	if !errors.As(err, &own) || own.Class != store.ClassAll || !strings.Contains(err.Error(), "newer version") {
 		t.Errorf("later version: %v", err)
 	}
+	if _, err := db.Describe(t.Context()); err == nil || !strings.Contains(err.Error(), "newer version") {
+		t.Errorf("asked what it is: %v", err)
+	}
 	s.exec(t, "ALTER TABLE spool RENAME TO spoon")
 	_, _, err = db.Commit(t.Context(), received, measurements("torino", 1, 1, 2), nil)
 	if !errors.As(err, &own) || own.Class != store.ClassAll || own.OneRecord() {

@@ -52,11 +52,7 @@ func migrationsFor(folder string) ([]migration, error) {
 // once. On a server with TimescaleDB it makes the large tables hypertables, also when the extension came later than the
 // tables.
 func (db *DB) Migrate(ctx context.Context) (applied int, err error) {
-	folder := "sqlite"
-	if _, ok := db.backend.(postgresBackend); ok {
-		folder = "postgres"
-	}
-	list, err := migrationsFor(folder)
+	list, err := db.migrations()
 	if err != nil {
 		return 0, fmt.Errorf("migrate: %w", err)
 	}
@@ -72,8 +68,8 @@ func (db *DB) Migrate(ctx context.Context) (applied int, err error) {
 		if err := db.queryRow(ctx, tx, "SELECT coalesce(max(number), 0) FROM migration").Scan(&newest); err != nil {
 			return err
 		}
-		if newest > len(list) {
-			return &Error{Class: ClassAll, Err: fmt.Errorf("the database is at migration %d and this version knows %d: run a newer version", newest, len(list))}
+		if err := known(newest, list); err != nil {
+			return err
 		}
 		for _, m := range list[newest:] {
 			if err := db.apply(ctx, tx, m); err != nil {
@@ -86,7 +82,7 @@ func (db *DB) Migrate(ctx context.Context) (applied int, err error) {
 	if err != nil {
 		return 0, wrap(err, "migrate")
 	}
-	if folder == "postgres" {
+	if _, ok := db.backend.(postgresBackend); ok {
 		if err := db.useTimescale(ctx); err != nil {
 			return applied, wrap(err, "migrate")
 		}
@@ -124,12 +120,33 @@ func (db *DB) makeMigrationTable(ctx context.Context) error {
 	return err
 }
 
-// migration is the number of the newest applied migration; 0 in a database that has none.
+// migrations are those for the kind of database this is.
+func (db *DB) migrations() ([]migration, error) {
+	folder := "sqlite"
+	if _, ok := db.backend.(postgresBackend); ok {
+		folder = "postgres"
+	}
+	return migrationsFor(folder)
+}
+
+// known refuses a database that a newer version has migrated: what this one would read of it need not be true.
+func known(newest int, list []migration) error {
+	if newest > len(list) {
+		return &Error{Class: ClassAll, Err: fmt.Errorf("the database is at migration %d and this version knows %d: run a newer version", newest, len(list))}
+	}
+	return nil
+}
+
+// migration is the number of the newest applied migration, which is one that is known; 0 in a database that has none.
 func (db *DB) migration(ctx context.Context) (int, error) {
 	var n int
 	err := db.queryRow(ctx, db.read, "SELECT coalesce(max(number), 0) FROM migration").Scan(&n)
 	if err != nil && classify(err) == ClassAll {
 		return 0, nil // there is no such table yet
 	}
-	return n, wrap(err, "ask for the newest migration")
+	if err != nil {
+		return 0, wrap(err, "ask for the newest migration")
+	}
+	list, err := db.migrations()
+	return n, errors.Join(err, known(n, list))
 }
