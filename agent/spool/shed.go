@@ -125,7 +125,7 @@ func (s *Spool) shedForRoom(last bool) error {
 		return nil
 	}
 	s.mu.Lock()
-	need := max(s.waitingBytes, s.limit/shedShare)
+	need := max(s.waitingBytes, min(s.used, s.limit)/shedShare) // a small disk holds less than the limit
 	s.mu.Unlock()
 	if _, err := s.shedOldest(need, protocol.Gap_REASON_DISK_FULL); err != nil {
 		return err

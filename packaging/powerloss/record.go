@@ -148,8 +148,8 @@ func (p *parser) line(line string) error {
 		delete(p.halves, thread)
 		text, began = first.text+second, first.began
 	}
-	if strings.HasPrefix(text, "+++") || strings.HasPrefix(text, "---") {
-		return nil
+	if strings.HasPrefix(text, "+++") || strings.HasPrefix(text, "---") || strings.HasPrefix(text, "???(") {
+		return nil // an end, a signal, or a thread that was let go while it made no call
 	}
 	at := strings.LastIndex(text, ") ")
 	open := strings.IndexByte(text, '(')
