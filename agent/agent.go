@@ -55,6 +55,9 @@ func openAgent(ctx context.Context, cfg Config, version string, c *clock.Clock, 
 	a.spool, err = spool.Open(cfg.Spool.Path, spool.Options{
 		Station: cfg.Station.ID, LimitBytes: limit, Keep: time.Duration(cfg.Delivery.Keep), Now: a.now, Log: log.With("component", "spool"),
 	})
+	if _, renamed := errors.AsType[*spool.StationError](err); renamed {
+		return nil, fmt.Errorf("station.id: %s: %w", cfg.Station.ID, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the spool in %s: %w", cfg.Spool.Path, err)
 	}

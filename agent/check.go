@@ -200,6 +200,9 @@ func checkSpool(cfg Config) finding {
 		return finding{"ok", "spool", fmt.Sprintf("%s will be made, up to %s", cfg.Spool.Path, configs.Bytes(limit))}
 	case err != nil:
 		return finding{"fail", "spool", err.Error()}
+	case stats.Station != "" && stats.Station != cfg.Station.ID && stats.Records > 0:
+		err := &spool.StationError{Path: cfg.Spool.Path, Station: stats.Station, Records: stats.Records}
+		return finding{"fail", "spool", "station.id: " + cfg.Station.ID + ": " + err.Error()}
 	}
 	return spoolFinding(stats.Bytes, limit, stats.Records)
 }

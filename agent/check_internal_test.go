@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/fulgidus/heimdall/agent/clock"
+	"github.com/fulgidus/heimdall/agent/spool"
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 // checkOf runs a check and gives its findings.
@@ -95,6 +97,27 @@ func TestCheck_DamagedSpool(t *testing.T) {
 	write(t, filepath.Join(here.state, "spool.db"), strings.Repeat("not bbolt ", 1000))
 	if f := checkSpool(cfg); f.Verdict != "fail" {
 		t.Errorf("a damaged spool: %+v", f)
+	}
+}
+
+// A station that was renamed with records waiting would have them refused: it is told before.
+func TestSpoolOfAnotherStation(t *testing.T) {
+	here := newSite(t, "")
+	s, err := spool.Open(here.state, spool.Options{Station: "old-name"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Queue(t.Context(), spool.LaneReply, protocol.KindReply, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for command, want := range map[string]int{"check": exitFailed, "run": exitUsage} {
+		code, text := captured(t, command, "--config", here.config)
+		if code != want || !strings.Contains(text, "station.id: torino: ") || !strings.Contains(text, "1 records of the station old-name") {
+			t.Errorf("%s ended with %d:\n%s", command, code, text)
+		}
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/fulgidus/heimdall/agent/spool"
 )
 
 // version is set when a release is built.
@@ -93,7 +95,7 @@ func exitCode(err error) int {
 	if !errors.Is(err, errReported) {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	if errors.As(err, new(usageError)) {
+	if _, renamed := errors.AsType[*spool.StationError](err); renamed || errors.As(err, new(usageError)) {
 		return exitUsage
 	}
 	return exitFailed

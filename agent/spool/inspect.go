@@ -10,6 +10,7 @@ import (
 
 // Stats is what a spool holds.
 type Stats struct {
+	Station   string // whose records it holds; empty in a file that does not say
 	Identity  [protocol.SpoolBytes]byte
 	Records   int64 // durable and neither acknowledged nor given up, but for those that the next commit deletes
 	Bytes     int64 // of disk that they take
@@ -38,7 +39,7 @@ func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	c := s.current()
 	st := Stats{
-		Identity: c.identity, LastSeq: c.next - 1, Limit: s.limit, Waiting: len(s.waiting), Shed: s.shed, Commits: s.commits,
+		Station: s.station, Identity: c.identity, LastSeq: c.next - 1, Limit: s.limit, Waiting: len(s.waiting), Shed: s.shed, Commits: s.commits,
 		Kept: s.kept.records, KeptBytes: s.kept.bytes,
 	}
 	var lanes [laneCount]amount
@@ -157,7 +158,7 @@ func Stat(dir string) (Stats, error) {
 			return err
 		}
 		current := c.epochs[len(c.epochs)-1]
-		st = Stats{Identity: current.identity, LastSeq: current.next - 1}
+		st = Stats{Station: c.station, Identity: current.identity, LastSeq: current.next - 1}
 		var lanes [laneCount]amount
 		for i, l := range c.lanes {
 			lanes[i] = l.held

@@ -60,6 +60,9 @@ func (s *Spool) openSound(path string) (*store, *contents, error) {
 	if err := errors.Join(err, st.close()); err != nil {
 		return nil, nil, err
 	}
+	if waits := c.records(); waits > 0 && c.station != "" && c.station != s.station {
+		return nil, nil, &StationError{Path: path, Station: c.station, Records: waits}
+	}
 	if st, err = openStore(path, s.maxFileBytes(), false); err != nil {
 		return nil, nil, err
 	}
@@ -68,12 +71,26 @@ func (s *Spool) openSound(path string) (*store, *contents, error) {
 	if err == nil && c.format != fileFormat {
 		err = st.update(upgrade)
 	}
+	if err == nil && c.station != s.station {
+		err = s.takeOver(st, c)
+	}
 	if err != nil {
 		st.abandon()
 		return nil, nil, fmt.Errorf("convert the spool file: %w", err)
 	}
 	st.touch(mostTouched) // bbolt looked at all of it
 	return st, c, nil
+}
+
+// takeOver makes a file this station's. One that was another's goes on under a new identity: the numbers of the old one are
+// that station's.
+func (s *Spool) takeOver(st *store, c *contents) error {
+	if c.station != "" {
+		c.epochs = append(c.epochs, epochAfter(c.epochs))
+	}
+	return st.update(func(tx *bbolt.Tx) error {
+		return errors.Join(putIdentities(tx, c.epochs), putStation(tx, s.station))
+	})
 }
 
 // firstFile gives the spool a file when it has none: the replacement of a damaged one that a crash left ready, or a new one. When
@@ -106,7 +123,7 @@ func (s *Spool) makeFile(path string, epochs []*epoch, fill func(*store) error) 
 	if err != nil {
 		return err
 	}
-	err = st.update(func(tx *bbolt.Tx) error { return prepare(tx, epochs) })
+	err = st.update(func(tx *bbolt.Tx) error { return prepare(tx, s.station, epochs) })
 	if err == nil && fill != nil {
 		err = fill(st)
 	}

@@ -485,3 +485,36 @@ func TestOpen_RefusesBadOptions(t *testing.T) {
 		}
 	}
 }
+
+// A station that gets another name delivers what it has under the former one; then it begins anew.
+func TestOpen_AnotherStation(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, dir, spool.Options{})
+	identity := s.Identity()
+	seq := put(t, s, spool.LaneReply, payload(t, 1, 10))
+	s.stop()
+	_, err := spool.Open(dir, spool.Options{Station: "another"})
+	other, ok := errors.AsType[*spool.StationError](err)
+	if !ok || other.Station != "torino" || other.Records != 1 {
+		t.Fatalf("got %v, want a StationError about one record of torino", err)
+	}
+	s = start(t, dir, spool.Options{})
+	if s.Identity() != identity {
+		t.Error("under its own name the identity changed")
+	}
+	drain(t, s)
+	s.Ack(identity, ranges(seq))
+	commit(t, s)
+	s.stop()
+	for range 2 {
+		s = start(t, dir, spool.Options{Station: "another"})
+		if s.Identity() == identity {
+			t.Error("the identity is still the other station's")
+		}
+		if n := s.Stats().LastSeq; n != 0 {
+			t.Errorf("the last number is %d", n)
+		}
+		s.stop()
+	}
+	check(t, dir)
+}

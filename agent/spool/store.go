@@ -34,6 +34,18 @@ const (
 // errDamaged says that the file can no longer be trusted.
 var errDamaged = errors.New("the spool file is damaged")
 
+// StationError says that records of another station wait in the spool: under this one's name they would be refused.
+type StationError struct {
+	Path    string
+	Station string // whose records they are
+	Records int64
+}
+
+func (e *StationError) Error() string {
+	return fmt.Sprintf("%s holds %d records of the station %s: run once more under that name until they are delivered, or use another folder",
+		e.Path, e.Records, e.Station)
+}
+
 // errFormat says that another version wrote the file; it is moved aside unread.
 var errFormat = errors.New("unknown format")
 
@@ -193,6 +205,7 @@ var (
 	bucketCommand      = []byte("command")
 	bucketCommandOrder = []byte("command-order")
 	keyFormat          = []byte("format")
+	keyStation         = []byte("station") // CRC-32C, then whose records these are
 )
 
 var laneBuckets = func() (names [laneCount][]byte) {
@@ -242,6 +255,7 @@ func (e *epoch) settled() protocol.Ranges {
 // contents is what a file holds, without the records themselves.
 type contents struct {
 	format   byte
+	station  string   // whose records these are; empty when it does not say
 	epochs   []*epoch // in order; the last is the one that gives numbers
 	lanes    [laneCount]laneContents
 	segments map[uint32]int // records that refer to each segment file
@@ -262,7 +276,7 @@ type laneContents struct {
 }
 
 // prepare makes the buckets of a new file and its first epochs.
-func prepare(tx *bbolt.Tx, epochs []*epoch) error {
+func prepare(tx *bbolt.Tx, station string, epochs []*epoch) error {
 	names := [][]byte{bucketMeta, bucketCommand, bucketCommandOrder}
 	for i := range laneCount {
 		names = append(names, laneBucket(i))
@@ -273,7 +287,7 @@ func prepare(tx *bbolt.Tx, epochs []*epoch) error {
 		}
 	}
 	_, err := tx.Bucket(bucketMeta).CreateBucketIfNotExists(bucketEpochs)
-	err = errors.Join(err, upgrade(tx))
+	err = errors.Join(err, upgrade(tx), putStation(tx, station))
 	for _, e := range epochs {
 		err = errors.Join(err, putEpoch(tx, e), putAcked(tx, e.number, e.noted))
 	}
@@ -287,6 +301,25 @@ func upgrade(tx *bbolt.Tx) error {
 	_, err := meta.CreateBucketIfNotExists(bucketAcked)
 	failpoint.Hit("spool.upgrade")
 	return errors.Join(err, meta.Put(keyFormat, []byte{fileFormat}))
+}
+
+// putStation notes whose records are in the file.
+func putStation(tx *bbolt.Tx, station string) error {
+	value := binary.BigEndian.AppendUint32(nil, checksum(keyStation, []byte(station)))
+	return tx.Bucket(bucketMeta).Put(keyStation, append(value, station...))
+}
+
+// readStation is what putStation noted; empty when that is not there, or not as it was written.
+func readStation(tx *bbolt.Tx) string {
+	meta := tx.Bucket(bucketMeta)
+	if meta == nil {
+		return ""
+	}
+	value := meta.Get(keyStation)
+	if len(value) < 4 || checksum(keyStation, value[4:]) != binary.BigEndian.Uint32(value) {
+		return ""
+	}
+	return string(value[4:])
 }
 
 func putEpoch(tx *bbolt.Tx, e *epoch) error {
@@ -413,6 +446,7 @@ func (s *store) load() (*contents, error) {
 	err := s.view(func(tx *bbolt.Tx) (err error) {
 		if c.epochs, err = readEpochs(tx); err == nil {
 			c.format, err = readFormat(tx)
+			c.station = readStation(tx)
 		}
 		return err
 	})
@@ -482,6 +516,14 @@ func (c *contents) join() {
 		e.held, e.kept = e.held.Union(c.held), e.kept.Union(c.kept)
 	}
 	c.current, c.held, c.kept = nil, nil, nil
+}
+
+// records is how many wait.
+func (c *contents) records() (n int64) {
+	for _, l := range c.lanes {
+		n += l.held.records
+	}
+	return n
 }
 
 func (c *contents) epoch(number uint32) *epoch {
