@@ -202,7 +202,7 @@ func (s *Spool) move(m move) error {
 // beginEpoch begins a new identity. It is on disk before anything gets a number of it: records of an identity that the file does
 // not name would be nobody's.
 func (s *Spool) beginEpoch() error {
-	epochs := append(slices.Clone(s.epochs), newEpoch(s.current().number+1))
+	epochs := append(slices.Clone(s.epochs), epochAfter(s.epochs))
 	failpoint.Hit("spool.identity")
 	if err := s.update(func(tx *bbolt.Tx) error { return putIdentities(tx, epochs) }); err != nil {
 		return fmt.Errorf("begin a new identity: %w", err)
