@@ -148,5 +148,8 @@ func (db *DB) migration(ctx context.Context) (int, error) {
 		return 0, wrap(err, "ask for the newest migration")
 	}
 	list, err := db.migrations()
-	return n, errors.Join(err, known(n, list))
+	if err != nil {
+		return 0, err
+	}
+	return n, known(n, list)
 }
