@@ -57,7 +57,7 @@ func TestMain(m *testing.M) {
 
 // program is one started process of ours.
 type program struct {
-	t    *testing.T
+	t    testing.TB
 	name string
 	args []string
 	log  string // path
@@ -66,7 +66,7 @@ type program struct {
 }
 
 // start runs a program until the test ends. Its output goes to a file that is shown when the test fails.
-func start(t *testing.T, name string, args ...string) *program {
+func start(t testing.TB, name string, args ...string) *program {
 	t.Helper()
 	p := &program{t: t, name: name, args: args, log: filepath.Join(t.TempDir(), name+".log")}
 	p.start()
@@ -85,7 +85,7 @@ func tail(text []byte, n int) []byte {
 	return bytes.Join(lines[max(0, len(lines)-n):], []byte("\n"))
 }
 
-func command(t *testing.T, name string, args ...string) *exec.Cmd {
+func command(t testing.TB, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	dir, err := programs()
 	if err != nil {
@@ -153,7 +153,7 @@ func (p *program) memory() int64 {
 }
 
 // run runs a command to its end and gives its output and exit code.
-func run(t *testing.T, name string, args ...string) (stdout, stderr string, code int) {
+func run(t testing.TB, name string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	cmd := command(t, name, args...)
 	var out, errOut bytes.Buffer
@@ -167,7 +167,7 @@ func run(t *testing.T, name string, args ...string) (stdout, stderr string, code
 }
 
 // mustRun is run for a command that has to end with 0.
-func mustRun(t *testing.T, name string, args ...string) string {
+func mustRun(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, errOut, code := run(t, name, args...)
 	if code != 0 {
@@ -178,7 +178,7 @@ func mustRun(t *testing.T, name string, args ...string) string {
 
 // network is a collector with its servers.
 type network struct {
-	t         *testing.T
+	t         testing.TB
 	broker    *servers.Broker
 	objects   *servers.ObjectStore
 	config    string
@@ -187,7 +187,7 @@ type network struct {
 }
 
 // newNetwork starts a collector on a real broker, the given database and a real object store.
-func newNetwork(t *testing.T, database string) *network {
+func newNetwork(t testing.TB, database string) *network {
 	t.Helper()
 	n := &network{t: t, broker: servers.Mosquitto(t), objects: servers.MinIO(t)}
 	listen := freeAddress(t)
@@ -317,7 +317,7 @@ func (n *network) waitVerified(patience time.Duration) []verdict {
 }
 
 // agent starts a station and tells its state directory.
-func (n *network) agent(t *testing.T, id, source, more string) (p *program, state string) {
+func (n *network) agent(t testing.TB, id, source, more string) (p *program, state string) {
 	t.Helper()
 	state = t.TempDir()
 	config := writeFile(t, id+".yaml", fmt.Sprintf(`
@@ -330,7 +330,7 @@ control: {allow: [capture]}
 	return start(t, "heimdall-agent", "run", "--config", config), state
 }
 
-func writeFile(t *testing.T, name, text string) string {
+func writeFile(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -339,7 +339,7 @@ func writeFile(t *testing.T, name, text string) string {
 	return path
 }
 
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -350,7 +350,7 @@ func freeAddress(t *testing.T) string {
 }
 
 // eventually waits until a condition holds.
-func eventually(t *testing.T, patience time.Duration, what string, holds func() error) {
+func eventually(t testing.TB, patience time.Duration, what string, holds func() error) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
@@ -366,7 +366,7 @@ func eventually(t *testing.T, patience time.Duration, what string, holds func() 
 }
 
 // recordings is the folder of real recordings; the test is skipped where it is absent.
-func recordings(t *testing.T) string {
+func recordings(t testing.TB) string {
 	t.Helper()
 	dir := os.Getenv("HEIMDALL_REALDATA")
 	if dir == "" {
@@ -390,7 +390,7 @@ func outage() time.Duration {
 	return time.Minute
 }
 
-func readFile(t *testing.T, path string) []byte {
+func readFile(t testing.TB, path string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -400,18 +400,18 @@ func readFile(t *testing.T, path string) []byte {
 }
 
 // publish sends payloads to a topic over one connection of its own.
-func publish(t *testing.T, broker, topic string, payloads [][]byte) {
+func publish(t testing.TB, broker, topic string, payloads [][]byte) {
 	t.Helper()
 	publishAs(t, broker, topic, false, payloads)
 }
 
 // retain publishes what the broker gives to everybody who comes later, too.
-func retain(t *testing.T, broker, topic string, payload []byte) {
+func retain(t testing.TB, broker, topic string, payload []byte) {
 	t.Helper()
 	publishAs(t, broker, topic, true, [][]byte{payload})
 }
 
-func publishAs(t *testing.T, broker, topic string, retained bool, payloads [][]byte) {
+func publishAs(t testing.TB, broker, topic string, retained bool, payloads [][]byte) {
 	t.Helper()
 	options := mqtt.NewClientOptions().AddBroker("tcp://" + broker).SetClientID("vandal").SetAutoReconnect(false)
 	client := mqtt.NewClient(options)
