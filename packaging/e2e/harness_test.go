@@ -180,6 +180,7 @@ func mustRun(t testing.TB, name string, args ...string) string {
 type network struct {
 	t         testing.TB
 	broker    *servers.Broker
+	road      string // URL at which stations reach the broker
 	objects   *servers.ObjectStore
 	config    string
 	api       string // http://127.0.0.1:PORT
@@ -190,6 +191,7 @@ type network struct {
 func newNetwork(t testing.TB, database string) *network {
 	t.Helper()
 	n := &network{t: t, broker: servers.Mosquitto(t), objects: servers.MinIO(t)}
+	n.road = n.broker.URL
 	listen := freeAddress(t)
 	n.api = "http://" + listen
 	n.config = writeFile(t, "collector.yaml", fmt.Sprintf(`
@@ -326,7 +328,7 @@ mqtt: {url: %q}
 receivers: [{id: r0, source: %q, history: 16MiB%s}]
 spool: {path: %q, limit: 64MiB}
 control: {allow: [capture]}
-`, id, n.broker.URL, source, more, state))
+`, id, n.road, source, more, state))
 	return start(t, "heimdall-agent", "run", "--config", config), state
 }
 

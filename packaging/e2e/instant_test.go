@@ -52,24 +52,33 @@ func (n *network) demoStations(t testing.TB) map[string]*program {
 	return agents
 }
 
-// order posts an acquisition and tells how long the answer took.
-func (n *network) order(t testing.TB, body string) (a protocol.Acquisition, took time.Duration) {
+// order posts an acquisition.
+func (n *network) order(t testing.TB, body string) protocol.Acquisition {
 	t.Helper()
+	a, _, err := n.post(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// post posts an acquisition and tells how long the answer took.
+func (n *network) post(body string) (a protocol.Acquisition, took time.Duration, err error) {
 	began := time.Now()
 	resp, err := http.Post(n.api+"/api/v1/acquisitions", "application/json", strings.NewReader(body))
 	took = time.Since(began)
 	if err != nil {
-		t.Fatal(err)
+		return a, took, err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusAccepted {
-		t.Fatalf("POST of an acquisition: %s, %v: %s", resp.Status, err, text)
+	if err == nil && resp.StatusCode != http.StatusAccepted {
+		err = fmt.Errorf("POST of an acquisition: %s: %s", resp.Status, text)
 	}
-	if err := json.Unmarshal(text, &a); err != nil {
-		t.Fatal(err)
+	if err == nil {
+		err = json.Unmarshal(text, &a)
 	}
-	return a, took
+	return a, took, err
 }
 
 // ended waits until an acquisition is in a final state.
@@ -188,7 +197,7 @@ func lagOf(x, y received) (seconds, sigma float64) {
 func TestAcquisition_SameInstant(t *testing.T) {
 	n := newNetwork(t, servers.Postgres(t))
 	n.demoStations(t)
-	a, _ := n.order(t, `{"frequency_hz": 145500000, "duration_s": 5, "bandwidth_hz": 12500, "iq": true}`)
+	a := n.order(t, `{"frequency_hz": 145500000, "duration_s": 5, "bandwidth_hz": 12500, "iq": true}`)
 	a = n.ended(t, a.ID, time.Minute)
 	recordings := make(map[string]received)
 	for _, s := range a.Stations {

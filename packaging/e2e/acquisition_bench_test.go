@@ -1,0 +1,135 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fulgidus/heimdall/packaging/proxy"
+	"github.com/fulgidus/heimdall/packaging/servers"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// rounds is how often an acquisition is repeated: 5 times, or what HEIMDALL_ROUNDS says.
+func rounds() int {
+	if n, err := strconv.Atoi(os.Getenv("HEIMDALL_ROUNDS")); err == nil && n > 0 {
+		return n
+	}
+	return 5
+}
+
+// quantile of times, the nearest rank.
+func quantile(times []time.Duration, q float64) time.Duration {
+	sorted := slices.Sorted(slices.Values(times))
+	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+}
+
+func millis(d time.Duration) float64 { return float64(d) / 1e6 }
+
+// BenchmarkAcquisition shows how much longer than the capture itself an acquisition takes, from its answer to the last of seven
+// recordings of 12.5 kHz, near by and at a round trip of 100 ms.
+func BenchmarkAcquisition(b *testing.B) {
+	for name, delay := range map[string]time.Duration{"near": 0, "rtt=100ms": 50 * time.Millisecond} {
+		b.Run(name, func(b *testing.B) {
+			n := newNetwork(b, servers.Postgres(b))
+			n.far(b, delay)
+			n.demoStations(b)
+			for _, seconds := range []int{1, 5, 10} {
+				b.Run(fmt.Sprintf("%ds", seconds), func(b *testing.B) {
+					body := fmt.Sprintf(`{"frequency_hz": 145500000, "duration_s": %d, "bandwidth_hz": 12500, "iq": true}`, seconds)
+					var beyond, posts []time.Duration
+					for b.Loop() {
+						for range rounds() {
+							a, took, err := n.post(body)
+							if err != nil {
+								b.Fatal(err)
+							}
+							answered := time.Now()
+							n.whole(b, n.ended(b, a.ID, time.Minute))
+							beyond = append(beyond, time.Since(answered)-time.Duration(seconds)*time.Second)
+							posts = append(posts, took)
+						}
+					}
+					b.ReportMetric(0, "ns/op")
+					b.ReportMetric(millis(quantile(beyond, 0.5)), "ms-beyond-p50")
+					b.ReportMetric(millis(quantile(beyond, 0.95)), "ms-beyond-p95")
+					b.ReportMetric(millis(quantile(posts, 0.95)), "ms-post-p95")
+				})
+			}
+		})
+	}
+}
+
+// far puts a delay each way between the stations that start from now on and the broker.
+func (n *network) far(t testing.TB, delay time.Duration) {
+	t.Helper()
+	if delay == 0 {
+		return
+	}
+	p, err := proxy.New(n.broker.Addr, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	p.Set(proxy.Faults{Delay: delay})
+	n.road = "mqtt://" + p.Addr()
+}
+
+// whole fails unless every station is done.
+func (n *network) whole(t testing.TB, a protocol.Acquisition) {
+	t.Helper()
+	for _, s := range a.Stations {
+		if s.State != protocol.StationDone {
+			t.Fatalf("acquisition %s: station %s is %s: %s", a.ID, s.Station, s.State, s.Message)
+		}
+	}
+}
+
+// BenchmarkSubmit posts many acquisitions at once, and waits until each of them has ended.
+func BenchmarkSubmit(b *testing.B) {
+	for _, many := range []int{50, 500} {
+		b.Run(strconv.Itoa(many), func(b *testing.B) {
+			n := newNetwork(b, servers.Postgres(b))
+			n.demoStations(b)
+			b.ResetTimer()
+			var posts []time.Duration
+			for b.Loop() {
+				posts = append(posts, n.orderAtOnce(b, many)...)
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(millis(quantile(posts, 0.5)), "ms-post-p50")
+			b.ReportMetric(millis(quantile(posts, 0.99)), "ms-post-p99")
+			b.ReportMetric(float64(n.collector.memory())/1e6, "MB-collector")
+		})
+	}
+}
+
+// orderAtOnce posts acquisitions of a second each, all at once, waits for their ends, and tells how long the answers took.
+func (n *network) orderAtOnce(t testing.TB, many int) []time.Duration {
+	t.Helper()
+	posts := make([]time.Duration, many)
+	ids := make([]string, many)
+	var sending sync.WaitGroup
+	for i := range many {
+		sending.Go(func() {
+			body := fmt.Sprintf(`{"frequency_hz": %d, "duration_s": 1, "bandwidth_hz": 12500, "iq": true}`, 145_450_000+2_000*(i%50))
+			a, took, err := n.post(body)
+			if err != nil {
+				t.Error(err)
+			}
+			ids[i], posts[i] = a.ID, took
+		})
+	}
+	sending.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	for _, id := range ids {
+		n.ended(t, id, 5*time.Minute)
+	}
+	return posts
+}
