@@ -5,9 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
+	"os"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -21,24 +20,25 @@ type AcquireCmd struct {
 	Frequency configs.Hertz    `arg:"" name:"freq" help:"Centre frequency, like 145.5M or 77.5k."`
 	Duration  configs.Duration `arg:"" help:"Length, like 10s."`
 	Stations  []string         `help:"Only these stations, separated by commas; all that take orders otherwise." placeholder:"A,B"`
-	Start     string           `help:"Start at this time (RFC 3339, UTC); as soon as all can start together otherwise." placeholder:"T"`
+	Start     moment           `help:"Start at this time (RFC 3339), or so long ago, like -30s, as far as the stations remember; as soon as all can start together otherwise." placeholder:"T"`
 	Bandwidth configs.Hertz    `help:"Cut out this bandwidth; the receivers' whole passband otherwise." placeholder:"HZ"`
 	IQ        bool             `name:"iq" help:"Record the IQ too."`
 	Wait      bool             `help:"Wait for the result. Ends with 0 if at least one station is done."`
-	JSON      bool             `name:"json" help:"Print the acquisition as JSON."`
+	JSON      bool             `name:"json" help:"Print the acquisition as one line of JSON. With --wait, changes on the way are lines of JSON on stderr."`
 	Priority  int              `help:"Higher goes first." hidden:""`
 	Label     string           `help:"A few words to find it by."`
 }
 
 // Help begins with the example.
 func (AcquireCmd) Help() string {
-	return "Example:  heimdall-collector acquire 145.5M 10s --bandwidth 12.5k --iq --wait"
+	return "Example:  heimdall-collector acquire 145.5M 10s --bandwidth 12.5k --iq --wait\n\n" +
+		"With --start -30s the stations give what they still remember of that time. Ctrl-C ends the wait and not the acquisition."
 }
 
 // Run is called by the command line.
 func (c AcquireCmd) Run(ctx context.Context, s streams) error {
 	req := protocol.AcquisitionRequest{
-		FrequencyHz: float64(c.Frequency), DurationS: c.Duration.Seconds(), StartTime: c.Start,
+		FrequencyHz: float64(c.Frequency), DurationS: c.Duration.Seconds(), StartTime: string(c.Start),
 		Stations: c.Stations, IQ: c.IQ, Priority: c.Priority, Label: c.Label,
 	}
 	if c.Bandwidth != 0 {
@@ -52,11 +52,13 @@ func (c AcquireCmd) Run(ctx context.Context, s streams) error {
 	if !c.Wait {
 		return c.printBegun(s.out, a)
 	}
-	progress := progressLine{w: s.err}
-	a, err = c.watch(ctx, a.ID, func(a *protocol.Acquisition) {
-		progress.show(acquisitionState(a), fmt.Sprintf(", %.0f %%", a.Progress))
-	})
-	progress.end()
+	id := a.ID
+	progress := newAcquisitionProgress(s.err, c.JSON)
+	a, err = c.watch(ctx, id, progress.show)
+	if ctx.Err() != nil {
+		c.explainBreak(s.err, id)
+		return waitEndedError{id, ctx.Err()}
+	}
 	if err != nil {
 		return err
 	}
@@ -69,22 +71,26 @@ func (c AcquireCmd) Run(ctx context.Context, s streams) error {
 	return nil
 }
 
-// acquisitionState counts the stations in each state, in the order in which they pass them.
-func acquisitionState(a *protocol.Acquisition) string {
-	count := make(map[protocol.StationState]int)
-	for _, s := range a.Stations {
-		count[s.State]++
+// waitEndedError is the end of a wait for an acquisition that goes on.
+type waitEndedError struct {
+	id  string
+	why error
+}
+
+func (e waitEndedError) Error() string {
+	return "no longer waiting for acquisition " + e.id + ", which goes on without this command"
+}
+
+func (e waitEndedError) Unwrap() error { return e.why }
+
+// explainBreak says how to go on after the wait was broken off.
+func (c AcquireCmd) explainBreak(w io.Writer, id string) {
+	token := ""
+	if os.Getenv(tokenVariable) != "" {
+		token = ` -H "Authorization: Bearer $` + tokenVariable + `"`
 	}
-	var parts []string
-	for _, state := range []protocol.StationState{
-		protocol.StationQueued, protocol.StationSent, protocol.StationAccepted, protocol.StationCapturing, protocol.StationUploading,
-		protocol.StationDone, protocol.StationRefused, protocol.StationFailed, protocol.StationExpired, protocol.StationCancelled,
-	} {
-		if n := count[state]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, state))
-		}
-	}
-	return fmt.Sprintf("%s %s: %s", a.ID, a.State, strings.Join(parts, ", "))
+	address := c.base() + "/api/v1/acquisitions/" + id
+	fmt.Fprintf(w, "to see it     curl -s%s %s\nto cancel it  curl -s%s -X DELETE %s\n", token, address, token, address)
 }
 
 // printBegun says how to go on, for nothing has been heard yet.
@@ -117,8 +123,7 @@ type heard struct {
 func printAcquisition(ctx context.Context, w io.Writer, r remote, a *protocol.Acquisition) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "  station\tlevel dBFS\tfloor dBFS/Hz\tSNR dB\tbandwidth\tstart (uncertainty)\trecording")
-	byName := func(a, b protocol.AcquisitionStation) int { return strings.Compare(a.Station, b.Station) }
-	for _, s := range slices.SortedFunc(slices.Values(a.Stations), byName) {
+	for _, s := range byStation(a) {
 		if s.State != protocol.StationDone {
 			fmt.Fprintf(t, "  %s\t%s\t%s\n", s.Station, s.State, s.Message)
 			continue

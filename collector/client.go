@@ -26,6 +26,9 @@ type remote struct {
 // defaultURL is where a collector listens unless it is told otherwise.
 const defaultURL = "http://127.0.0.1:8090"
 
+// tokenVariable names the environment variable with the token. There is no flag: others can read a process's arguments.
+const tokenVariable = "HEIMDALL_TOKEN"
+
 func (r remote) base() string {
 	if r.URL != "" {
 		return strings.TrimRight(r.URL, "/")
@@ -94,7 +97,7 @@ func (r remote) send(ctx context.Context, method, path string, body any) (*http.
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if token := os.Getenv("HEIMDALL_TOKEN"); token != "" { // no flag: others can read a process's arguments
+	if token := os.Getenv(tokenVariable); token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := http.DefaultClient.Do(req)
@@ -126,18 +129,27 @@ func (r remote) acquire(ctx context.Context, req protocol.AcquisitionRequest) (*
 	return a, r.call(ctx, http.MethodPost, "/api/v1/acquisitions", req, a)
 }
 
+// restartPatience is how long a command that waits goes on asking a collector that does not answer: it may be starting
+// again, and then takes up every acquisition where it was.
+const restartPatience = time.Minute
+
 // watch follows an acquisition until nothing more will come of it and hands each change to seen.
 func (r remote) watch(ctx context.Context, id string, seen func(*protocol.Acquisition)) (*protocol.Acquisition, error) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
+	answered := time.Now()
 	for {
 		a := new(protocol.Acquisition)
-		if err := r.call(ctx, http.MethodGet, "/api/v1/acquisitions/"+url.PathEscape(id), nil, a); err != nil {
+		err := r.call(ctx, http.MethodGet, "/api/v1/acquisitions/"+url.PathEscape(id), nil, a)
+		switch {
+		case err == nil:
+			answered = time.Now()
+			seen(a)
+			if a.State != protocol.AcquisitionQueued && a.State != protocol.AcquisitionRunning {
+				return a, nil
+			}
+		case !passing(err) || time.Since(answered) > restartPatience:
 			return nil, err
-		}
-		seen(a)
-		if a.State != protocol.AcquisitionQueued && a.State != protocol.AcquisitionRunning {
-			return a, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -145,6 +157,14 @@ func (r remote) watch(ctx context.Context, id string, seen func(*protocol.Acquis
 		case <-tick.C:
 		}
 	}
+}
+
+// passing tells whether an error may end by itself: nothing answers, or what answers is out of order.
+func passing(err error) bool {
+	if p, ok := errors.AsType[problem](err); ok {
+		return p.Status >= http.StatusInternalServerError || p.Status == http.StatusTooManyRequests
+	}
+	return !errors.As(err, new(usageError))
 }
 
 // events hands over the data of each server-sent event of a name until the context ends. That the stream ends before is

@@ -19,15 +19,16 @@ var version = "dev"
 
 // commandLine is the whole command line; kong makes help, parsing and errors from it.
 type commandLine struct {
-	Run     RunCmd     `cmd:"" help:"The service itself. Without a config, everything is embedded in ./heimdall-data."`
-	Demo    DemoCmd    `cmd:"" help:"Seven simulated stations hear one transmitter, on this machine only."`
-	Acquire AcquireCmd `cmd:"" help:"Ask stations for the same stretch of time."`
-	Tap     TapCmd     `cmd:"" help:"A live view of what stations send."`
-	Verify  VerifyCmd  `cmd:"" help:"Prove that nothing is missing and nothing is there twice."`
-	Station StationCmd `cmd:"" help:"Look after stations."`
-	Check   CheckCmd   `cmd:"" help:"Try everything: config, database, archive, broker."`
-	Migrate MigrateCmd `cmd:"" help:"Bring the database up to date."`
-	Version VersionCmd `cmd:"" help:"Print the version."`
+	Run        RunCmd        `cmd:"" help:"The service itself. Without a config, everything is embedded in ./heimdall-data."`
+	Demo       DemoCmd       `cmd:"" help:"Seven simulated stations hear one transmitter, on this machine only."`
+	Acquire    AcquireCmd    `cmd:"" help:"Ask stations for the same stretch of time."`
+	Recordings RecordingsCmd `cmd:"" help:"List the recordings of IQ."`
+	Tap        TapCmd        `cmd:"" help:"A live view of what stations send."`
+	Verify     VerifyCmd     `cmd:"" help:"Prove that nothing is missing and nothing is there twice."`
+	Station    StationCmd    `cmd:"" help:"Look after stations."`
+	Check      CheckCmd      `cmd:"" help:"Try everything: config, database, archive, broker."`
+	Migrate    MigrateCmd    `cmd:"" help:"Bring the database up to date."`
+	Version    VersionCmd    `cmd:"" help:"Print the version."`
 }
 
 // Exit codes of the contract.

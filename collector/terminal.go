@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"golang.org/x/term"
 )
@@ -11,32 +13,48 @@ import (
 // streams are where a command writes.
 type streams struct{ out, err io.Writer }
 
-// progressLine is one line that changes in place on a terminal, and elsewhere a line for each change of state.
-type progressLine struct {
-	w     io.Writer
-	shown string
+// terminalSize is the size of the terminal that w is; ok is false when it is none.
+func terminalSize(w io.Writer) (columns, rows int, ok bool) {
+	f, isFile := w.(*os.File)
+	if !isFile || !term.IsTerminal(int(f.Fd())) {
+		return 0, 0, false
+	}
+	columns, rows, err := term.GetSize(int(f.Fd()))
+	if err != nil || columns < 1 || rows < 2 {
+		columns, rows = 80, 24
+	}
+	return columns, rows, true
 }
 
-// show prints a state, and how far it is where that can change in place.
-func (p *progressLine) show(state, far string) {
-	line, format := state, "%s\n"
-	if p.inPlace() {
-		line, format = state+far, "\r\x1b[K%s"
+// board is some lines at the end of a terminal that change in place.
+type board struct {
+	w     io.Writer
+	drawn int // lines that stand there
+	last  string
+}
+
+// draw shows lines instead of those before. What does not fit is left out: a line that wrapped, or scrolled away, could
+// not be drawn over.
+func (b *board) draw(lines []string, columns, rows int) {
+	if len(lines) > rows-1 {
+		hidden := len(lines) - (rows - 2)
+		lines = append(slices.Clone(lines[:rows-2]), fmt.Sprintf("  and %d more", hidden))
 	}
-	if line == p.shown {
+	var text strings.Builder
+	for _, line := range lines {
+		if runes := []rune(line); len(runes) >= columns {
+			line = string(runes[:columns-1])
+		}
+		text.WriteString("\x1b[K" + line + "\n") // the rest of the line before goes
+	}
+	if text.String() == b.last {
 		return
 	}
-	p.shown = line
-	fmt.Fprintf(p.w, format, line)
-}
-
-func (p *progressLine) inPlace() bool {
-	f, ok := p.w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-func (p *progressLine) end() {
-	if p.shown != "" && p.inPlace() {
-		fmt.Fprintln(p.w)
+	b.last = text.String()
+	up := ""
+	if b.drawn > 0 {
+		up = fmt.Sprintf("\x1b[%dA\r", b.drawn)
 	}
+	fmt.Fprint(b.w, up+b.last+"\x1b[J") // and the lines below
+	b.drawn = len(lines)
 }

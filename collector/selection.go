@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// moment is a time as people write it. What begins with a dash, like -30s, lies that far before now by this machine's
+// clock; anything else is left for the collector to read.
+type moment string
+
+// Decode is called by the command line. It takes the next word as it is: a dash begins no flag here.
+func (m *moment) Decode(ctx *kong.DecodeContext) error {
+	read, err := readMoment(ctx.Scan.Pop().String(), time.Now())
+	*m = read
+	return err
+}
+
+func readMoment(text string, now time.Time) (moment, error) {
+	ago, relative := strings.CutPrefix(text, "-")
+	if !relative {
+		return moment(text), nil
+	}
+	var d configs.Duration
+	if err := d.UnmarshalText([]byte(ago)); err != nil || d < 0 {
+		return "", fmt.Errorf("%q is no time; write one like 2026-11-24T02:00:00Z, or how long ago it was, like -30s", text)
+	}
+	return moment(protocol.FormatTime(now.Add(-time.Duration(d)))), nil
+}
+
+// selection chooses recordings or records, as the lists of the API do.
+type selection struct {
+	Stations []string      `name:"station" help:"Only of these stations, separated by commas." placeholder:"A,B"`
+	From     moment        `help:"Not before this time: RFC 3339, a date, or how long ago, like -2h." placeholder:"T"`
+	To       moment        `help:"Before this time." placeholder:"T"`
+	Min      configs.Hertz `help:"Only what reaches above this frequency." placeholder:"HZ"`
+	Max      configs.Hertz `help:"Only what reaches below this frequency." placeholder:"HZ"`
+}
+
+// query is the selection as parameters of the API.
+func (s selection) query() url.Values {
+	q := url.Values{}
+	for name, value := range map[string]string{"station": strings.Join(s.Stations, ","), "from": string(s.From), "to": string(s.To)} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	for name, hz := range map[string]configs.Hertz{"min_hz": s.Min, "max_hz": s.Max} {
+		if hz != 0 {
+			q.Set(name, strconv.FormatFloat(float64(hz), 'f', -1, 64))
+		}
+	}
+	return q
+}
+
+// none tells whether nothing was chosen.
+func (s selection) none() bool { return len(s.query()) == 0 }
+
+// longestPage is the most items that the API gives at once.
+const longestPage = 1000
+
+// pages hands over a list of the collector, page by page.
+func pages[T any](ctx context.Context, r remote, path string, query url.Values, each func([]T) error) error {
+	query = maps.Clone(query)
+	query.Set("limit", strconv.Itoa(longestPage))
+	for {
+		var page struct {
+			Items []T    `json:"items"`
+			Next  string `json:"next_cursor"`
+		}
+		if err := r.call(ctx, http.MethodGet, path+"?"+query.Encode(), nil, &page); err != nil {
+			return err
+		}
+		if err := each(page.Items); err != nil {
+			return err
+		}
+		if page.Next == "" {
+			return nil
+		}
+		if page.Next == query.Get("cursor") {
+			return fmt.Errorf("read %s: the collector gives the same page again", path)
+		}
+		query.Set("cursor", page.Next)
+	}
+}
