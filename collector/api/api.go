@@ -29,12 +29,16 @@ type Reader interface {
 	Station(ctx context.Context, id string) (*protocol.Station, error)
 	// Records gives stored records, newest first, and the cursor of the next page, empty after the last.
 	Records(ctx context.Context, kind protocol.Kind, filter protocol.Filter) ([]protocol.StoredRecord, string, error)
+	// Detection gives what is known of an emission: the record of its id that saw most of it.
+	Detection(ctx context.Context, id string) (*protocol.StoredRecord, error)
 }
 
 // Commander makes acquisitions and tells what became of them. Its errors are like those of [Reader]; a request it
 // cannot carry out is a [protocol.FieldErrors].
 type Commander interface {
 	Create(ctx context.Context, request protocol.AcquisitionRequest) (*protocol.Acquisition, error)
+	// CreateFitting shortens a request whose IQ would be too much, in place of refusing it.
+	CreateFitting(ctx context.Context, request protocol.AcquisitionRequest) (*protocol.Acquisition, error)
 	Acquisition(ctx context.Context, id string) (*protocol.Acquisition, error)
 	Acquisitions(ctx context.Context, limit int, cursor string) ([]*protocol.Acquisition, string, error)
 }

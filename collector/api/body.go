@@ -25,21 +25,20 @@ const (
 )
 
 func (s *server) createAcquisition(w http.ResponseWriter, r *http.Request) error {
-	if err := isJSON(r.Header); err != nil {
-		return err
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, longestBody))
+	body, err := readBody(w, r)
 	if err != nil {
-		if errors.As(err, new(*http.MaxBytesError)) {
-			return err
-		}
-		return badBody.with("the body ended before it was complete")
+		return err
 	}
 	request, err := parseAcquisition(body)
 	if err != nil {
 		return err
 	}
 	made, err := s.Commander.Create(r.Context(), request)
+	return acquired(w, r, made, err)
+}
+
+// acquired answers with a new acquisition and its address.
+func acquired(w http.ResponseWriter, r *http.Request, made *protocol.Acquisition, err error) error {
 	if err != nil {
 		problem, own := problemOf(err, badField)
 		if own {
@@ -49,6 +48,18 @@ func (s *server) createAcquisition(w http.ResponseWriter, r *http.Request) error
 	}
 	w.Header().Set("Location", "/api/v1/acquisitions/"+made.ID)
 	return send(w, r, http.StatusAccepted, wholeAcquisition(made))
+}
+
+// readBody reads what should be JSON, as long as it is no longer than that can be.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if err := isJSON(r.Header); err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, longestBody))
+	if err == nil || errors.As(err, new(*http.MaxBytesError)) {
+		return body, err
+	}
+	return nil, badBody.with("the body ended before it was complete")
 }
 
 // isJSON refuses bodies that call themselves something else.
@@ -70,7 +81,7 @@ func isJSON(h http.Header) error {
 
 // parseAcquisition reads the body of a new acquisition. Whether it can be carried out is for the Commander to say.
 func parseAcquisition(body []byte) (protocol.AcquisitionRequest, error) {
-	members, err := parseObject(body)
+	members, err := parseObject(body, `{"frequency_hz": 145500000, "duration_s": 5}`)
 	if err != nil {
 		return protocol.AcquisitionRequest{}, err
 	}
@@ -85,9 +96,9 @@ type object struct {
 	faults  protocol.FieldErrors
 }
 
-// parseObject splits one JSON object into its members.
-func parseObject(body []byte) (*object, error) {
-	shown := fieldError("body", string(body), `send a JSON object such as {"frequency_hz": 145500000, "duration_s": 5}`)
+// parseObject splits one JSON object into its members; the example tells what to send instead of none.
+func parseObject(body []byte, example string) (*object, error) {
+	shown := fieldError("body", string(body), "send a JSON object such as "+example)
 	if !utf8.Valid(body) {
 		return nil, badBody.with("the body is not UTF-8", shown)
 	}
@@ -148,23 +159,35 @@ func (o *object) acquisition() (protocol.AcquisitionRequest, error) {
 	a.Stations = o.stations("stations")
 	o.read("iq", &a.IQ, "write true or false")
 	o.read("priority", &a.Priority, "write a whole number")
-	o.read("label", &a.Label, "write text")
-	if len(a.Label) > longestLabel || strings.ContainsFunc(a.Label, unicode.IsControl) {
-		o.fault("label", a.Label, fmt.Sprintf("write at most %d bytes without control characters", longestLabel))
-	}
+	a.Label = o.label("label")
 	if a.Priority < math.MinInt32 || a.Priority > math.MaxInt32 {
 		o.fault("priority", fmt.Sprint(a.Priority), "write a small whole number")
 	}
-	for _, name := range o.names {
-		if !o.used[name] {
-			o.fault(name, string(o.members[name]),
-				"no such member; known are frequency_hz, duration_s, bandwidth_hz, start_time, stations, iq, priority, label")
-		}
-	}
+	o.refuseOthers("frequency_hz, duration_s, bandwidth_hz, start_time, stations, iq, priority, label")
 	if len(o.faults) > 0 {
 		return protocol.AcquisitionRequest{}, badField.faulty(o.faults)
 	}
 	return a, nil
+}
+
+// refuseOthers finds fault with every member that was not taken.
+func (o *object) refuseOthers(known string) {
+	for _, name := range o.names {
+		if !o.used[name] {
+			o.fault(name, string(o.members[name]), "no such member; known are "+known)
+		}
+	}
+}
+
+// label reads a short text; empty when absent or wrong.
+func (o *object) label(name string) string {
+	var label string
+	o.read(name, &label, "write text")
+	if len(label) > longestLabel || strings.ContainsFunc(label, unicode.IsControl) {
+		o.fault(name, label, fmt.Sprintf("write at most %d bytes without control characters", longestLabel))
+		return ""
+	}
+	return label
 }
 
 // read decodes a member into a Go value.
@@ -184,14 +207,10 @@ func (o *object) quantity(name string, required bool, advice string, parse func(
 		}
 		return 0
 	}
-	var text string
-	var number json.Number
-	if json.Unmarshal(value, &text) != nil {
-		if json.Unmarshal(value, &number) != nil {
-			o.fault(name, string(value), advice)
-			return 0
-		}
-		text = number.String()
+	text, ok := quantityText(value)
+	if !ok {
+		o.fault(name, string(value), advice)
+		return 0
 	}
 	v, ok := parse(text)
 	if !ok || v == 0 {
@@ -199,6 +218,17 @@ func (o *object) quantity(name string, required bool, advice string, parse func(
 		return 0
 	}
 	return v
+}
+
+// quantityText is a number or a text, as text.
+func quantityText(value json.RawMessage) (string, bool) {
+	var text string
+	if json.Unmarshal(value, &text) == nil {
+		return text, true
+	}
+	var number json.Number
+	err := json.Unmarshal(value, &number)
+	return number.String(), err == nil
 }
 
 // parseSeconds reads a duration of up to a day in seconds.

@@ -107,12 +107,20 @@ func (rt *route) curl() (string, error) {
 	case rt.lasting:
 		options += "OJ" // into a file of the name that comes with it
 	}
-	id := map[string]string{"stations": exampleStation().ID, "acquisitions": exampleAcquisition, "recordings": exampleCapture}[rt.tag]
-	address := docsAddress + strings.Replace(rt.path, "{id}", id, 1)
+	address := docsAddress + strings.Replace(rt.path, "{id}", rt.exampleID(), 1)
 	if len(rt.query) > 0 {
 		address += "?" + rt.query[0].name + "=" + url.QueryEscape(rt.query[0].example)
 	}
 	return "curl " + options + " '" + address + "'", nil
+}
+
+// exampleID is the id of the thing that the route's examples show.
+func (rt *route) exampleID() string {
+	things := strings.TrimPrefix(rt.path, "/api/v1/")
+	things, _, _ = strings.Cut(things, "/")
+	return map[string]string{
+		"stations": exampleStation().ID, "acquisitions": exampleAcquisition, "recordings": exampleCapture, "detections": exampleDetection,
+	}[things]
 }
 
 // indented is an example as people read it; empty for none.

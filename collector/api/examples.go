@@ -16,6 +16,7 @@ const (
 	exampleTime        = "2026-11-24T02:00:05.250000000Z"
 	exampleAcquisition = "019b1c7e-5a00-7c3d-9f21-6f0a1b2c3d4e"
 	exampleCapture     = "019b1c7e-5a10-7b11-8d02-2a3b4c5d6e7f"
+	exampleDetection   = "giaveno-3f9a0017c451e208-4698"
 )
 
 func exampleRoot() Root {
@@ -106,7 +107,7 @@ func exampleBody(record *protocol.Record, kind protocol.Kind) {
 		}
 	case protocol.KindDetection:
 		record.Body = &protocol.Record_Detection{Detection: &protocol.Detection{
-			DetectionId: proto.String("giaveno-3f9a0017c451e208-4698"), DurationS: proto.Float64(12.5), CenterHz: proto.Float64(145_512_500),
+			DetectionId: proto.String(exampleDetection), DurationS: proto.Float64(12.5), CenterHz: proto.Float64(145_512_500),
 			LowHz: proto.Float64(145_506_640), HighHz: proto.Float64(145_518_360), BandwidthHz: proto.Float64(11_720),
 			PowerDbfs: proto.Float32(-38.5), SnrDb: proto.Float32(21.5), Open: proto.Bool(true),
 		}}

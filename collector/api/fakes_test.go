@@ -25,6 +25,11 @@ type reader struct {
 	stations func(context.Context) ([]protocol.Station, error)
 	station  func(context.Context, string) (*protocol.Station, error)
 	records  func(context.Context, protocol.Kind, protocol.Filter) ([]protocol.StoredRecord, string, error)
+	detected func(context.Context, string) (*protocol.StoredRecord, error)
+}
+
+func (r *reader) Detection(ctx context.Context, id string) (*protocol.StoredRecord, error) {
+	return r.detected(ctx, id)
 }
 
 func (r *reader) Stations(ctx context.Context) ([]protocol.Station, error) { return r.stations(ctx) }
@@ -44,6 +49,10 @@ type commander struct {
 }
 
 func (c *commander) Create(ctx context.Context, r protocol.AcquisitionRequest) (*protocol.Acquisition, error) {
+	return c.create(ctx, r)
+}
+
+func (c *commander) CreateFitting(ctx context.Context, r protocol.AcquisitionRequest) (*protocol.Acquisition, error) {
 	return c.create(ctx, r)
 }
 
@@ -104,16 +113,19 @@ type world struct {
 	asked      protocol.Filter // of the latest list
 	kind       protocol.Kind   // likewise
 	created    protocol.AcquisitionRequest
+	detected   *protocol.Record // of detectionID
 }
 
 const (
 	acquisitionID = "019b1c7e-5a00-7c3d-9f21-6f0a1b2c3d4e"
 	captureID     = "capture-1.b"
+	detectionID   = "torino-3872616e646f6d31-7"
 	recordingKey  = "recordings/2026-11-24/torino/capture-1.b"
 )
 
 func newWorld() *world {
-	w := &world{}
+	w := &world{detected: recordOf(protocol.KindDetection)}
+	w.detected.GetDetection().CenterHz = proto.Float64(145.5e6)
 	station := &protocol.Station{ID: "torino", Number: 1, Status: "online"}
 	w.reader = &reader{
 		stations: func(context.Context) ([]protocol.Station, error) { return []protocol.Station{*station}, nil },
@@ -129,6 +141,12 @@ func newWorld() *world {
 				return nil, "", protocol.FieldErrors{{Field: "cursor", Value: f.Cursor, Message: "is not one of ours"}}
 			}
 			return []protocol.StoredRecord{{Record: recordOf(kind), Received: noon, Late: true}}, "older", nil
+		},
+		detected: func(_ context.Context, id string) (*protocol.StoredRecord, error) {
+			if id != detectionID {
+				return nil, fs.ErrNotExist
+			}
+			return &protocol.StoredRecord{Record: w.detected, Received: noon}, nil
 		},
 	}
 	acquisition := &protocol.Acquisition{ID: acquisitionID, State: protocol.AcquisitionQueued, Requested: protocol.FormatTime(noon)}

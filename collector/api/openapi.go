@@ -78,7 +78,7 @@ func (rt *route) operation() map[string]any {
 		operation["security"] = []any{map[string]any{}, map[string]any{"token": []string{}}}
 	}
 	if rt.body != nil {
-		operation["requestBody"] = map[string]any{"required": true, "content": rt.body.describe()}
+		operation["requestBody"] = map[string]any{"required": !rt.bodyless, "content": rt.body.describe()}
 	}
 	var parameters []any
 	if strings.Contains(rt.path, "{id}") {

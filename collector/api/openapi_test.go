@@ -63,7 +63,11 @@ func TestOpenAPI_HasEveryRouteAndNoOther(t *testing.T) {
 				method = "head" // the stream itself has its own tests
 			}
 			target := strings.Replace(path, "{id}", exampleID(path), 1)
-			answer := ask(t, h, strings.ToUpper(method), target, `{"frequency_hz":1e6,"duration_s":1}`)
+			body, err := json.Marshal(op.RequestBody.Content["application/json"].Example)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer := ask(t, h, strings.ToUpper(method), target, string(body))
 			if answer.Code >= 300 {
 				t.Errorf("%s %s: status %d: %s", method, target, answer.Code, answer.Body)
 			}
@@ -78,8 +82,10 @@ func TestOpenAPI_HasEveryRouteAndNoOther(t *testing.T) {
 			t.Errorf("GET %s is not described", want)
 		}
 	}
-	if _, ok := doc.Paths["/api/v1/acquisitions"]["post"]; !ok {
-		t.Error("POST /api/v1/acquisitions is not described")
+	for _, want := range []string{"/api/v1/acquisitions", "/api/v1/detections/{id}/capture"} {
+		if _, ok := doc.Paths[want]["post"]; !ok {
+			t.Errorf("POST %s is not described", want)
+		}
 	}
 }
 
@@ -89,6 +95,8 @@ func exampleID(path string) string {
 		return "torino"
 	case strings.Contains(path, "acquisitions"):
 		return acquisitionID
+	case strings.Contains(path, "detections"):
+		return detectionID
 	}
 	return captureID
 }

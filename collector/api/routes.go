@@ -18,6 +18,7 @@ type route struct {
 	detail   string
 	query    []parameter
 	body     *content // nil: none is read
+	bodyless bool     // the body may be left out
 	answer   content
 	status   int
 	problems []problemKind // besides those that every address can answer with
@@ -187,6 +188,7 @@ func acquisitionRoutes() []route {
 			answer:   content{types: []string{jsonType}, schema: "Acquisition", example: exampleAcquired()},
 			problems: []problemKind{notFound}, serve: (*server).acquisition,
 		},
+		captureRoute(),
 		{
 			method: "GET", path: "/api/v1/events", id: "events", tag: "events", summary: "What happens, while it happens (server-sent events)",
 			detail: "Events are record, acquisition and station; data is the same JSON as in the lists. Nothing is sent twice or kept for later: " +

@@ -27,7 +27,7 @@ func reference(name string) map[string]any {
 func allSchemas() map[string]any {
 	s := &schemas{components: map[string]any{}}
 	for _, example := range []any{
-		Root{}, Alive{}, Readiness{}, Problem{}, protocol.Station{}, protocol.AcquisitionRequest{}, protocol.Acquisition{}, protocol.Recording{},
+		Root{}, Alive{}, Readiness{}, Problem{}, protocol.Station{}, protocol.AcquisitionRequest{}, CaptureRequest{}, protocol.Acquisition{}, protocol.Recording{},
 	} {
 		s.goType(reflect.TypeOf(example))
 	}
@@ -225,11 +225,17 @@ func (s *schemas) refine() {
 	enum("AcquisitionStation", "state", "queued", "sent", "accepted", "capturing", "uploading", "done", "refused", "failed", "expired", "cancelled")
 	enum("Station", "status", "online", "offline")
 	enum("Position", "precision", "exact", "10km")
-	if c, ok := s.components["AcquisitionRequest"].(map[string]any); ok {
+	for _, name := range []string{"AcquisitionRequest", "CaptureRequest"} {
+		c, ok := s.components[name].(map[string]any)
+		if !ok {
+			continue
+		}
 		c["additionalProperties"] = false
 		properties := c["properties"].(map[string]any)
-		for _, member := range []string{"frequency_hz", "bandwidth_hz", "duration_s"} {
-			properties[member].(map[string]any)["type"] = []string{"number", "string"}
+		for _, member := range []string{"frequency_hz", "bandwidth_hz", "duration_s", "before_s", "after_s"} {
+			if property, ok := properties[member].(map[string]any); ok {
+				property["type"] = []string{"number", "string"}
+			}
 		}
 		properties["label"].(map[string]any)["maxLength"] = longestLabel
 		properties["stations"].(map[string]any)["maxItems"] = mostStations

@@ -127,6 +127,7 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"Filters":           testFilters,
 		"BadFilters":        testBadFilters,
 		"Pages":             testPages,
+		"Detection":         testDetection,
 		"Stations":          testStations,
 		"Acquisitions":      testAcquisitions,
 		"ConcurrentUpdates": testConcurrentUpdates,

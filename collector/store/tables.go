@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"compress/flate"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"strings"
@@ -201,7 +200,7 @@ func detectionID(e *entry) (*string, error) {
 		}
 		return id, nil
 	}
-	id := fmt.Sprintf("%s-%s-%d", e.stream.Station, hex.EncodeToString(e.stream.Spool[:]), e.seq)
+	id := protocol.DetectionID(e.stream, e.seq)
 	return &id, nil
 }
 
