@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -67,7 +68,7 @@ func (p problem) usage() bool {
 
 // call sends one request and decodes the JSON answer into answer, unless that is nil.
 func (r remote) call(ctx context.Context, method, path string, body, answer any) error {
-	resp, err := r.send(ctx, method, path, body)
+	resp, err := r.send(ctx, method, path, body, nil)
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,8 @@ func (r remote) call(ctx context.Context, method, path string, body, answer any)
 	return nil
 }
 
-func (r remote) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
+// send sends one request and gives the answer, unless that is a problem.
+func (r remote) send(ctx context.Context, method, path string, body any, header http.Header) (*http.Response, error) {
 	var content io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -94,6 +96,7 @@ func (r remote) send(ctx context.Context, method, path string, body any) (*http.
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--url %q: want http://host:port: %w", r.URL, err)}
 	}
+	maps.Copy(req.Header, header)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -174,7 +177,7 @@ func (r remote) events(ctx context.Context, query url.Values, name string, handl
 	if len(query) > 0 {
 		path += "?" + query.Encode()
 	}
-	resp, err := r.send(ctx, http.MethodGet, path, nil)
+	resp, err := r.send(ctx, http.MethodGet, path, nil, nil)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type commandLine struct {
 	Demo       DemoCmd       `cmd:"" help:"Seven simulated stations hear one transmitter, on this machine only."`
 	Acquire    AcquireCmd    `cmd:"" help:"Ask stations for the same stretch of time."`
 	Recordings RecordingsCmd `cmd:"" help:"List the recordings of IQ."`
+	Export     ExportCmd     `cmd:"" help:"Take recordings and records out, as SigMF and CSV."`
 	Tap        TapCmd        `cmd:"" help:"A live view of what stations send."`
 	Verify     VerifyCmd     `cmd:"" help:"Prove that nothing is missing and nothing is there twice."`
 	Station    StationCmd    `cmd:"" help:"Look after stations."`

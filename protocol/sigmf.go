@@ -353,12 +353,19 @@ func encodeMember(out *bytes.Buffer, name string, value any) error {
 
 // extensions declares our namespace where it is used.
 func (s *SigMF) extensions() []SigMFExtension {
-	declared := slices.ContainsFunc(s.Global.Extensions, func(e SigMFExtension) bool { return e.Name == sigmfNamespace })
 	used := !reflect.ValueOf(s.Global.SigMFStation).IsZero() ||
 		slices.ContainsFunc(s.Captures, func(c SigMFCapture) bool { return c.LostExact != nil }) ||
 		slices.ContainsFunc(s.Annotations, func(a SigMFAnnotation) bool { return a.SNRDB != nil || a.PowerDBFS != nil })
-	if declared || !used {
+	if !used {
 		return s.Global.Extensions
 	}
-	return append(slices.Clone(s.Global.Extensions), SigMFExtension{Name: sigmfNamespace, Version: sigmfNamespaceVersion, Optional: true})
+	return declareExtension(s.Global.Extensions)
+}
+
+// declareExtension adds our namespace to those that are declared.
+func declareExtension(declared []SigMFExtension) []SigMFExtension {
+	if slices.ContainsFunc(declared, func(e SigMFExtension) bool { return e.Name == sigmfNamespace }) {
+		return declared
+	}
+	return append(slices.Clone(declared), SigMFExtension{Name: sigmfNamespace, Version: sigmfNamespaceVersion, Optional: true})
 }

@@ -379,3 +379,24 @@ func TestReadSigMFArchive_Refuses(t *testing.T) {
 		}
 	}
 }
+
+func TestSigMFCollection_Encode(t *testing.T) {
+	written, err := protocol.SigMFCollection{
+		Version: protocol.SigMFVersion, Description: "a & b", Acquisition: "a1", Streams: []protocol.SigMFStream{{Name: "torino_r1", Hash: "0a"}},
+	}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	compareJSON(t, []byte(`{"collection": {
+		"core:version": "1.2.5", "core:description": "a & b", "core:streams": [{"name": "torino_r1", "hash": "0a"}],
+		"core:extensions": [{"name": "heimdall", "version": "1.0.0", "optional": true}], "heimdall:acquisition": "a1"
+	}}`), written)
+	if bytes.Contains(written, []byte(`\u0026`)) {
+		t.Errorf("written for a web page: %s", written)
+	}
+	written, err = protocol.SigMFCollection{Version: protocol.SigMFVersion}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	compareJSON(t, []byte(`{"collection": {"core:version": "1.2.5", "core:streams": []}}`), written)
+}
