@@ -8,6 +8,7 @@ package radio
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/fulgidus/heimdall/dsp"
@@ -27,6 +28,25 @@ type Tuning struct {
 	CenterHz     float64
 	SampleRateHz float64
 	GainDB       float64 // NaN when unknown
+}
+
+// Near tells whether two tunings are the same but for the grid of the synthesiser, the measured rate and the gain.
+func (t Tuning) Near(o Tuning) bool {
+	return math.Abs(t.CenterHz-o.CenterHz) <= 1e-3*o.SampleRateHz && math.Abs(t.SampleRateHz-o.SampleRateHz) <= 1e-3*o.SampleRateHz
+}
+
+// Range is what a receiver can be tuned to.
+type Range struct {
+	LowHz, HighHz         float64 // of the centre
+	LowRateHz, HighRateHz float64 // of the sample rate
+	// Settling is how long after the block in which a retune was decided on its samples count, at most: the next block was
+	// on its way already, the receiver takes its time, and the transient passes.
+	Settling time.Duration
+}
+
+// Contains tells whether a centre and a rate lie in the range.
+func (r Range) Contains(t Tuning) bool {
+	return t.CenterHz >= r.LowHz && t.CenterHz <= r.HighHz && t.SampleRateHz >= r.LowRateHz && t.SampleRateHz <= r.HighRateHz
 }
 
 // Flags mark what is special about a block.
@@ -89,6 +109,7 @@ type Info struct {
 	Tuning   Tuning // applied at start
 	Live     bool   // delivers in real time and never waits for its reader
 	Tunable  bool
+	Range    Range // where Tunable
 	// Timeline tells whether Block.Time can be compared with the wall clock: false for a recording that plays on its
 	// own recorded times, true for live receivers, simulations and anchored recordings.
 	Timeline bool
@@ -121,7 +142,7 @@ type Receiver interface {
 	Read(ctx context.Context, b *Block) error
 	// Tune asks for a tuning; 0 keeps what is, as does an unknown (NaN) gain. What was applied is in the first block of
 	// the next segment, the first of which are marked Settling. Asking for what already is changes nothing. It returns
-	// ErrNotTunable when the source has one fixed tuning.
+	// ErrNotTunable when the source has one fixed tuning, and a Fault for one out of its Range; then nothing changes either.
 	Tune(ctx context.Context, t Tuning) error
 	Health() Health
 	Close() error

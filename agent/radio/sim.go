@@ -76,6 +76,9 @@ func openSim(source, rest string, opts Options) (Receiver, error) {
 	return s, nil
 }
 
+// leastBlock is how many samples a block has at least, at the lowest rates.
+const leastBlock = 64
+
 // maxSinceEpoch keeps nanoseconds since the epoch well within 64 bits.
 const maxSinceEpoch = 100 * 365 * 24 * time.Hour
 
@@ -125,8 +128,14 @@ func (s *simReceiver) Open(ctx context.Context) (Info, error) {
 	s.mu.Unlock()
 	return Info{
 		Source: s.source, Hardware: "simulated receiver " + s.station, Format: s.format, Tuning: s.tuning,
-		Live: s.live, Tunable: true, Timeline: s.live, TimeQuality: protocol.TimeQuality(st.Clock.Quality),
+		Live: s.live, Tunable: true, Range: s.tunes(), Timeline: s.live, TimeQuality: protocol.TimeQuality(st.Clock.Quality),
 	}, nil
+}
+
+// tunes is what Tune accepts. Blocks are of 50 ms where the reader did not choose, longer at the lowest rates.
+func (s *simReceiver) tunes() Range {
+	block := max(SamplesDuration(float64(s.block), s.tuning.SampleRateHz), SamplesDuration(leastBlock, minSceneRateHz))
+	return Range{LowHz: 1, HighHz: maxHz, LowRateHz: minSceneRateHz, HighRateHz: maxSceneRateHz, Settling: block + s.settle}
 }
 
 // retune makes the sky for the present centre and nominal rate.
@@ -135,7 +144,7 @@ func (s *simReceiver) retune() {
 	s.tuning.SampleRateHz = s.sky.grid.rateHz()
 	s.block = uint64(s.opts.BlockSamples)
 	if s.opts.BlockSamples <= 0 {
-		s.block = min(max(uint64(s.nominal/20), 64), 65536)
+		s.block = min(max(uint64(s.nominal/20), leastBlock), 65536)
 	}
 }
 

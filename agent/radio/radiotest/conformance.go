@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -250,7 +251,26 @@ func (d Driver) tune(t *testing.T) {
 		}
 		return
 	}
+	asked := d.Tuning
+	if asked.SampleRateHz == 0 {
+		asked.SampleRateHz = info.Tuning.SampleRateHz
+	}
+	if rg := info.Range; !rg.Contains(info.Tuning) || !rg.Contains(asked) || rg.Settling <= 0 {
+		t.Errorf("range %+v: want one that holds %+v and %+v, and the time that a retune takes", rg, info.Tuning, asked)
+	}
 	before := read(t, r, 2)
+	for _, beyond := range []radio.Tuning{
+		{CenterHz: info.Range.HighHz * 1.5}, {SampleRateHz: info.Range.HighRateHz * 1.5}, {SampleRateHz: info.Range.LowRateHz / 2},
+	} {
+		if err := r.Tune(t.Context(), beyond); len(radio.Faults(err)) == 0 {
+			t.Errorf("Tune to %+v: got %v, want a fault: it is out of range", beyond, err)
+		}
+	}
+	before = append(before, read(t, r, 1)...)
+	if before[2].Segment != before[1].Segment {
+		t.Error("a refused Tune began a new segment")
+	}
+	began := before[2].End()
 	if err := r.Tune(t.Context(), d.Tuning); err != nil {
 		t.Fatalf("Tune to %+v: %v", d.Tuning, err)
 	}
@@ -265,8 +285,10 @@ func (d Driver) tune(t *testing.T) {
 	if after[0].Flags&radio.Settling == 0 {
 		t.Error("first block after Tune is not marked Settling")
 	}
-	if after[len(after)-1].Flags&radio.Settling != 0 {
+	if settled := slices.IndexFunc(after, func(b radio.Block) bool { return b.Flags&radio.Settling == 0 }); settled < 0 {
 		t.Errorf("still Settling %d blocks after Tune", len(after))
+	} else if took := after[settled].Time.Sub(began); took > info.Range.Settling && !info.Live { // a live one went on before Tune came
+		t.Errorf("settled %v after Tune, want %v at most", took, info.Range.Settling)
 	}
 	if after[0].Time.Before(last.End().Add(-time.Microsecond)) {
 		t.Errorf("first block after Tune begins at %v, before the end of the one before it, %v", after[0].Time, last.End())
