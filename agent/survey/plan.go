@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/fulgidus/heimdall/agent/radio"
@@ -56,9 +57,13 @@ func (p Plan) Validate() error {
 // is counted in samples.
 type stepper struct {
 	plan   Plan
-	gainDB float64 // NaN: as it is
+	gainDB float64      // NaN: as it is
+	home   radio.Tuning // where the receiver was when it was opened: what a step leaves open
 
-	step    int
+	step   int          // whose turn it is
+	place  int          // the step that the receiver is at, or on its way to; elsewhere when it is held at none
+	target radio.Tuning // where that is
+
 	wanted  *radio.Tuning // a retune was asked and has not shown in the samples yet
 	segment uint32        // that of the last block
 	seen    bool          // segment is set
@@ -66,34 +71,81 @@ type stepper struct {
 	from    uint64        // index where the dwell, or the wait for a retune, began
 }
 
-// current is the step whose turn it is.
-func (d *stepper) current() Step { return d.plan[d.step] }
+// elsewhere is a stepper's place when the receiver is held where no step of the plan is.
+const elsewhere = -1
 
-// aim notes that the receiver was asked to go from one tuning to that of the current step, and returns it. It is false when
+// tuning is that of a step.
+func (d *stepper) tuning(step int) radio.Tuning {
+	t := d.home
+	if hz := d.plan[step].CenterHz; hz > 0 {
+		t.CenterHz = hz
+	}
+	if hz := d.plan[step].RateHz; hz > 0 {
+		t.SampleRateHz = hz
+	}
+	return t
+}
+
+// tunings are those of all steps.
+func (d *stepper) tunings() []radio.Tuning {
+	all := make([]radio.Tuning, len(d.plan))
+	for i := range d.plan {
+		all[i] = d.tuning(i)
+	}
+	return all
+}
+
+// next is the step whose turn it is after a block; done tells that the present one's dwell is over.
+func (d *stepper) next(done bool) int {
+	if done && d.place == d.step {
+		return (d.step + 1) % len(d.plan)
+	}
+	return d.step
+}
+
+// move gives a step its turn or, when somebody holds the receiver, keeps that for later. It is false when nothing changes.
+func (d *stepper) move(next int, to radio.Tuning, held bool) bool {
+	place := next
+	if held {
+		next, place = d.step, d.placeOf(to)
+	}
+	changed := next != d.step || place != d.place || !to.Near(d.target)
+	d.step, d.place, d.target = next, place, to
+	if changed {
+		d.begun = false
+	}
+	return changed
+}
+
+// placeOf is a step with a tuning, the present one if it has; or elsewhere.
+func (d *stepper) placeOf(t radio.Tuning) int {
+	if d.place != elsewhere && t.Near(d.tuning(d.place)) {
+		return d.place
+	}
+	return slices.IndexFunc(d.tunings(), t.Near)
+}
+
+// aim notes that the receiver was asked to go from a tuning to the target, and returns what to ask for. It is false when
 // nothing has to be asked.
 func (d *stepper) aim(from radio.Tuning) (radio.Tuning, bool) {
-	s := d.current()
-	to := from
-	if s.CenterHz > 0 {
-		to.CenterHz = s.CenterHz
+	to := d.target
+	if d.wanted != nil {
+		from = *d.wanted // it is on its way there
 	}
-	if s.RateHz > 0 {
-		to.SampleRateHz = s.RateHz
-	}
+	to.GainDB = from.GainDB
 	if !math.IsNaN(d.gainDB) {
 		to.GainDB = d.gainDB
 	}
-	d.begun = false
 	sameGain := math.IsNaN(d.gainDB) || to.GainDB == from.GainDB
-	if near(from, to) && sameGain {
+	if from.Near(to) && sameGain {
 		return to, false
 	}
 	d.wanted = &to
 	return to, true
 }
 
-// take says whether the block belongs to the current step and whether the step's time is over with it. It returns an
-// error when a retune does not show.
+// take says whether the block belongs to the step that the receiver is at and whether the step's time is over with it. It
+// returns an error when a retune does not show.
 func (d *stepper) take(b *radio.Block) (use, done bool, err error) {
 	if !d.begun {
 		d.begun, d.from = true, b.Index
@@ -102,7 +154,7 @@ func (d *stepper) take(b *radio.Block) (use, done bool, err error) {
 	d.segment, d.seen = b.Segment, true
 	elapsed := radio.SamplesDuration(float64(b.Index-d.from)+float64(b.Samples()), b.Tuning.SampleRateHz)
 	if d.wanted != nil {
-		if !changed && !near(b.Tuning, *d.wanted) {
+		if !changed && !b.Tuning.Near(*d.wanted) {
 			if elapsed > retuneWait {
 				return false, false, fmt.Errorf("tune to %.0f Hz: the samples are still from %.0f Hz", d.wanted.CenterHz, b.Tuning.CenterHz)
 			}
@@ -115,17 +167,8 @@ func (d *stepper) take(b *radio.Block) (use, done bool, err error) {
 		d.begun = false
 		return false, false, nil
 	}
-	dwell := d.current().Dwell
-	return true, len(d.plan) > 1 && elapsed >= dwell, nil
-}
-
-// advance gives the next step its turn.
-func (d *stepper) advance() {
-	d.step = (d.step + 1) % len(d.plan)
-	d.begun = false
-}
-
-// near tells whether two tunings are the same but for the grid of the synthesiser and a measured rate.
-func near(a, b radio.Tuning) bool {
-	return math.Abs(a.CenterHz-b.CenterHz) <= 1e-3*b.SampleRateHz && math.Abs(a.SampleRateHz-b.SampleRateHz) <= 1e-3*b.SampleRateHz
+	if d.place == elsewhere {
+		return false, false, nil
+	}
+	return true, len(d.plan) > 1 && elapsed >= d.plan[d.place].Dwell, nil
 }

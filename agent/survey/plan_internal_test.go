@@ -47,13 +47,14 @@ func script(t *testing.T, d *stepper, blocks []radio.Block) string {
 			return s.String()
 		}
 		if use {
-			s.WriteString(d.current().Name[:1])
+			s.WriteString(d.plan[d.place].Name[:1])
 		} else {
 			s.WriteByte('.')
 		}
 		if done {
 			s.WriteByte('|')
-			d.advance()
+			next := d.next(done)
+			d.move(next, d.tuning(next), false)
 			d.aim(b.Tuning)
 		}
 	}
@@ -109,11 +110,12 @@ func TestStepper(t *testing.T) {
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			d := &stepper{plan: tc.plan, gainDB: math.NaN()}
+			d := &stepper{plan: tc.plan, gainDB: math.NaN(), home: tc.blocks[0][0].Tuning}
 			var blocks []radio.Block
 			for _, b := range tc.blocks {
 				blocks = append(blocks, b...)
 			}
+			d.move(0, d.tuning(0), false)
 			d.aim(blocks[0].Tuning)
 			if diff := cmp.Diff(tc.want, script(t, d, blocks)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
@@ -137,7 +139,8 @@ func TestStepper_Aim(t *testing.T) {
 		{"rate", Step{RateHz: 2e6}, math.NaN(), radio.Tuning{CenterHz: 1e6, SampleRateHz: 2e6, GainDB: 20}, true},
 		{"gain", Step{}, 30, radio.Tuning{CenterHz: 1e6, SampleRateHz: 1e6, GainDB: 30}, true},
 	} {
-		d := &stepper{plan: Plan{tc.step}, gainDB: tc.gainDB}
+		d := &stepper{plan: Plan{tc.step}, gainDB: tc.gainDB, home: from}
+		d.move(0, d.tuning(0), false)
 		to, needed := d.aim(from)
 		if to != tc.want || needed != tc.needed {
 			t.Errorf("%s: got %+v, %v, want %+v, %v", tc.name, to, needed, tc.want, tc.needed)

@@ -1,8 +1,9 @@
 // Package survey turns a receiver's samples into measurements.
 //
 // A Survey is the only owner of one receiver: it opens it, reads it, steps it through its plan and opens it again when it
-// fails. Every block goes into the history; blocks that belong to a step go through that step's Analyzer, and the records
-// it makes go to the Publisher. An Analyzer is the measuring half alone: it knows nothing of receivers and clocks, so that
+// fails. Where the timetable says that somebody has reserved the receiver, it holds it there meanwhile, measuring on when that
+// is a step of the plan. Every block goes into the history; blocks that belong to a step go through that step's Analyzer, and
+// the records it makes go to the Publisher. An Analyzer is the measuring half alone: it knows nothing of receivers and clocks, so that
 // `measure` on a file and `run` on a radio give the same numbers.
 package survey
 
@@ -18,6 +19,7 @@ import (
 
 	"github.com/fulgidus/heimdall/agent/history"
 	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/agent/timetable"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -39,8 +41,11 @@ type Settings struct {
 	Analyzer Config
 	MaskDC   *bool // nil: what the receiver says of itself
 
-	History   *history.Ring
+	History *history.Ring
+	// Table says who has reserved the receiver; nil: nobody can.
+	Table     *timetable.Table
 	Publisher Publisher
+	Now       func() time.Time // the station's clock; nil: the system's
 	Log       *slog.Logger
 }
 
@@ -73,6 +78,12 @@ func New(set Settings) (*Survey, error) {
 	}
 	if _, err := NewAnalyzer(set.Analyzer); err != nil {
 		return nil, fmt.Errorf("receiver %q: %w", set.Receiver, err)
+	}
+	if set.Table == nil {
+		set.Table = new(timetable.Table)
+	}
+	if set.Now == nil {
+		set.Now = time.Now
 	}
 	if set.Log == nil {
 		set.Log = slog.New(slog.DiscardHandler)
@@ -188,7 +199,9 @@ func (s *Survey) read(ctx context.Context, rx radio.Receiver, info radio.Info) (
 	if err != nil {
 		return false, err
 	}
-	defer func() { s.emit(steps.flush()) }()
+	defer func() { s.flush(steps, steps.place) }()
+	to, held := s.set.Table.Open(info.Tuning, info.Range.Settling, steps.tunings(), steps.step, s.set.Now())
+	steps.move(steps.step, to, held)
 	if err := steps.retune(ctx, rx, info.Tuning); err != nil {
 		return false, err
 	}
@@ -209,20 +222,34 @@ func (s *Survey) read(ctx context.Context, rx radio.Receiver, info radio.Info) (
 			return true, err
 		}
 		if use {
-			s.emit(steps.analyzer().Write(&block), steps.key())
+			s.emit(steps.analyzers[steps.place].Write(&block), steps.keys[steps.place])
 		}
-		if done {
-			s.emit(steps.flush())
-			steps.advance()
-			if err := steps.retune(ctx, rx, block.Tuning); err != nil {
-				return true, err
-			}
+		if err := s.follow(ctx, rx, steps, &block, steps.next(done)); err != nil {
+			return true, err
 		}
 		if sinceHealth += uint64(block.Samples()); float64(sinceHealth) >= block.Tuning.SampleRateHz/2 {
 			sinceHealth = 0
 			health := addHealth(s.totals, rx.Health())
 			s.update(func(st *status) { st.health = health })
 		}
+	}
+}
+
+// follow takes the receiver where it has to be after a block; next is the step whose turn it is by the plan.
+func (s *Survey) follow(ctx context.Context, rx radio.Receiver, st *steps, b *radio.Block, next int) error {
+	to, held := s.set.Table.Turn(b.End(), st.tuning(next))
+	before := st.place
+	if !st.move(next, to, held) {
+		return nil
+	}
+	s.flush(st, before)
+	return st.retune(ctx, rx, b.Tuning)
+}
+
+// flush closes what is under way of a step.
+func (s *Survey) flush(st *steps, step int) {
+	if step != elsewhere {
+		s.emit(st.analyzers[step].Flush(), st.keys[step])
 	}
 }
 
@@ -240,7 +267,7 @@ func (s *Survey) steps(ctx context.Context, info radio.Info) (*steps, error) {
 		s.log.WarnContext(ctx, "source cannot be tuned: surveying its whole passband under the first step's name", "step", plan[0].Name)
 		plan = plan[:1]
 	}
-	st := &steps{stepper: stepper{plan: plan, gainDB: math.NaN()}}
+	st := &steps{stepper: stepper{plan: plan, gainDB: math.NaN(), home: info.Tuning}}
 	if s.set.GainDB != nil {
 		st.gainDB = *s.set.GainDB
 	}
@@ -260,13 +287,7 @@ func (s *Survey) steps(ctx context.Context, info radio.Info) (*steps, error) {
 	return st, nil
 }
 
-func (st *steps) analyzer() *Analyzer { return st.analyzers[st.step] }
-func (st *steps) key() uint64         { return st.keys[st.step] }
-
-// flush closes the current step's stretch.
-func (st *steps) flush() ([]Emission, uint64) { return st.analyzer().Flush(), st.key() }
-
-// retune asks for the current step's tuning when the receiver is elsewhere. A source with one fixed tuning stays there.
+// retune asks for where the receiver has to be when it is elsewhere. A source with one fixed tuning stays there.
 func (st *steps) retune(ctx context.Context, rx radio.Receiver, from radio.Tuning) error {
 	to, needed := st.aim(from)
 	if !needed {
