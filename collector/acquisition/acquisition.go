@@ -160,6 +160,9 @@ func (c *Conductor) Create(ctx context.Context, req protocol.AcquisitionRequest)
 func begin(s protocol.Station) protocol.AcquisitionStation {
 	out := protocol.AcquisitionStation{Station: s.ID, State: protocol.StationQueued, CommandID: uuid.Must(uuid.NewV7()).String()}
 	switch {
+	case s.LastSeen == "":
+		out.State, out.ReasonCode = protocol.StationRefused, "no_agent"
+		out.Message = "no agent of this station has ever connected"
 	case s.Status != protocol.Online:
 		out.State, out.ReasonCode = protocol.StationFailed, "offline"
 		out.Message = "the station is not connected"

@@ -171,15 +171,15 @@ func (s stations) Stations(context.Context) ([]protocol.Station, error) {
 }
 
 func online(id string, receivers ...protocol.ReceiverInfo) protocol.Station {
-	return protocol.Station{ID: id, Status: protocol.Online, Capabilities: []string{"capture"}, Receivers: receivers}
+	return protocol.Station{ID: id, Status: protocol.Online, LastSeen: "2000-01-01T00:00:00.000000000Z", Capabilities: []string{"capture"}, Receivers: receivers}
 }
 
-// the stations of the tests: two that serve, one that is away, one that takes no orders.
+// the stations of the tests: two that serve, one that is away, one that takes no orders, one that is only written down.
 func fixture() stations {
 	r := protocol.ReceiverInfo{ID: "r1", Source: "sim", CenterHz: 145.5e6, SampleRateHz: 240e3}
 	away, deaf := online("away", r), online("deaf", r)
 	away.Status, deaf.Capabilities = protocol.Offline, nil
-	return stations{online("north", r), online("south", r), away, deaf}
+	return stations{online("north", r), online("south", r), away, deaf, {ID: "planned", Status: protocol.Offline}}
 }
 
 type rig struct {
@@ -410,9 +410,9 @@ func TestConductor_FinishesWhatTheArchiveNamedInTheStore(t *testing.T) {
 func TestConductor_TellsAtOnceWhoCannotServe(t *testing.T) {
 	simulate(t, nil, func(t *testing.T, r *rig) {
 		req := fiveSeconds
-		req.Stations = []string{"away", "deaf", "north"}
+		req.Stations = []string{"away", "deaf", "north", "planned"}
 		a := r.create(t, req)
-		r.expect(t, a, "running 68% away=failed(offline) deaf=refused(not_allowed) north=sent")
+		r.expect(t, a, "running 76% away=failed(offline) deaf=refused(not_allowed) north=sent planned=refused(no_agent)")
 		req.Stations = []string{"away"}
 		a = r.create(t, req)
 		r.expect(t, a, "failed 100% away=failed(offline)")

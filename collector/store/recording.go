@@ -67,7 +67,7 @@ func (db *DB) CompleteCaptures(ctx context.Context) ([]Capture, error) {
 
 // describeCapture adds what else is known of a capture's place and content.
 func (db *DB) describeCapture(ctx context.Context, c *Capture) error {
-	stations, err := db.stations(ctx, c.Station)
+	stations, err := db.stations(ctx, db.read, c.Station)
 	if err != nil {
 		return err
 	}

@@ -30,9 +30,9 @@ func (db *DB) addStations(ctx context.Context, tx *sql.Tx, now time.Time, statio
 		return err
 	}
 	// Another collector may be doing the same: whoever holds this row looks again.
-	var last int
-	if err := db.queryRow(ctx, tx, "SELECT last FROM station_number FOR UPDATE").Scan(&last); err != nil {
-		return wrap(err, "lock the station numbers")
+	last, err := db.lockStationNumbers(ctx, tx)
+	if err != nil {
+		return err
 	}
 	if missing, err = db.missingStations(ctx, tx, missing); err != nil {
 		return err
@@ -183,7 +183,7 @@ func (db *DB) saveStation(ctx context.Context, station string, at time.Time, cha
 
 // Stations lists all stations by number.
 func (db *DB) Stations(ctx context.Context) ([]protocol.Station, error) {
-	stations, err := db.stations(ctx, "")
+	stations, err := db.stations(ctx, db.read, "")
 	return stations, wrap(err, "list stations")
 }
 
@@ -192,7 +192,7 @@ func (db *DB) Station(ctx context.Context, id string) (*protocol.Station, error)
 	if protocol.ValidStation(id) != nil {
 		return nil, wrap(ErrNotFound, "station %.40q", id)
 	}
-	stations, err := db.stations(ctx, id)
+	stations, err := db.stations(ctx, db.read, id)
 	if err == nil && len(stations) == 0 {
 		err = ErrNotFound
 	}
@@ -202,10 +202,12 @@ func (db *DB) Station(ctx context.Context, id string) (*protocol.Station, error)
 	return &stations[0], nil
 }
 
-func (db *DB) stations(ctx context.Context, id string) ([]protocol.Station, error) {
+// stations reads one station, or all when none is named. One that nothing was ever heard of has no LastSeen.
+func (db *DB) stations(ctx context.Context, q querier, id string) ([]protocol.Station, error) {
 	var stations []protocol.Station
-	err := db.forEach(ctx, db.read, `SELECT s.station, s.number, coalesce(s.name, ''), s.status, coalesce(CAST(s.info AS text), ''),
-			coalesce(CAST(s.state AS text), ''), s.last_seen, (SELECT max(p.last_received) FROM spool p WHERE p.station = s.station)
+	err := db.forEach(ctx, q, `SELECT s.station, s.number, coalesce(s.name, ''), s.status, coalesce(CAST(s.info AS text), ''),
+			coalesce(CAST(s.state AS text), ''), 
+			CASE WHEN coalesce(s.status_at, s.info_at, s.state_at) IS NOT NULL THEN s.last_seen END, (SELECT max(p.last_received) FROM spool p WHERE p.station = s.station)
 		FROM station s WHERE $1::text = '' OR s.station = $1::text ORDER BY s.number`, []any{id}, func(rows *sql.Rows) error {
 		s, err := scanStation(rows)
 		stations = append(stations, s)
@@ -224,7 +226,9 @@ func scanStation(rows *sql.Rows) (protocol.Station, error) {
 	if recorded.After(seen) {
 		seen = recorded
 	}
-	s.LastSeen = protocol.FormatTime(seen)
+	if !seen.IsZero() {
+		s.LastSeen = protocol.FormatTime(seen)
+	}
 	s.Receivers, s.Capabilities = []protocol.ReceiverInfo{}, []string{}
 	if info != "" {
 		var i protocol.Info

@@ -17,7 +17,7 @@ import (
 )
 
 // newestMigration is the number of the last file in migrations.
-const newestMigration = 6
+const newestMigration = 7
 
 // server is one database that a case of the suite has for itself.
 type server struct {
@@ -129,6 +129,7 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"Pages":             testPages,
 		"Detection":         testDetection,
 		"Stations":          testStations,
+		"WebSDRs":           testWebSDRs,
 		"Acquisitions":      testAcquisitions,
 		"ConcurrentUpdates": testConcurrentUpdates,
 		"Captures":          testCaptures,
