@@ -58,18 +58,19 @@ type SigMFGlobal struct {
 
 // SigMFStation is our own namespace: where a recording comes from and how well its times are known.
 type SigMFStation struct {
-	Station          string     `json:"heimdall:station,omitempty"`
-	Receiver         string     `json:"heimdall:receiver,omitempty"`
-	Acquisition      string     `json:"heimdall:acquisition,omitempty"`
-	CaptureID        string     `json:"heimdall:capture_id,omitempty"`
-	TimeQuality      string     `json:"heimdall:time_quality,omitempty"` // short name: gnss, ntp, system, ...
-	TimeUncertaintyS *float64   `json:"heimdall:time_uncertainty_s,omitempty"`
-	AskedStart       *Timestamp `json:"heimdall:asked_start,omitempty"`
-	LostSamples      *uint64    `json:"heimdall:lost_samples,omitempty"`
-	GainDB           *float64   `json:"heimdall:gain_db,omitempty"`
-	TunedCenterHz    *float64   `json:"heimdall:tuned_center_hz,omitempty"` // of the receiver, where the recording is a part of its passband
-	TunedRateHz      *float64   `json:"heimdall:tuned_sample_rate_hz,omitempty"`
-	Scale            *float64   `json:"heimdall:scale,omitempty"` // multiply by it to get the receiver's full scale; 1 when absent
+	Station              string     `json:"heimdall:station,omitempty"`
+	Receiver             string     `json:"heimdall:receiver,omitempty"`
+	Acquisition          string     `json:"heimdall:acquisition,omitempty"`
+	CaptureID            string     `json:"heimdall:capture_id,omitempty"`
+	TimeQuality          string     `json:"heimdall:time_quality,omitempty"` // short name: gnss, ntp, system, ...
+	TimeUncertaintyS     *float64   `json:"heimdall:time_uncertainty_s,omitempty"`
+	AskedStart           *Timestamp `json:"heimdall:asked_start,omitempty"`
+	GeolocationPrecision string     `json:"heimdall:geolocation_precision,omitempty"` // exact, or 10km: the centre of a cell
+	LostSamples          *uint64    `json:"heimdall:lost_samples,omitempty"`
+	GainDB               *float64   `json:"heimdall:gain_db,omitempty"`
+	TunedCenterHz        *float64   `json:"heimdall:tuned_center_hz,omitempty"` // of the receiver, where the recording is a part of its passband
+	TunedRateHz          *float64   `json:"heimdall:tuned_sample_rate_hz,omitempty"`
+	Scale                *float64   `json:"heimdall:scale,omitempty"` // multiply by it to get the receiver's full scale; 1 when absent
 }
 
 // SigMFCapture is a contiguous stretch of the recording: a gap or a retune begins the next.

@@ -2,7 +2,7 @@ package archive
 
 import (
 	"cmp"
-	"encoding/json"
+	"crypto/sha256"
 	"fmt"
 	"math"
 	"slices"
@@ -22,6 +22,7 @@ func metadata(c *Capture) ([]byte, error) {
 		return nil, reject("manifest: %v", err)
 	}
 	meta.Global.Acquisition = c.Reply.GetAcquisition()
+	meta.Global.Collection = c.Reply.GetAcquisition() // as `export` names the file that groups its stations
 	meta.Global.Description = fmt.Sprintf("%s at %.6f MHz", c.Station, m.GetCenterHz()/1e6)
 	count := m.GetBytes() / sampleBytes(m.GetFormat())
 	meta.Captures = withSamples(meta.Captures, count)
@@ -64,12 +65,7 @@ func place(meta *protocol.SigMF, p *protocol.Position) {
 	for i := range meta.Captures {
 		meta.Captures[i].Geolocation = point
 	}
-	if p.Precision != "" {
-		quoted, err := json.Marshal(p.Precision)
-		if err == nil { // text always can be written
-			meta.Global.Extra = map[string]json.RawMessage{"heimdall:geolocation_precision": quoted}
-		}
-	}
+	meta.Global.GeolocationPrecision = p.Precision
 }
 
 // stretch turns times into samples of the data file.
@@ -104,6 +100,9 @@ func annotations(c *Capture, s stretch) []protocol.SigMFAnnotation {
 	m := c.Reply.GetCapture()
 	low, high := m.GetCenterHz()-m.GetSampleRateHz()/2, m.GetCenterHz()+m.GetSampleRateHz()/2
 	boxes := strongest(c, s.count)
+	for i := range boxes {
+		boxes[i].UUID = annotationID(c, boxes[i].Label)
+	}
 	for _, record := range latest(c.Detections) {
 		d := record.GetDetection()
 		if r := record.GetReceiver(); r != "" && m.GetReceiver() != "" && r != m.GetReceiver() {
@@ -121,6 +120,7 @@ func annotations(c *Capture, s stretch) []protocol.SigMFAnnotation {
 			SampleStart: first, SampleCount: new(past - first),
 			LowHz: new(max(d.GetLowHz(), low)), HighHz: new(min(d.GetHighHz(), high)),
 			Label: label(d.GetCenterHz()), Generator: m.GetRecorder(), Comment: "detection " + detectionID(record),
+			UUID: annotationID(c, detectionID(record)),
 		}
 		if d.SnrDb != nil {
 			box.SNRDB = new(float64(d.GetSnrDb()))
@@ -189,6 +189,13 @@ func detectionID(r *protocol.Record) string {
 		return id
 	}
 	return fmt.Sprintf("%s-%x-%d", r.GetStation(), r.GetSpool(), r.GetSeq())
+}
+
+// annotationID is a UUID of version 8 made of what is annotated: the same capture always gives the same metadata.
+func annotationID(c *Capture, what string) string {
+	id := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s", c.Station, c.Reply.GetCapture().GetId(), what))
+	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:16])
 }
 
 // label is short enough for viewers that show labels inside the box.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -101,8 +102,8 @@ func TestMetadata_SaysWhereItComesFrom(t *testing.T) {
 	if diff := cmp.Diff(want, meta.Captures[0].Geolocation); diff != "" {
 		t.Errorf("place of the segment (-want +got):\n%s", diff)
 	}
-	if got := string(g.Extra["heimdall:geolocation_precision"]); got != `"10km"` {
-		t.Errorf("precision of the place: %s", got)
+	if g.GeolocationPrecision != "10km" || g.Collection != "acquisition-1" || g.Acquisition != "acquisition-1" {
+		t.Errorf("precision of the place %q, collection %q, acquisition %q", g.GeolocationPrecision, g.Collection, g.Acquisition)
 	}
 }
 
@@ -141,6 +142,8 @@ func boxes(meta *protocol.SigMF) []box {
 	}
 	return all
 }
+
+var uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 
 func TestMetadata_DetectionsBecomeAnnotations(t *testing.T) {
 	source := newSource()
@@ -181,6 +184,13 @@ func TestMetadata_DetectionsBecomeAnnotations(t *testing.T) {
 	a := meta.Annotations[0]
 	if *a.SNRDB != 12 || *a.PowerDBFS != -30 || a.Generator != "heimdall-agent/1.0.0" || len(a.Label) >= 20 {
 		t.Errorf("annotation: %+v", a)
+	}
+	ids := make(map[string]bool)
+	for _, a := range meta.Annotations {
+		if !uuid.MatchString(a.UUID) || ids[a.UUID] {
+			t.Errorf("annotation %q has the UUID %q", a.Comment, a.UUID)
+		}
+		ids[a.UUID] = true
 	}
 	source = newSource()
 	source.add("torino", "capture-1", noise(1, 4300))
