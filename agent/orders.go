@@ -49,12 +49,25 @@ func (o *orders) take(ctx context.Context, cmd *protocol.Command) {
 // run carries out commands until the context ends, which also ends what is under way.
 func (o *orders) run(ctx context.Context) {
 	defer o.jobs.Wait()
+	o.closeInterrupted(ctx)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case cmd := <-o.commands:
 			o.execute(ctx, cmd)
+		}
+	}
+}
+
+// closeInterrupted gives the last word to orders that were under way when the agent stopped without one: nobody asks again for
+// an order that was accepted.
+func (o *orders) closeInterrupted(ctx context.Context) {
+	for _, id := range o.agent.spool.Commands() {
+		last, _ := o.agent.spool.Recall(id)
+		reply := new(protocol.Reply)
+		if proto.Unmarshal(last, reply) == nil && !reply.GetState().Final() {
+			o.repeat(ctx, id, last)
 		}
 	}
 }

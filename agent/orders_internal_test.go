@@ -189,3 +189,24 @@ func TestOrders_TakeNeverWaits(t *testing.T) {
 		t.Errorf("%d commands wait, want %d", got, waitingOrders)
 	}
 }
+
+// TestOrders_Interrupted: an order that was under way when the agent was killed gets its last word when the agent is back, though
+// nobody asks again.
+func TestOrders_Interrupted(t *testing.T) {
+	here := newSite(t, "control: {allow: [capture]}")
+	a, stop := here.start(t)
+	interrupted := ordered(capture(1))
+	half, err := proto.Marshal(&protocol.Reply{CommandId: interrupted.Id, State: protocol.Reply_STATE_CAPTURING.Enum()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.spool.Remember(t.Context(), interrupted.GetId(), half); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	a, stop = here.start(t)
+	if reply := lastReply(t, a, interrupted); reply.GetState() != protocol.Reply_STATE_FAILED || reply.GetReasonCode() != recorder.ReasonInterrupted {
+		t.Errorf("got %v, want failed, interrupted", reply)
+	}
+	stop()
+}

@@ -160,7 +160,7 @@ func (b *backoff) next() time.Duration {
 	return rand.N(b.bound) + 1
 }
 
-// reset is for when something has arrived: the next attempt may come soon.
+// reset is for when a connection was good, or something sent over it was acknowledged: the next attempt may come soon.
 func (b *backoff) reset() { b.bound = 0 }
 
 // outage is an account of failed attempts, for the log.

@@ -118,8 +118,12 @@ func (s *session) acknowledged(spool [protocol.SpoolBytes]byte, payload []byte) 
 	failpoint.Hit("link.acknowledged")
 	s.cfg.Settler.Ack(spool, ack.settled)
 	failpoint.Hit("link.settled")
-	for _, k := range s.window.settle(spool, ack.settled, time.Now()) {
+	settled := s.window.settle(spool, ack.settled, time.Now())
+	for _, k := range settled {
 		delete(s.link.suspects, k)
+	}
+	if len(settled) > 0 {
+		s.link.backoff.reset()
 	}
 	if ack.conflict > 0 {
 		s.window.forget(spool, ack.conflict)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -351,6 +352,13 @@ func (s *Spool) Recall(commandID string) ([]byte, bool) {
 	defer s.mu.Unlock()
 	m, ok := s.memory.replies[commandID]
 	return m.reply, ok
+}
+
+// Commands are the ids of the commands that Recall knows, oldest first.
+func (s *Spool) Commands() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.memory.order)
 }
 
 // Unacked is every number of the current identity that is neither acknowledged nor given up.
