@@ -210,6 +210,8 @@ type Acquisition struct {
 	StartTime string               `json:"start_time,omitempty"`
 	Request   AcquisitionRequest   `json:"request"`
 	Stations  []AcquisitionStation `json:"stations"`
+	// CancelRequested is when it was cancelled: stations that had begun by then go on.
+	CancelRequested string `json:"cancel_requested,omitempty"`
 }
 
 // StationState is the state of one station in an acquisition.
@@ -249,6 +251,13 @@ type AcquisitionStation struct {
 	CommandID   string          `json:"command_id,omitempty"`
 	Measurement json.RawMessage `json:"measurement,omitempty"` // the JSON dialect's record fields
 	Recording   string          `json:"recording,omitempty"`   // id; present once its file is complete
+	// Attempt counts how often the station was asked before, each time under another command id. The reason is that of the
+	// latest answer.
+	Attempt     int    `json:"attempt,omitempty"`
+	NextAttempt string `json:"next_attempt,omitempty"` // when it is asked again, or for the first time
+	// EarliestStart is the earliest start with which the station could have served, as it said when it refused.
+	EarliestStart string `json:"earliest_start,omitempty"`
+	CancelID      string `json:"cancel_id,omitempty"` // the command that tells it to stop; absent once it has answered
 }
 
 // Recording is one SigMF pair in the archive.

@@ -7,6 +7,9 @@
 //
 // With IQ, a station is done only when its recording is stored. A station that neither replies nor sends in time is
 // expired; what it delivers after that is stored all the same, and its recording is named in the acquisition.
+//
+// Cancelling ends what has not started: stations that had not begun are cancelled at once, and told so until they have
+// answered; one that captures or sends goes on. The wish is kept with the acquisition, which then asks nobody again.
 package acquisition
 
 import (
@@ -15,17 +18,20 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/fulgidus/heimdall/protocol"
 )
 
-// Store keeps acquisitions. UpdateAcquisition reads, changes and writes one in a single transaction; it writes nothing
-// when change returns an error, and returns that error. An id that is not there gives an error matching fs.ErrNotExist.
+// Store keeps acquisitions.
 type Store interface {
 	CreateAcquisition(ctx context.Context, a *protocol.Acquisition) error
-	UpdateAcquisition(ctx context.Context, id string, change func(*protocol.Acquisition) error) error
+	// UpdateAcquisitions reads, changes and writes acquisitions in a single transaction. It writes those that change says it
+	// changed, and passes over those that are not there.
+	UpdateAcquisitions(ctx context.Context, ids []string, change func(*protocol.Acquisition) bool) error
+	// UnsettledAcquisitions lists those that are queued or running, or of which a station has not answered a cancel command.
 	UnsettledAcquisitions(ctx context.Context) ([]*protocol.Acquisition, error)
+	// CancelledBy is the acquisition of which a cancel command speaks that a station has not answered; else an error matching
+	// fs.ErrNotExist.
+	CancelledBy(ctx context.Context, station, command string) (acquisition string, err error)
 	// Records lists stored records of a kind, newest first, and gives the cursor of the next page.
 	Records(ctx context.Context, kind protocol.Kind, f protocol.Filter) ([]protocol.StoredRecord, string, error)
 }
@@ -60,6 +66,7 @@ const (
 
 	// Replies and recordings that wait for the store. When it is full their sender waits: it needs the same store.
 	maxEvents = 256
+	maxBatch  = maxEvents // of them in one transaction
 	// Captures whose chunks are counted at once. Over it the progress of the others stands still until they are stored.
 	maxCounted = 10_000
 )
@@ -86,12 +93,18 @@ type Conductor struct {
 	cfg Config
 	// events is what happened and is not yet in the store. Capacity maxEvents.
 	events chan event
+	// wake asks for a scan soon. Capacity 1: one notice is as good as many.
+	wake chan struct{}
 
-	mu      sync.Mutex           // guards the three below
+	mu      sync.Mutex           // guards all below
+	issued  map[string]orders    // of each acquisition, the commands that this process has given to the commander
 	heard   map[string]time.Time // of each station with something under way, when it last sent a chunk or a reply
 	chunks  map[string]uint32    // of each capture, how many chunks came
 	uploads map[string]upload    // of each command, what its last reply said is under way
 }
+
+// orders are commands that were issued, and when.
+type orders map[string]time.Time
 
 // upload is what a station is sending, or how far it is.
 type upload struct {
@@ -120,110 +133,10 @@ func New(cfg Config) *Conductor {
 	return &Conductor{
 		cfg:     cfg,
 		events:  make(chan event, maxEvents),
+		wake:    make(chan struct{}, 1),
+		issued:  make(map[string]orders),
 		heard:   make(map[string]time.Time),
 		chunks:  make(map[string]uint32),
 		uploads: make(map[string]upload),
 	}
-}
-
-// Create checks a request, stores it and sends the stations their commands. Faults of the request are
-// protocol.FieldErrors, all at once.
-func (c *Conductor) Create(ctx context.Context, req protocol.AcquisitionRequest) (*protocol.Acquisition, error) {
-	all, err := c.cfg.Stations.Stations(ctx)
-	if err != nil {
-		return nil, err
-	}
-	now := c.cfg.Now().UTC().Truncate(time.Microsecond) // what databases keep
-	asked, start, err := c.check(req, all, now)
-	if err != nil {
-		return nil, err
-	}
-	a := &protocol.Acquisition{
-		ID: uuid.Must(uuid.NewV7()).String(), Requested: protocol.FormatTime(now),
-		StartTime: protocol.FormatTime(start), Request: req,
-	}
-	for _, s := range asked {
-		a.Stations = append(a.Stations, begin(s))
-	}
-	summarize(a, c.uploaded)
-	if err := c.cfg.Store.CreateAcquisition(ctx, a); err != nil {
-		return nil, err
-	}
-	if stations, failed := c.issue(ctx, a); len(stations)+len(failed) > 0 {
-		c.tell(ctx, event{kind: eventIssued, acquisition: a.ID, stations: stations, failed: failed})
-	}
-	c.cfg.Changed(a)
-	return a, nil
-}
-
-// begin is the first state of a station: some can be told at once that nothing will come.
-func begin(s protocol.Station) protocol.AcquisitionStation {
-	out := protocol.AcquisitionStation{Station: s.ID, State: protocol.StationQueued, CommandID: uuid.Must(uuid.NewV7()).String()}
-	switch {
-	case s.LastSeen == "":
-		out.State, out.ReasonCode = protocol.StationRefused, "no_agent"
-		out.Message = "no agent of this station has ever connected"
-	case s.Status != protocol.Online:
-		out.State, out.ReasonCode = protocol.StationFailed, "offline"
-		out.Message = "the station is not connected"
-	case !takesOrders(s):
-		out.State, out.ReasonCode = protocol.StationRefused, "not_allowed"
-		out.Message = "the station takes no orders; its owner allows them with control.allow: [capture]"
-	}
-	return out
-}
-
-// issue gives the commander what stations still have to be told, and tells which will be and which cannot. The commander
-// repeats by itself, so a process does this once.
-func (c *Conductor) issue(ctx context.Context, a *protocol.Acquisition) (stations []string, failed []failure) {
-	for _, s := range a.Stations {
-		if s.State != protocol.StationQueued && s.State != protocol.StationSent {
-			continue
-		}
-		cmd, err := commandFor(a, s)
-		if err == nil && c.cfg.Now().UnixNano() >= cmd.GetExpires() {
-			continue // the next scan finds it expired
-		}
-		if err == nil {
-			err = c.cfg.Commander.Issue(ctx, s.Station, cmd)
-		}
-		if err != nil {
-			failed = append(failed, failure{station: s.Station, code: "not_sent", message: err.Error()})
-			continue
-		}
-		stations = append(stations, s.Station)
-	}
-	return stations, failed
-}
-
-// commandFor is the command of one station. It depends on nothing but the stored acquisition, so that it is the same
-// when it is issued again.
-func commandFor(a *protocol.Acquisition, s protocol.AcquisitionStation) (*protocol.Command, error) {
-	requested, err := time.Parse(time.RFC3339Nano, a.Requested)
-	if err != nil {
-		return nil, err
-	}
-	start, err := time.Parse(time.RFC3339Nano, a.StartTime)
-	if err != nil {
-		return nil, err
-	}
-	capture := &protocol.Capture{
-		Acquisition: &a.ID, Start: new(start.UnixNano()), DurationS: &a.Request.DurationS, CenterHz: &a.Request.FrequencyHz,
-		BandwidthHz: a.Request.BandwidthHz, Iq: &a.Request.IQ,
-	}
-	if a.Request.Priority != 0 {
-		capture.Priority = new(int32(a.Request.Priority))
-	}
-	return &protocol.Command{
-		Id: &s.CommandID, Issued: new(requested.UnixNano()), Expires: new(expiry(a, requested, start).UnixNano()),
-		Order: &protocol.Command_Capture{Capture: capture},
-	}, nil
-}
-
-// expiry is until when a station may begin to answer.
-func expiry(a *protocol.Acquisition, requested, start time.Time) time.Time {
-	if start.Before(requested) {
-		start = requested
-	}
-	return start.Add(time.Duration(a.Request.DurationS*float64(time.Second)) + afterEnd)
 }

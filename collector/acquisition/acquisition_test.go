@@ -1,6 +1,7 @@
 package acquisition_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,21 +62,34 @@ func (m *memory) read(id string) *protocol.Acquisition {
 	return a
 }
 
-func (m *memory) UpdateAcquisition(_ context.Context, id string, change func(*protocol.Acquisition) error) error {
+func (m *memory) UpdateAcquisitions(_ context.Context, ids []string, change func(*protocol.Acquisition) bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {
 		return m.err
 	}
-	if m.rows[id] == nil {
-		return fs.ErrNotExist
+	for _, id := range ids {
+		if m.rows[id] == nil {
+			continue
+		}
+		if a := m.read(id); change(a) {
+			m.write(a)
+		}
 	}
-	a := m.read(id)
-	if err := change(a); err != nil {
-		return err
-	}
-	m.write(a)
 	return nil
+}
+
+func (m *memory) CancelledBy(_ context.Context, station, command string) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id := range m.rows {
+		for _, s := range m.read(id).Stations {
+			if s.Station == station && s.CancelID == command {
+				return id, m.err
+			}
+		}
+	}
+	return "", cmp.Or(m.err, fs.ErrNotExist)
 }
 
 func (m *memory) UnsettledAcquisitions(context.Context) ([]*protocol.Acquisition, error) {
@@ -86,7 +100,9 @@ func (m *memory) UnsettledAcquisitions(context.Context) ([]*protocol.Acquisition
 	}
 	var list []*protocol.Acquisition
 	for id := range m.rows {
-		if a := m.read(id); a.State == protocol.AcquisitionQueued || a.State == protocol.AcquisitionRunning {
+		a := m.read(id)
+		cancels := slices.ContainsFunc(a.Stations, func(s protocol.AcquisitionStation) bool { return s.CancelID != "" })
+		if a.State == protocol.AcquisitionQueued || a.State == protocol.AcquisitionRunning || cancels {
 			list = append(list, a)
 		}
 	}
@@ -391,9 +407,9 @@ func TestConductor_FinishesWhatTheArchiveNamedInTheStore(t *testing.T) {
 		req := fiveSeconds
 		req.IQ, req.Stations = true, []string{"north"}
 		a := r.create(t, req)
-		err := r.db.UpdateAcquisition(t.Context(), a.ID, func(a *protocol.Acquisition) error {
+		err := r.db.UpdateAcquisitions(t.Context(), []string{a.ID}, func(a *protocol.Acquisition) bool {
 			a.Stations[0].Recording = "rec1"
-			return nil
+			return true
 		})
 		if err != nil {
 			t.Fatal(err)

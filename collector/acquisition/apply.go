@@ -2,12 +2,18 @@ package acquisition
 
 import (
 	"math"
+	"slices"
 
 	"github.com/fulgidus/heimdall/protocol"
 )
 
-// codeExpired is the reason of stations that fell silent.
-const codeExpired = "expired"
+// Reasons that the conductor gives.
+const (
+	codeExpired   = "expired" // the station fell silent
+	codeOffline   = "offline"
+	codeNotSent   = "not_sent"
+	codeCancelled = "cancelled"
+)
 
 // station finds a station's part; nil when it has none.
 func station(a *protocol.Acquisition, id string) *protocol.AcquisitionStation {
@@ -19,11 +25,11 @@ func station(a *protocol.Acquisition, id string) *protocol.AcquisitionStation {
 	return nil
 }
 
-func applyIssued(a *protocol.Acquisition, stations []string, failed []failure) bool {
+func applyIssued(a *protocol.Acquisition, commands []string, failed []failure) bool {
 	changed := applyFailures(a, failed)
-	for _, id := range stations {
-		if s := station(a, id); s != nil && s.State == protocol.StationQueued {
-			s.State = protocol.StationSent
+	for i := range a.Stations {
+		if s := &a.Stations[i]; s.State == protocol.StationQueued && slices.Contains(commands, s.CommandID) {
+			s.State, s.NextAttempt = protocol.StationSent, ""
 			changed = true
 		}
 	}
@@ -83,6 +89,9 @@ func applyReply(a *protocol.Acquisition, rec *protocol.Record) bool {
 		s.Measurement = measurementJSON(rec)
 		return len(s.Measurement) > 0
 	}
+	if s.State == protocol.StationCancelled && reply.GetState().Final() {
+		return applyAnswer(a, s.CancelID) // whatever it did, it no longer does
+	}
 	if s.State.Settled() {
 		return false
 	}
@@ -114,8 +123,8 @@ func settle(s *protocol.AcquisitionStation, state protocol.StationState, reply *
 	s.State, s.ReasonCode, s.Message = state, reply.GetReasonCode(), reply.GetMessage()
 }
 
-// order of the states that a station passes on its way.
-func order(s protocol.StationState) int {
+// rank is the order of the states that a station passes on its way.
+func rank(s protocol.StationState) int {
 	switch s {
 	case protocol.StationQueued:
 		return 0
@@ -134,7 +143,7 @@ func order(s protocol.StationState) int {
 }
 
 func advance(s *protocol.AcquisitionStation, to protocol.StationState) {
-	if order(to) > order(s.State) {
+	if rank(to) > rank(s.State) {
 		s.State = to
 	}
 }
@@ -203,7 +212,7 @@ func summarize(a *protocol.Acquisition, uploaded func(command string) float64) {
 		a.State = protocol.AcquisitionRunning
 	case done > 0:
 		a.State, a.Progress = protocol.AcquisitionDone, 100
-	case cancelled == n:
+	case cancelled == n, cancelled > 0 && a.CancelRequested != "":
 		a.State, a.Progress = protocol.AcquisitionCancelled, 100
 	default:
 		a.State, a.Progress = protocol.AcquisitionFailed, 100

@@ -16,6 +16,7 @@ type eventKind int
 const (
 	eventIssued   eventKind = iota // commands are on their way
 	eventReply                     // a station replied
+	eventAnswer                    // a station replied to a command that is of no acquisition, or cancels a part of one
 	eventRecorded                  // the archive stored a recording
 	eventUnfit                     // the archive cannot make a recording of what came
 )
@@ -24,7 +25,7 @@ const (
 type event struct {
 	kind        eventKind
 	acquisition string
-	stations    []string  // eventIssued: those that will be told
+	issued      []string  // eventIssued: the commands
 	failed      []failure // eventIssued, eventUnfit
 	record      *protocol.Record
 	recording   *protocol.Recording
@@ -33,9 +34,6 @@ type event struct {
 // failure is why nothing will come from a station.
 type failure struct{ station, code, message string }
 
-// errUnchanged ends an update that has nothing to write.
-var errUnchanged = errors.New("unchanged")
-
 // Observe learns from new records: replies, and chunks of captures. It may wait for the store.
 func (c *Conductor) Observe(ctx context.Context, fresh []protocol.StoredRecord) {
 	now := c.cfg.Now()
@@ -43,7 +41,12 @@ func (c *Conductor) Observe(ctx context.Context, fresh []protocol.StoredRecord) 
 		if chunk := rec.Record.GetIq(); chunk != nil {
 			c.countChunk(rec.Record.GetStation(), chunk.GetCaptureId(), now)
 		}
-		if reply := rec.Record.GetReply(); reply.GetAcquisition() != "" {
+		reply := rec.Record.GetReply()
+		switch {
+		case reply == nil:
+		case reply.GetAcquisition() == "":
+			c.tell(ctx, event{kind: eventAnswer, record: rec.Record})
+		default:
 			c.noteReply(rec.Record.GetStation(), reply, now)
 			c.tell(ctx, event{kind: eventReply, acquisition: reply.GetAcquisition(), record: rec.Record})
 		}
@@ -103,9 +106,16 @@ func (c *Conductor) tell(ctx context.Context, e event) {
 	}
 }
 
+// wakeUp has the next scan come soon.
+func (c *Conductor) wakeUp() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
 // Run follows acquisitions until ctx ends. What it finds unsettled at the start it takes up again.
 func (c *Conductor) Run(ctx context.Context) error {
-	issued := make(map[string]bool) // acquisitions whose commands this process has issued
 	next := time.NewTimer(0)
 	defer next.Stop()
 	idle := false
@@ -114,16 +124,15 @@ func (c *Conductor) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case e := <-c.events:
-			if e.kind == eventIssued {
-				issued[e.acquisition] = true
-			}
-			c.apply(ctx, e)
+			c.apply(ctx, c.gather(e))
 			if idle {
 				idle = false
 				next.Reset(scanEvery)
 			}
+		case <-c.wake:
+			next.Reset(0)
 		case <-next.C:
-			idle = !c.scan(ctx, issued)
+			idle = !c.scan(ctx)
 			if idle {
 				next.Reset(scanIdle)
 			} else {
@@ -133,53 +142,111 @@ func (c *Conductor) Run(ctx context.Context) error {
 	}
 }
 
-// apply puts an event into the store, trying again while that fails.
-func (c *Conductor) apply(ctx context.Context, e event) {
-	c.update(ctx, e.acquisition, func(a *protocol.Acquisition) bool {
-		switch e.kind {
-		case eventReply:
-			return applyReply(a, e.record)
-		case eventRecorded:
-			return applyRecording(a, e.recording)
-		case eventIssued:
-			return applyIssued(a, e.stations, e.failed)
-		case eventUnfit:
-			return applyFailures(a, e.failed)
+// gather takes what else has happened, up to maxBatch events in all: one transaction for all is quicker than one for each.
+func (c *Conductor) gather(first event) []event {
+	list := []event{first}
+	for len(list) < maxBatch {
+		select {
+		case e := <-c.events:
+			list = append(list, e)
+		default:
+			return list
 		}
-		return false
+	}
+	return list
+}
+
+// apply puts events into the store, trying again while that fails.
+func (c *Conductor) apply(ctx context.Context, list []event) {
+	var ids []string
+	of := make(map[string][]event)
+	for _, e := range list {
+		if e.kind == eventAnswer && !c.resolve(ctx, &e) {
+			continue
+		}
+		if of[e.acquisition] == nil {
+			ids = append(ids, e.acquisition)
+		}
+		of[e.acquisition] = append(of[e.acquisition], e)
+	}
+	c.update(ctx, ids, func(a *protocol.Acquisition) bool {
+		changed := false
+		for _, e := range of[a.ID] {
+			if applyEvent(a, e) {
+				changed = true
+			}
+		}
+		return changed
 	})
 }
 
-// update changes one acquisition; change tells whether it did anything.
-func (c *Conductor) update(ctx context.Context, id string, change func(*protocol.Acquisition) bool) {
+// resolve finds the acquisition of an answer to a cancel command. Where the store does not say, the answer is lost, and
+// the station is told once more.
+func (c *Conductor) resolve(ctx context.Context, e *event) bool {
+	id, err := c.cfg.Store.CancelledBy(ctx, e.record.GetStation(), e.record.GetReply().GetCommandId())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.cfg.Log.DebugContext(ctx, "cannot look for what a command cancels", "error", err)
+	}
+	e.acquisition = id
+	return err == nil
+}
+
+func applyEvent(a *protocol.Acquisition, e event) bool {
+	switch e.kind {
+	case eventIssued:
+		return applyIssued(a, e.issued, e.failed)
+	case eventReply:
+		return applyReply(a, e.record)
+	case eventAnswer:
+		return applyAnswer(a, e.record.GetReply().GetCommandId())
+	case eventRecorded:
+		return applyRecording(a, e.recording)
+	case eventUnfit:
+		return applyFailures(a, e.failed)
+	}
+	return false
+}
+
+// update changes acquisitions in one transaction; change tells whether it did anything.
+func (c *Conductor) update(ctx context.Context, ids []string, change func(*protocol.Acquisition) bool) {
+	if len(ids) == 0 {
+		return
+	}
 	for attempt := 0; ; attempt++ {
-		var changed *protocol.Acquisition
-		err := c.cfg.Store.UpdateAcquisition(ctx, id, func(a *protocol.Acquisition) error {
-			changed = nil
+		changed := make(map[string]*protocol.Acquisition, len(ids))
+		err := c.cfg.Store.UpdateAcquisitions(ctx, ids, func(a *protocol.Acquisition) bool {
+			delete(changed, a.ID)
 			if !change(a) {
-				return errUnchanged
+				return false
 			}
 			summarize(a, c.uploaded)
-			changed = a
-			return nil
+			changed[a.ID] = a
+			return true
 		})
 		var refused interface{ OneRecord() bool }
 		switch {
-		case err == nil && changed != nil:
-			c.forget(changed)
-			c.cfg.Changed(changed)
+		case err == nil:
+			for _, id := range ids {
+				if a := changed[id]; a != nil {
+					c.forget(a)
+					c.cfg.Changed(a)
+				}
+			}
 			return
-		case err == nil, errors.Is(err, errUnchanged), ctx.Err() != nil:
-			return
-		case errors.Is(err, fs.ErrNotExist):
-			c.cfg.Log.DebugContext(ctx, "a station answers for an acquisition that is not in the store", "acquisition", id)
+		case ctx.Err() != nil:
 			return
 		case errors.As(err, &refused) && refused.OneRecord():
-			c.cfg.Log.ErrorContext(ctx, "the store refuses a change of an acquisition", "acquisition", id, "error", err)
+			if len(ids) == 1 {
+				c.cfg.Log.ErrorContext(ctx, "the store refuses a change of an acquisition", "acquisition", ids[0], "error", err)
+				return
+			}
+			for i := range ids { // the others need not suffer
+				c.update(ctx, ids[i:i+1], change)
+			}
 			return
 		}
 		if attempt == 0 {
-			c.cfg.Log.WarnContext(ctx, "cannot update an acquisition, trying again", "acquisition", id, "error", err)
+			c.cfg.Log.WarnContext(ctx, "cannot update acquisitions, trying again", "acquisition", ids[0], "acquisitions", len(ids), "error", err)
 		}
 		limit := retryMax
 		if attempt < 8 {
@@ -195,145 +262,15 @@ func (c *Conductor) update(ctx context.Context, id string, change func(*protocol
 
 // forget stops repeating the commands of stations that have answered in any way.
 func (c *Conductor) forget(a *protocol.Acquisition) {
-	for _, s := range a.Stations {
-		if s.State != protocol.StationQueued && s.State != protocol.StationSent {
-			c.cfg.Commander.Forget(s.CommandID)
-		}
-	}
-}
-
-// scan looks after everything that is not settled: issues what this process has not issued yet, finishes and expires
-// stations, and updates the progress. It tells whether there was anything.
-func (c *Conductor) scan(ctx context.Context, issued map[string]bool) bool {
-	list, err := c.cfg.Store.UnsettledAcquisitions(ctx)
-	if err != nil {
-		c.cfg.Log.DebugContext(ctx, "cannot read the unsettled acquisitions, trying again", "error", err)
-		return true
-	}
-	now := c.cfg.Now()
-	still := make(map[string]bool, len(list))
-	for _, a := range list {
-		still[a.ID] = true
-		if !issued[a.ID] && age(a, now) > adoptAfter {
-			issued[a.ID] = true
-			c.adopt(ctx, a, now)
-		}
-		c.forget(a)
-		progress := a.Progress
-		if c.tidy(a, now) || a.Progress >= progress+1 {
-			c.update(ctx, a.ID, func(a *protocol.Acquisition) bool {
-				c.tidy(a, now)
-				return true
-			})
-		}
-	}
-	for id := range issued {
-		if !still[id] {
-			delete(issued, id)
-		}
-	}
-	if len(list) == 0 {
-		c.mu.Lock()
-		clear(c.heard)
-		clear(c.chunks)
-		clear(c.uploads)
-		c.mu.Unlock()
-	}
-	return len(list) > 0
-}
-
-// age is how long ago an acquisition was asked for.
-func age(a *protocol.Acquisition, now time.Time) time.Duration {
-	requested, err := time.Parse(time.RFC3339Nano, a.Requested)
-	if err != nil {
-		return 0
-	}
-	return now.Sub(requested)
-}
-
-// adopt takes up an acquisition that another process began, or this one before it was started again.
-func (c *Conductor) adopt(ctx context.Context, a *protocol.Acquisition, now time.Time) {
-	c.mu.Lock()
-	for _, s := range a.Stations {
-		if _, ok := c.heard[s.Station]; !ok {
-			c.heard[s.Station] = now // nobody knows when it was heard last: it gets the whole time again
-		}
-	}
-	c.mu.Unlock()
-	c.catchUp(ctx, a)
-	if stations, failed := c.issue(ctx, a); len(stations)+len(failed) > 0 {
-		c.apply(ctx, event{kind: eventIssued, acquisition: a.ID, stations: stations, failed: failed})
-	}
-}
-
-// catchUp applies the replies that are in the store: a process that ended after their commit may have told nobody.
-func (c *Conductor) catchUp(ctx context.Context, a *protocol.Acquisition) {
-	requested, err := time.Parse(time.RFC3339Nano, a.Requested)
-	if err != nil {
-		return
-	}
-	filter := protocol.Filter{From: requested.Add(-clockTolerance), Limit: 1000}
-	for _, s := range a.Stations {
-		filter.Stations = append(filter.Stations, s.Station)
-	}
-	for {
-		replies, next, err := c.cfg.Store.Records(ctx, protocol.KindReply, filter)
-		if err != nil {
-			c.cfg.Log.WarnContext(ctx, "cannot read the replies to an acquisition", "acquisition", a.ID, "error", err)
-			return
-		}
-		for _, r := range replies {
-			if r.Record.GetReply().GetAcquisition() == a.ID {
-				c.apply(ctx, event{kind: eventReply, acquisition: a.ID, record: r.Record})
-			}
-		}
-		if next == "" {
-			return
-		}
-		filter.Cursor = next
-	}
-}
-
-// tidy applies what needs no event: recordings that the archive has named, stations that fell silent, and the progress.
-// It tells whether a station changed.
-func (c *Conductor) tidy(a *protocol.Acquisition, now time.Time) bool {
-	changed := finishRecorded(a)
-	if applyFailures(a, c.silent(a, now)) {
-		changed = true
-	}
-	summarize(a, c.uploaded)
-	return changed
-}
-
-// silent lists the stations from which nothing more is to be expected.
-func (c *Conductor) silent(a *protocol.Acquisition, now time.Time) []failure {
-	requested, err1 := time.Parse(time.RFC3339Nano, a.Requested)
-	start, err2 := time.Parse(time.RFC3339Nano, a.StartTime)
-	if err1 != nil || err2 != nil {
-		return nil
-	}
-	expires := expiry(a, requested, start)
-	if now.Before(expires) {
-		return nil
+	needed := make(map[string]bool, len(a.Stations))
+	for _, o := range due(a, c.cfg.Now()) {
+		needed[o.id] = true
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var silent []failure
-	for _, s := range a.Stations {
-		switch {
-		case s.State.Settled():
-		case s.State == protocol.StationQueued || s.State == protocol.StationSent:
-			silent = append(silent, failure{s.Station, codeExpired, "the station did not answer before " + expires.Format(time.RFC3339)})
-		case now.Sub(later(c.heard[s.Station], expires)) > silence:
-			silent = append(silent, failure{s.Station, codeExpired, "nothing came from the station for " + silence.String()})
+	for id := range c.issued[a.ID] {
+		if !needed[id] {
+			c.cfg.Commander.Forget(id)
 		}
 	}
-	return silent
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -31,6 +32,20 @@ func TestAcquisitions_BodyReachesTheCommander(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, w.created); diff != "" {
 			t.Errorf("%s: request (-want +got):\n%s", body, diff)
+		}
+	}
+}
+
+func TestAcquisitions_DeleteCancels(t *testing.T) {
+	h := newWorld().handler(t)
+	for range 2 { // it may be repeated
+		answer := ask(t, h, "DELETE", "/api/v1/acquisitions/"+acquisitionID, "")
+		var a protocol.Acquisition
+		if err := json.Unmarshal(answer.Body.Bytes(), &a); err != nil || answer.Code != http.StatusOK {
+			t.Fatalf("status %d, %v: %s", answer.Code, err, answer.Body)
+		}
+		if a.ID != acquisitionID || a.State != protocol.AcquisitionCancelled || a.CancelRequested != protocol.FormatTime(noon) || a.Stations == nil {
+			t.Errorf("got %s", answer.Body)
 		}
 	}
 }

@@ -39,6 +39,8 @@ type Commander interface {
 	Create(ctx context.Context, request protocol.AcquisitionRequest) (*protocol.Acquisition, error)
 	// CreateFitting shortens a request whose IQ would be too much, in place of refusing it.
 	CreateFitting(ctx context.Context, request protocol.AcquisitionRequest) (*protocol.Acquisition, error)
+	// Cancel ends what has not started and gives the acquisition as it is then; one that has ended stays as it is.
+	Cancel(ctx context.Context, id string) (*protocol.Acquisition, error)
 	Acquisition(ctx context.Context, id string) (*protocol.Acquisition, error)
 	Acquisitions(ctx context.Context, limit int, cursor string) ([]*protocol.Acquisition, string, error)
 }

@@ -92,6 +92,12 @@ func TestProblems_ByKind(t *testing.T) {
 		{"BREW", "/api/v1/stations", "", nil, 405, "wrong-method"},
 		{"PUT", "/api/v1/acquisitions", "{}", nil, 405, "wrong-method"},
 		{"DELETE", "/", "", nil, 405, "wrong-method"},
+		{"DELETE", "/api/v1/acquisitions", "", nil, 405, "wrong-method"},
+		{"DELETE", "/api/v1/acquisitions/none", "", nil, 404, "not-found"},
+		{"DELETE", "/api/v1/acquisitions/%00", "", nil, 404, "not-found"},
+		{"DELETE", "/api/v1/acquisitions/..%2f..%2fetc", "", nil, 404, "not-found"},
+		{"DELETE", "/api/v1/acquisitions/" + acquisitionID + "?now=1", "", nil, 400, "bad-query"},
+		{"DELETE", "/api/v1/acquisitions/" + acquisitionID, "", []string{"Sec-Fetch-Site", "cross-site"}, 403, "cross-origin"},
 		{"GET", "/api/v1/stations", "", []string{"Accept", "text/csv"}, 406, "not-acceptable"},
 		{"GET", "/api/v1/stations", "", []string{"Accept", "application/json;q=0, */*;q=0"}, 406, "not-acceptable"},
 		{"GET", "/api/v1/stations", "", []string{"Accept", "application/json;q=2"}, 406, "not-acceptable"},
@@ -360,6 +366,7 @@ func TestDocs_ExamplesCanBeCopied(t *testing.T) {
 		"\n<pre>curl -s 'http://station.example:8443/api/v1/measurements?station=giaveno'</pre>\n",
 		"\n<pre>curl -sN 'http://station.example:8443/api/v1/events?event=record'</pre>\n",
 		"\n<pre>curl -sOJ 'http://station.example:8443/api/v1/recordings/019b1c7e-5a10-7b11-8d02-2a3b4c5d6e7f.sigmf'</pre>\n",
+		"\n<pre>curl -s -X DELETE 'http://station.example:8443/api/v1/acquisitions/019b1c7e-5a00-7c3d-9f21-6f0a1b2c3d4e'</pre>\n",
 		"\n<pre>curl -s -H 'Content-Type: application/json' -d '{\"frequency_hz\":145500000,",
 	} {
 		if !strings.Contains(page, want) {
@@ -367,7 +374,7 @@ func TestDocs_ExamplesCanBeCopied(t *testing.T) {
 		}
 	}
 	examples := regexp.MustCompile(`curl .*'http://station\.example:8443(/[^']*)'`).FindAllStringSubmatch(page, -1)
-	if n := len(examples); n != len(document(t, h).Paths)+1 { // one address takes two methods
+	if n := len(examples); n != len(document(t, h).Paths)+2 { // two addresses take two methods
 		t.Errorf("%d examples", n)
 	}
 	if page := read("x'; rm -r ~ #"); !strings.Contains(page, "'http://127.0.0.1:8090/api/v1/stations'") || strings.Contains(page, "rm -r") {

@@ -102,6 +102,8 @@ func (rt *route) curl() (string, error) {
 			return "", fmt.Errorf("write example: %w", err)
 		}
 		options += " -H 'Content-Type: " + jsonType + "' -d '" + string(body) + "'"
+	case rt.method == http.MethodDelete:
+		options += " -X " + rt.method
 	case slices.Contains(rt.answer.types, eventsType):
 		options += "N" // each event at once
 	case rt.lasting:

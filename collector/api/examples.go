@@ -64,6 +64,17 @@ func exampleAcquired() protocol.Acquisition {
 	}
 }
 
+func exampleCancelled() protocol.Acquisition {
+	a := exampleAcquired()
+	a.State, a.CancelRequested = protocol.AcquisitionRunning, "2026-11-24T02:00:06.000000000Z"
+	a.Progress = 75
+	a.Stations = []protocol.AcquisitionStation{
+		{Station: "giaveno", State: protocol.StationUploading},
+		{Station: "torino", State: protocol.StationCancelled, ReasonCode: "cancelled", Message: "the acquisition was cancelled before the station had begun"},
+	}
+	return a
+}
+
 func exampleRecording() protocol.Recording {
 	return protocol.Recording{
 		ID: exampleCapture, Acquisition: exampleAcquisition, Station: "giaveno", Receiver: "vhf", Start: exampleTime,

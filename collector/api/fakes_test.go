@@ -43,6 +43,7 @@ func (r *reader) Records(ctx context.Context, kind protocol.Kind, f protocol.Fil
 }
 
 type commander struct {
+	cancel func(context.Context, string) (*protocol.Acquisition, error)
 	create func(context.Context, protocol.AcquisitionRequest) (*protocol.Acquisition, error)
 	one    func(context.Context, string) (*protocol.Acquisition, error)
 	list   func(context.Context, int, string) ([]*protocol.Acquisition, string, error)
@@ -54,6 +55,10 @@ func (c *commander) Create(ctx context.Context, r protocol.AcquisitionRequest) (
 
 func (c *commander) CreateFitting(ctx context.Context, r protocol.AcquisitionRequest) (*protocol.Acquisition, error) {
 	return c.create(ctx, r)
+}
+
+func (c *commander) Cancel(ctx context.Context, id string) (*protocol.Acquisition, error) {
+	return c.cancel(ctx, id)
 }
 
 func (c *commander) Acquisition(ctx context.Context, id string) (*protocol.Acquisition, error) {
@@ -161,6 +166,14 @@ func newWorld() *world {
 				return nil, fs.ErrNotExist
 			}
 			return acquisition, nil
+		},
+		cancel: func(_ context.Context, id string) (*protocol.Acquisition, error) {
+			if id != acquisitionID {
+				return nil, fs.ErrNotExist
+			}
+			cancelled := *acquisition
+			cancelled.State, cancelled.CancelRequested = protocol.AcquisitionCancelled, protocol.FormatTime(noon)
+			return &cancelled, nil
 		},
 		list: func(_ context.Context, limit int, cursor string) ([]*protocol.Acquisition, string, error) {
 			w.asked = protocol.Filter{Limit: limit, Cursor: cursor}

@@ -147,6 +147,14 @@ func (s *server) acquisition(w http.ResponseWriter, r *http.Request) error {
 	return send(w, r, http.StatusOK, wholeAcquisition(a))
 }
 
+func (s *server) cancelAcquisition(w http.ResponseWriter, r *http.Request) error {
+	a, err := one(r.Context(), "acquisition", r.PathValue("id"), s.Commander.Cancel)
+	if err != nil {
+		return err
+	}
+	return send(w, r, http.StatusOK, wholeAcquisition(a))
+}
+
 // one reads one thing by its id. It has its own time-out, for answers that have none.
 func one[T any](ctx context.Context, what, id string, read func(context.Context, string) (*T, error)) (*T, error) {
 	if printable(id) != id {

@@ -190,6 +190,13 @@ func acquisitionRoutes() []route {
 		},
 		captureRoute(),
 		{
+			method: "DELETE", path: "/api/v1/acquisitions/{id}", id: "cancelAcquisition", tag: "acquisitions", summary: "Cancels what has not started",
+			detail: "Stations that have not begun become cancelled at once and are told so; one that captures or sends goes on. The answer is the " +
+				"acquisition as it is then. One that has ended stays as it is, so the request may be repeated.",
+			answer:   content{types: []string{jsonType}, schema: "Acquisition", example: exampleCancelled()},
+			problems: []problemKind{notFound, crossOrigin}, serve: (*server).cancelAcquisition,
+		},
+		{
 			method: "GET", path: "/api/v1/events", id: "events", tag: "events", summary: "What happens, while it happens (server-sent events)",
 			detail: "Events are record, acquisition and station; data is the same JSON as in the lists. Nothing is sent twice or kept for later: " +
 				"after a break, read the lists. A client that does not keep up is disconnected.",

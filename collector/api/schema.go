@@ -206,7 +206,7 @@ func described(member string, schema map[string]any) map[string]any {
 		}
 	}
 	switch member {
-	case "time", "start", "asked_start", "start_time", "requested", "stored", "timestamp":
+	case "time", "start", "asked_start", "start_time", "requested", "stored", "timestamp", "cancel_requested", "next_attempt", "earliest_start":
 		schema["format"] = "date-time"
 	case "spool":
 		schema["pattern"] = "^[0-9a-f]{16}$"

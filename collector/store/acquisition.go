@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,9 +21,9 @@ func (db *DB) CreateAcquisition(ctx context.Context, a *protocol.Acquisition) er
 		return wrap(err, "create acquisition %.40q", a.ID)
 	}
 	err = db.transact(ctx, func(tx *sql.Tx) error {
-		_, err := db.exec(ctx, tx, `INSERT INTO acquisition (id, state, progress, requested, start_time, label, request)
-			VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb)`,
-			a.ID, string(a.State), a.Progress, row.requested, row.start, a.Request.Label, row.request)
+		_, err := db.exec(ctx, tx, `INSERT INTO acquisition (id, state, progress, requested, start_time, cancel_requested, label, request)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb)`,
+			a.ID, string(a.State), a.Progress, row.requested, row.start, row.cancelRequested, a.Request.Label, row.request)
 		if err != nil {
 			return err
 		}
@@ -32,9 +34,9 @@ func (db *DB) CreateAcquisition(ctx context.Context, a *protocol.Acquisition) er
 
 // acquisitionRow is what differs between an acquisition and its row.
 type acquisitionRow struct {
-	requested time.Time
-	start     *time.Time
-	request   string
+	requested              time.Time
+	start, cancelRequested *time.Time
+	request                string
 }
 
 func encodeAcquisition(a *protocol.Acquisition) (acquisitionRow, error) {
@@ -46,12 +48,11 @@ func encodeAcquisition(a *protocol.Acquisition) (acquisitionRow, error) {
 	if row.requested, err = time.Parse(time.RFC3339Nano, a.Requested); err != nil {
 		return row, refuse("requested: %w", err)
 	}
-	if a.StartTime != "" {
-		start, err := time.Parse(time.RFC3339Nano, a.StartTime)
-		if err != nil {
-			return row, refuse("start_time: %w", err)
-		}
-		row.start = &start
+	if row.start, err = optionalTime("start_time", a.StartTime); err != nil {
+		return row, err
+	}
+	if row.cancelRequested, err = optionalTime("cancel_requested", a.CancelRequested); err != nil {
+		return row, err
 	}
 	request, err := json.Marshal(a.Request)
 	if err != nil {
@@ -64,22 +65,30 @@ func encodeAcquisition(a *protocol.Acquisition) (acquisitionRow, error) {
 	return row, nil
 }
 
+// optionalTime reads a time that may be absent.
+func optionalTime(name, text string) (*time.Time, error) {
+	if text == "" {
+		return nil, nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return nil, refuse("%s: %w", name, err)
+	}
+	return &t, nil
+}
+
 // storableJSON tells whether PostgreSQL's jsonb holds the text, which has no NUL in strings.
 func storableJSON(b []byte) bool { return !strings.Contains(string(b), `\u0000`) }
 
 func (db *DB) insertAcquisitionStations(ctx context.Context, tx *sql.Tx, a *protocol.Acquisition) error {
 	for i, s := range a.Stations {
-		var measurement *string
-		if len(s.Measurement) > 0 {
-			if !json.Valid(s.Measurement) || !storableJSON(s.Measurement) {
-				return refuse("measurement of %s: want JSON without NUL", s.Station)
-			}
-			measurement = new(string(s.Measurement))
+		row, err := encodeAcquisitionStation(s)
+		if err != nil {
+			return err
 		}
-		_, err := db.exec(ctx, tx, `INSERT INTO acquisition_station
-				(acquisition, ordinal, station, state, reason_code, message, command_id, measurement, recording)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9)`, a.ID, i, s.Station, string(s.State),
-			storableText(s.ReasonCode), storableText(s.Message), s.CommandID, measurement, s.Recording)
+		_, err = db.exec(ctx, tx, `INSERT INTO acquisition_station (acquisition, ordinal, station, state, reason_code, message, command_id,
+				measurement, recording, attempt, next_attempt, earliest_start, cancel_id)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9, $10, $11, $12, $13)`, append([]any{a.ID, i, s.Station}, row...)...)
 		if err != nil {
 			return err
 		}
@@ -87,23 +96,42 @@ func (db *DB) insertAcquisitionStations(ctx context.Context, tx *sql.Tx, a *prot
 	return nil
 }
 
-// Acquisition is one acquisition; [ErrNotFound] when there is none of that id.
-func (db *DB) Acquisition(ctx context.Context, id string) (*protocol.Acquisition, error) {
-	a, err := db.acquisition(ctx, db.read, id, "")
-	return a, wrap(err, "acquisition %.40q", id)
+// encodeAcquisitionStation is the row of a station's part, from its state on.
+func encodeAcquisitionStation(s protocol.AcquisitionStation) ([]any, error) {
+	var measurement, cancelID *string
+	if len(s.Measurement) > 0 {
+		if !json.Valid(s.Measurement) || !storableJSON(s.Measurement) {
+			return nil, refuse("measurement of %s: want JSON without NUL", s.Station)
+		}
+		measurement = new(string(s.Measurement))
+	}
+	if s.CancelID != "" {
+		cancelID = &s.CancelID
+	}
+	next, err := optionalTime("next_attempt of "+s.Station, s.NextAttempt)
+	if err != nil {
+		return nil, err
+	}
+	earliest, err := optionalTime("earliest_start of "+s.Station, s.EarliestStart)
+	if err != nil {
+		return nil, err
+	}
+	return []any{
+		string(s.State), storableText(s.ReasonCode), storableText(s.Message), s.CommandID, measurement, s.Recording, s.Attempt, next, earliest, cancelID,
+	}, nil
 }
 
-// acquisition reads one acquisition; lock is empty or " FOR UPDATE".
-func (db *DB) acquisition(ctx context.Context, q querier, id, lock string) (*protocol.Acquisition, error) {
+// Acquisition is one acquisition; [ErrNotFound] when there is none of that id.
+func (db *DB) Acquisition(ctx context.Context, id string) (*protocol.Acquisition, error) {
 	if !storable(id) {
-		return nil, ErrNotFound
+		return nil, wrap(ErrNotFound, "acquisition %.40q", id)
 	}
-	list, err := db.acquisitions(ctx, q, " WHERE id = $1"+lock, id)
+	list, err := db.acquisitions(ctx, db.read, " WHERE id = $1", id)
 	if err == nil && len(list) == 0 {
 		err = ErrNotFound
 	}
 	if err != nil {
-		return nil, err
+		return nil, wrap(err, "acquisition %.40q", id)
 	}
 	return list[0], nil
 }
@@ -135,10 +163,24 @@ func (db *DB) Acquisitions(ctx context.Context, limit int, cursor string) ([]*pr
 	return list, encodeCursor(idCursor{Micros: requested.UnixMicro(), ID: last.ID}), err
 }
 
-// UnsettledAcquisitions lists those that are queued or running, oldest first.
+// UnsettledAcquisitions lists those that are queued or running, and those of which a station has not yet confirmed that it
+// was cancelled, oldest first.
 func (db *DB) UnsettledAcquisitions(ctx context.Context) ([]*protocol.Acquisition, error) {
-	list, err := db.acquisitions(ctx, db.read, " WHERE state IN ('queued', 'running') ORDER BY requested, id")
+	list, err := db.acquisitions(ctx, db.read, ` WHERE state IN ('queued', 'running')
+		OR id IN (SELECT acquisition FROM acquisition_station WHERE cancel_id IS NOT NULL) ORDER BY requested, id`)
 	return list, wrap(err, "list unsettled acquisitions")
+}
+
+// CancelledBy is the id of the acquisition of which a station is told to stop by a command; [ErrNotFound] when there is none.
+func (db *DB) CancelledBy(ctx context.Context, station, command string) (id string, err error) {
+	if !storable(command) {
+		return "", ErrNotFound
+	}
+	err = db.queryRow(ctx, db.read, "SELECT acquisition FROM acquisition_station WHERE cancel_id = $1 AND station = $2", command, station).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNotFound
+	}
+	return id, wrap(err, "look for what command %.40q cancels", command)
 }
 
 // acquisitions reads acquisitions and their stations; clause is all after the table.
@@ -146,18 +188,16 @@ func (db *DB) acquisitions(ctx context.Context, q querier, clause string, args .
 	list := []*protocol.Acquisition{}
 	byID := make(map[string]*protocol.Acquisition)
 	var ids []string
-	err := db.forEach(ctx, q, "SELECT id, state, progress, requested, start_time, CAST(request AS text) FROM acquisition"+clause, args,
+	err := db.forEach(ctx, q, "SELECT id, state, progress, requested, start_time, cancel_requested, CAST(request AS text) FROM acquisition"+clause, args,
 		func(rows *sql.Rows) error {
 			a := &protocol.Acquisition{Stations: []protocol.AcquisitionStation{}}
-			var requested, start time.Time
+			var requested, start, cancelRequested time.Time
 			var request string
-			if err := rows.Scan(&a.ID, &a.State, &a.Progress, scanTime{&requested}, scanTime{&start}, &request); err != nil {
+			if err := rows.Scan(&a.ID, &a.State, &a.Progress, scanTime{&requested}, scanTime{&start}, scanTime{&cancelRequested}, &request); err != nil {
 				return err
 			}
 			a.Requested = protocol.FormatTime(requested)
-			if !start.IsZero() {
-				a.StartTime = protocol.FormatTime(start)
-			}
+			a.StartTime, a.CancelRequested = formatKnown(start), formatKnown(cancelRequested)
 			list, byID[a.ID], ids = append(list, a), a, append(ids, a.ID)
 			return json.Unmarshal([]byte(request), &a.Request)
 		})
@@ -165,56 +205,101 @@ func (db *DB) acquisitions(ctx context.Context, q querier, clause string, args .
 		return list, err
 	}
 	from, in := db.backend.list(1, ids)
-	err = db.forEach(ctx, q, `SELECT acquisition, station, state, reason_code, message, command_id, coalesce(CAST(measurement AS text), ''), recording
+	err = db.forEach(ctx, q, `SELECT acquisition, station, state, reason_code, message, command_id, coalesce(CAST(measurement AS text), ''), recording,
+		attempt, next_attempt, earliest_start, coalesce(cancel_id, '')
 		FROM acquisition_station WHERE acquisition IN (SELECT c1 FROM `+from+`) ORDER BY acquisition, ordinal`, in, func(rows *sql.Rows) error {
 		var id, measurement string
+		var next, earliest time.Time
 		var s protocol.AcquisitionStation
-		if err := rows.Scan(&id, &s.Station, &s.State, &s.ReasonCode, &s.Message, &s.CommandID, &measurement, &s.Recording); err != nil {
+		if err := rows.Scan(&id, &s.Station, &s.State, &s.ReasonCode, &s.Message, &s.CommandID, &measurement, &s.Recording,
+			&s.Attempt, scanTime{&next}, scanTime{&earliest}, &s.CancelID); err != nil {
 			return err
 		}
 		if measurement != "" {
 			s.Measurement = json.RawMessage(measurement)
 		}
+		s.NextAttempt, s.EarliestStart = formatKnown(next), formatKnown(earliest)
 		byID[id].Stations = append(byID[id].Stations, s)
 		return nil
 	})
 	return list, err
 }
 
-// stopError carries a caller's own error through a transaction.
-type stopError struct{ err error }
-
-func (e stopError) Error() string { return e.err.Error() }
-
-// UpdateAcquisition reads an acquisition, lets change alter it, and writes it back, so that nobody else's change in
-// between is lost. Change may be called more than once; its error ends the update and comes back as it is. The id,
-// the time of the request and the request itself stay as they were.
-func (db *DB) UpdateAcquisition(ctx context.Context, id string, change func(*protocol.Acquisition) error) error {
-	err := db.transact(ctx, func(tx *sql.Tx) error {
-		a, err := db.acquisition(ctx, tx, id, " FOR UPDATE")
-		if err != nil {
-			return err
-		}
-		if err := change(a); err != nil {
-			return stopError{err}
-		}
-		a.ID = id
-		row, err := encodeAcquisition(a)
-		if err != nil {
-			return err
-		}
-		_, err = db.exec(ctx, tx, "UPDATE acquisition SET state = $2, progress = $3, start_time = $4 WHERE id = $1",
-			id, string(a.State), a.Progress, row.start)
-		if err != nil {
-			return err
-		}
-		if _, err := db.exec(ctx, tx, "DELETE FROM acquisition_station WHERE acquisition = $1", id); err != nil {
-			return err
-		}
-		return db.insertAcquisitionStations(ctx, tx, a)
-	})
-	if stop, ok := errors.AsType[stopError](err); ok {
-		return stop.err
+// formatKnown writes a time; the zero one is unknown.
+func formatKnown(t time.Time) string {
+	if t.IsZero() {
+		return ""
 	}
-	return wrapData(err, "update acquisition %.40q", id)
+	return protocol.FormatTime(t)
+}
+
+// UpdateAcquisitions reads acquisitions, lets change alter each, and writes them back, so that nobody else's change in
+// between is lost. Change tells whether it altered anything, and may be called more than once. All is one transaction: on an
+// error nothing is written. Ids that are not there are passed over. The id, the time of the request, the request itself and
+// the list of stations stay as they were.
+func (db *DB) UpdateAcquisitions(ctx context.Context, ids []string, change func(*protocol.Acquisition) bool) error {
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !storable(id) })
+	if len(ids) == 0 {
+		return nil
+	}
+	err := db.transact(ctx, func(tx *sql.Tx) error {
+		from, in := db.backend.list(1, ids)
+		// Whoever locks several does it in the same order.
+		list, err := db.acquisitions(ctx, tx, " WHERE id IN (SELECT c1 FROM "+from+") ORDER BY id FOR UPDATE", in...)
+		if err != nil {
+			return err
+		}
+		for _, a := range list {
+			before := copyAcquisition(a)
+			if !change(a) {
+				continue
+			}
+			if err := db.rewrite(ctx, tx, before, a); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return wrapData(err, "update %d acquisitions, %.40q first", len(ids), ids[0])
+}
+
+func copyAcquisition(a *protocol.Acquisition) *protocol.Acquisition {
+	kept := *a
+	kept.Stations = slices.Clone(a.Stations)
+	return &kept
+}
+
+// rewrite writes what differs between an acquisition as it was read and as it is now. The caller holds the lock on its row.
+func (db *DB) rewrite(ctx context.Context, tx *sql.Tx, before, a *protocol.Acquisition) error {
+	a.ID = before.ID
+	row, err := encodeAcquisition(a)
+	if err != nil {
+		return err
+	}
+	if len(a.Stations) != len(before.Stations) {
+		return refuse("stations: %d, were %d", len(a.Stations), len(before.Stations))
+	}
+	if a.State != before.State || a.Progress != before.Progress || a.StartTime != before.StartTime || a.CancelRequested != before.CancelRequested {
+		_, err = db.exec(ctx, tx, "UPDATE acquisition SET state = $2, progress = $3, start_time = $4, cancel_requested = $5 WHERE id = $1",
+			a.ID, string(a.State), a.Progress, row.start, row.cancelRequested)
+		if err != nil {
+			return err
+		}
+	}
+	for i, s := range a.Stations {
+		if reflect.DeepEqual(s, before.Stations[i]) {
+			continue
+		}
+		row, err := encodeAcquisitionStation(s)
+		if err != nil {
+			return err
+		}
+		_, err = db.exec(ctx, tx, `UPDATE acquisition_station SET state = $3, reason_code = $4, message = $5, command_id = $6,
+				measurement = $7::jsonb, recording = $8, attempt = $9, next_attempt = $10, earliest_start = $11, cancel_id = $12
+			WHERE acquisition = $1 AND ordinal = $2`, append([]any{a.ID, i}, row...)...)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

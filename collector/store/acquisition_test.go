@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,9 +32,13 @@ func testAcquisitions(t *testing.T, s *server) {
 				{Station: "torino", State: protocol.StationQueued},
 				{
 					Station: "genova", State: protocol.StationRefused, ReasonCode: "not_allowed", Message: "no", CommandID: "c",
-					Measurement: json.RawMessage(`{"snr_db": 12.5}`),
+					Measurement: json.RawMessage(`{"snr_db": 12.5}`), Attempt: 2, NextAttempt: "2026-11-24T02:01:01.000001000Z",
+					EarliestStart: "2026-11-24T02:02:00.000000000Z",
 				},
 			},
+		}
+		if i == 3 {
+			a.CancelRequested = "2026-11-24T02:00:59.000000000Z"
 		}
 		if i%5 == 4 {
 			a.State, a.StartTime, a.Stations = protocol.AcquisitionDone, "", []protocol.AcquisitionStation{}
@@ -66,20 +71,115 @@ func testAcquisitions(t *testing.T, s *server) {
 		t.Errorf("%d unsettled, %v", len(open), err)
 	}
 	testAcquisitionErrors(t, db)
+	testAcquisitionCancel(t, db)
+}
+
+// testAcquisitionCancel has a settled acquisition be followed until its station has answered.
+func testAcquisitionCancel(t *testing.T, db *store.DB) {
+	unsettled := func() (n int) {
+		list, err := db.UnsettledAcquisitions(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		return len(list)
+	}
+	cancelWith := func(id string) {
+		err := db.UpdateAcquisitions(t.Context(), []string{"0193-003", "none", "\x00", "0193-003"}, func(a *protocol.Acquisition) bool {
+			a.State, a.CancelRequested, a.Stations[0].CancelID = protocol.AcquisitionCancelled, "2026-11-24T02:00:59.000000000Z", id
+			return true
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	before := unsettled()
+	cancelWith("stop")
+	if got := unsettled(); got != before {
+		t.Errorf("%d unsettled, want it among the %d that were", got, before)
+	}
+	if id, err := db.CancelledBy(t.Context(), "torino", "stop"); err != nil || id != "0193-003" {
+		t.Errorf("%q is cancelled, %v", id, err)
+	}
+	for _, other := range [][2]string{{"genova", "stop"}, {"torino", "c"}, {"torino", ""}, {"torino", "\x00"}} {
+		if id, err := db.CancelledBy(t.Context(), other[0], other[1]); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("%q: %q, %v", other, id, err)
+		}
+	}
+	cancelWith("")
+	if got := unsettled(); got != before-1 {
+		t.Errorf("%d unsettled after the answer, want %d", got, before-1)
+	}
+}
+
+// testUpdatesTogether changes many acquisitions in one transaction, from several collectors at once.
+func testUpdatesTogether(t *testing.T, s *server) {
+	const n, each, workers = 5, 8, 4
+	var ids []string
+	for i := range n {
+		a := &protocol.Acquisition{ID: fmt.Sprint("a", i), State: protocol.AcquisitionQueued, Requested: "2026-11-24T02:00:00Z"}
+		a.Stations = []protocol.AcquisitionStation{{Station: "torino"}, {Station: "genova"}}
+		if err := s.open(t).CreateAcquisition(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, a.ID)
+	}
+	change := func(a *protocol.Acquisition) bool {
+		if a.ID == ids[1] {
+			a.Stations[0].Message = "not to be written"
+			return false
+		}
+		a.Progress++
+		a.Stations[1].Message += "x"
+		return true
+	}
+	var wg sync.WaitGroup
+	for w := range workers {
+		db := s.open(t)
+		mine := slices.Clone(ids)
+		if w%2 == 1 {
+			slices.Reverse(mine)
+		}
+		wg.Go(func() {
+			for range each {
+				if err := db.UpdateAcquisitions(t.Context(), mine, change); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	db := s.open(t)
+	var own *store.Error
+	err := db.UpdateAcquisitions(t.Context(), ids, func(a *protocol.Acquisition) bool {
+		a.Progress = 99
+		if a.ID == ids[4] {
+			a.Stations[0].NextAttempt = "soon"
+		}
+		return true
+	})
+	if !errors.As(err, &own) || !own.OneRecord() {
+		t.Errorf("a time that is none: %v", err)
+	}
+	for i, id := range ids {
+		got, err := db.Acquisition(t.Context(), id)
+		want := float64(each * workers)
+		if i == 1 {
+			want = 0
+		}
+		if err != nil || got.Progress != want || got.Stations[0].Message != "" || len(got.Stations[1].Message) != int(want) {
+			t.Errorf("%+v, %v; want a progress of %g and as many x", got, err, want)
+		}
+	}
 }
 
 func testAcquisitionErrors(t *testing.T, db *store.DB) {
-	stop := errors.New("stop")
-	change := func(err error) func(*protocol.Acquisition) error {
-		return func(*protocol.Acquisition) error { return err }
-	}
 	if _, err := db.Acquisition(t.Context(), "none"); !errors.Is(err, store.ErrNotFound) {
 		t.Error(err)
 	}
-	if err := db.UpdateAcquisition(t.Context(), "no\x00ne", change(nil)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := db.Acquisition(t.Context(), "no\x00ne"); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
-	if err := db.UpdateAcquisition(t.Context(), "0193-003", change(stop)); err != stop { //nolint:errorlint // the very same is the promise
+	if err := db.UpdateAcquisitions(t.Context(), []string{"no\x00ne"}, nil); err != nil {
 		t.Error(err)
 	}
 	good := protocol.Acquisition{ID: "x", Requested: "2026-11-24T02:00:00Z"}
@@ -100,9 +200,9 @@ func testAcquisitionErrors(t *testing.T, db *store.DB) {
 			spoil(&a)
 			err = db.CreateAcquisition(t.Context(), &a)
 		} else {
-			err = db.UpdateAcquisition(t.Context(), "0193-003", func(a *protocol.Acquisition) error {
+			err = db.UpdateAcquisitions(t.Context(), []string{"0193-003"}, func(a *protocol.Acquisition) bool {
 				a.StartTime = "soon"
-				return nil
+				return true
 			})
 		}
 		var own *store.Error
@@ -130,10 +230,10 @@ func testConcurrentUpdates(t *testing.T, s *server) {
 		db := s.open(t)
 		wg.Go(func() {
 			for range each {
-				err := db.UpdateAcquisition(t.Context(), "a", func(a *protocol.Acquisition) error {
+				err := db.UpdateAcquisitions(t.Context(), []string{"a"}, func(a *protocol.Acquisition) bool {
 					a.State, a.Progress = protocol.AcquisitionRunning, a.Progress+1
 					a.Stations[w].Message += "x"
-					return nil
+					return true
 				})
 				if err != nil {
 					t.Error(err)

@@ -28,6 +28,7 @@ func testAway(t *testing.T, s *server) {
 	_, verifyErr := db.Verify(ctx, "", false)
 	_, _, acquisitionsErr := db.Acquisitions(ctx, 0, "")
 	_, acquisitionErr := db.Acquisition(ctx, "a")
+	_, cancelledErr := db.CancelledBy(ctx, "torino", "c")
 	_, unsettledErr := db.UnsettledAcquisitions(ctx)
 	_, capturesErr := db.CompleteCaptures(ctx)
 	_, chunkErr := db.Chunk(ctx, "torino", "c", 0)
@@ -38,7 +39,7 @@ func testAway(t *testing.T, s *server) {
 		"Stations": stationsErr, "Station": stationErr, "Verify": verifyErr, "Acquisitions": acquisitionsErr, "Acquisition": acquisitionErr,
 		"UnsettledAcquisitions": unsettledErr, "CompleteCaptures": capturesErr, "Chunk": chunkErr, "Recordings": recordingsErr, "Recording": recordingErr,
 		"SaveStatus": db.SaveStatus(ctx, "torino", true, t0), "SaveInfo": db.SaveInfo(ctx, "torino", nil, t0), "SaveState": db.SaveState(ctx, "torino", nil, t0),
-		"FailRecording": db.FailRecording(ctx, "torino", "c", ""), "UpdateAcquisition": db.UpdateAcquisition(ctx, "a", nil),
+		"FailRecording": db.FailRecording(ctx, "torino", "c", ""), "UpdateAcquisitions": db.UpdateAcquisitions(ctx, []string{"a"}, nil), "CancelledBy": cancelledErr,
 	} {
 		var own *store.Error
 		if !errors.As(err, &own) || !own.Transient() || own.Class.String() != "transient" {

@@ -168,6 +168,11 @@ type transaction struct {
 	copies bool
 }
 
+// stopError carries a caller's own error through a transaction.
+type stopError struct{ err error }
+
+func (e stopError) Error() string { return e.err.Error() }
+
 // transact runs work in a transaction, and again after a pause when it collided with another one.
 func (db *DB) transact(ctx context.Context, work func(tx *sql.Tx) error) error {
 	return db.transactOn(ctx, func(tx transaction) error { return work(tx.Tx) })

@@ -17,7 +17,7 @@ import (
 )
 
 // newestMigration is the number of the last file in migrations.
-const newestMigration = 7
+const newestMigration = 8
 
 // server is one database that a case of the suite has for itself.
 type server struct {
@@ -132,6 +132,7 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"WebSDRs":           testWebSDRs,
 		"Acquisitions":      testAcquisitions,
 		"ConcurrentUpdates": testConcurrentUpdates,
+		"UpdatesTogether":   testUpdatesTogether,
 		"Captures":          testCaptures,
 		"Views":             testViews,
 		"Deflated":          testDeflated,

@@ -1,0 +1,186 @@
+package acquisition
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// scan looks after everything that is not settled: issues what this process has not issued yet, finishes and expires
+// stations, and updates the progress. It tells whether there was anything.
+func (c *Conductor) scan(ctx context.Context) bool {
+	list, err := c.cfg.Store.UnsettledAcquisitions(ctx)
+	if err == nil && c.adopt(ctx, list) {
+		list, err = c.cfg.Store.UnsettledAcquisitions(ctx)
+	}
+	if err != nil {
+		c.cfg.Log.DebugContext(ctx, "cannot read the unsettled acquisitions, trying again", "error", err)
+		return true
+	}
+	now := c.cfg.Now()
+	// What matters most goes out first.
+	slices.SortStableFunc(list, func(a, b *protocol.Acquisition) int { return cmp.Compare(b.Request.Priority, a.Request.Priority) })
+	var issued []event
+	var untidy []string
+	for _, a := range list {
+		if age(a, now) > adoptAfter || c.known(a.ID) {
+			if e := c.issue(ctx, a, c.unissued(a.ID, due(a, now))); e != nil {
+				issued = append(issued, *e)
+			}
+		}
+		c.forget(a)
+		progress := a.Progress
+		if c.tidy(a, now) || a.Progress >= progress+1 {
+			untidy = append(untidy, a.ID)
+		}
+	}
+	c.apply(ctx, issued)
+	c.update(ctx, untidy, func(a *protocol.Acquisition) bool {
+		c.tidy(a, now)
+		return true
+	})
+	c.clear(list)
+	return len(list) > 0
+}
+
+// adopt takes up acquisitions that another process began, or this one before it was started again. It tells whether there
+// were any.
+func (c *Conductor) adopt(ctx context.Context, list []*protocol.Acquisition) bool {
+	now := c.cfg.Now()
+	var orphans []*protocol.Acquisition
+	c.mu.Lock()
+	for _, a := range list {
+		if c.issued[a.ID] != nil || age(a, now) <= adoptAfter {
+			continue
+		}
+		c.issued[a.ID] = make(orders)
+		orphans = append(orphans, a)
+		for _, s := range a.Stations {
+			if _, ok := c.heard[s.Station]; !ok {
+				c.heard[s.Station] = now // nobody knows when it was heard last: it gets the whole time again
+			}
+		}
+	}
+	c.mu.Unlock()
+	if len(orphans) == 0 {
+		return false
+	}
+	c.catchUp(ctx, orphans)
+	return true
+}
+
+// known tells whether this process looks after an acquisition already.
+func (c *Conductor) known(acquisition string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.issued[acquisition] != nil
+}
+
+// catchUp applies the replies that are in the store: a process that ended after their commit may have told nobody.
+func (c *Conductor) catchUp(ctx context.Context, orphans []*protocol.Acquisition) {
+	filter := protocol.Filter{From: timeOf(orphans[0].Requested), Limit: 1000}
+	ours := make(map[string]bool)
+	for _, a := range orphans {
+		ours[a.ID] = true
+		if requested := timeOf(a.Requested); requested.Before(filter.From) {
+			filter.From = requested
+		}
+		for _, s := range a.Stations {
+			if !slices.Contains(filter.Stations, s.Station) {
+				filter.Stations = append(filter.Stations, s.Station)
+			}
+		}
+	}
+	filter.From = filter.From.Add(-clockTolerance)
+	for {
+		replies, next, err := c.cfg.Store.Records(ctx, protocol.KindReply, filter)
+		if err != nil {
+			c.cfg.Log.WarnContext(ctx, "cannot read the replies to acquisitions", "acquisitions", len(orphans), "error", err)
+			return
+		}
+		var missed []event
+		for _, r := range replies {
+			if id := r.Record.GetReply().GetAcquisition(); ours[id] {
+				missed = append(missed, event{kind: eventReply, acquisition: id, record: r.Record})
+			}
+		}
+		c.apply(ctx, missed)
+		if next == "" {
+			return
+		}
+		filter.Cursor = next
+	}
+}
+
+// clear forgets what this process knows of acquisitions that are no longer in the list.
+func (c *Conductor) clear(list []*protocol.Acquisition) {
+	still := make(map[string]bool, len(list))
+	for _, a := range list {
+		still[a.ID] = true
+	}
+	now := c.cfg.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, commands := range c.issued {
+		if still[id] || commands.newest().Add(scanEvery).After(now) { // one that began after the list was read
+			continue
+		}
+		for command := range commands {
+			c.cfg.Commander.Forget(command) // another process heard the answer
+		}
+		delete(c.issued, id)
+	}
+	if len(list) == 0 && len(c.issued) == 0 {
+		clear(c.heard)
+		clear(c.chunks)
+		clear(c.uploads)
+	}
+}
+
+func (o orders) newest() (t time.Time) {
+	for _, at := range o {
+		t = later(t, at)
+	}
+	return t
+}
+
+// age is how long ago an acquisition was asked for.
+func age(a *protocol.Acquisition, now time.Time) time.Duration { return now.Sub(timeOf(a.Requested)) }
+
+// tidy applies what needs no event: recordings that the archive has named, stations that fell silent, and the progress.
+// It tells whether a station changed.
+func (c *Conductor) tidy(a *protocol.Acquisition, now time.Time) bool {
+	changed := finishRecorded(a)
+	if applyFailures(a, c.silent(a, now)) {
+		changed = true
+	}
+	if now.After(expiry(a)) && dropCancels(a) {
+		changed = true
+	}
+	summarize(a, c.uploaded)
+	return changed
+}
+
+// silent lists the stations from which nothing more is to be expected.
+func (c *Conductor) silent(a *protocol.Acquisition, now time.Time) []failure {
+	expires := expiry(a)
+	if now.Before(expires) {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var silent []failure
+	for _, s := range a.Stations {
+		switch {
+		case s.State.Settled():
+		case s.State == protocol.StationQueued || s.State == protocol.StationSent:
+			silent = append(silent, failure{s.Station, codeExpired, "the station did not answer before " + expires.Format(time.RFC3339)})
+		case now.Sub(later(c.heard[s.Station], expires)) > silence:
+			silent = append(silent, failure{s.Station, codeExpired, "nothing came from the station for " + silence.String()})
+		}
+	}
+	return silent
+}
