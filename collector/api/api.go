@@ -94,7 +94,8 @@ type server struct {
 	routes  []route
 	mux     *http.ServeMux
 	traffic traffic
-	openAPI []byte // made once
+	bulk    chan struct{} // holds one for each bulk read that is going on
+	openAPI []byte        // made once
 	docs    []byte
 }
 
@@ -109,7 +110,7 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &server{Config: cfg, routes: routes(), mux: http.NewServeMux()}
+	s := &server{Config: cfg, routes: routes(), mux: http.NewServeMux(), bulk: make(chan struct{}, mostBulk)}
 	var err error
 	if s.openAPI, err = s.describe(); err != nil {
 		return nil, err

@@ -98,7 +98,7 @@ func TestProblems_ByKind(t *testing.T) {
 		{"DELETE", "/api/v1/acquisitions/..%2f..%2fetc", "", nil, 404, "not-found"},
 		{"DELETE", "/api/v1/acquisitions/" + acquisitionID + "?now=1", "", nil, 400, "bad-query"},
 		{"DELETE", "/api/v1/acquisitions/" + acquisitionID, "", []string{"Sec-Fetch-Site", "cross-site"}, 403, "cross-origin"},
-		{"GET", "/api/v1/stations", "", []string{"Accept", "text/csv"}, 406, "not-acceptable"},
+		{"GET", "/api/v1/stations", "", []string{"Accept", "text/xml"}, 406, "not-acceptable"},
 		{"GET", "/api/v1/stations", "", []string{"Accept", "application/json;q=0, */*;q=0"}, 406, "not-acceptable"},
 		{"GET", "/api/v1/stations", "", []string{"Accept", "application/json;q=2"}, 406, "not-acceptable"},
 		{"GET", "/api/v1/stations", "", []string{"Authorization", "Bearer wrong"}, 401, "unauthorized"},

@@ -9,6 +9,7 @@ import (
 	"math"
 	"mime"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 	"unicode"
@@ -50,16 +51,37 @@ func acquired(w http.ResponseWriter, r *http.Request, made *protocol.Acquisition
 	return send(w, r, http.StatusAccepted, wholeAcquisition(made))
 }
 
-// readBody reads what should be JSON, as long as it is no longer than that can be.
+// bodyPatience is how long a body may be on its way. Even 64 KiB over 64 kbit/s take less.
+const bodyPatience = 10 * time.Second
+
+// readBody reads the body of a request, which should be JSON. One that is too large or too slow ends the connection after the problem.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if err := isJSON(r.Header); err != nil {
 		return nil, err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, longestBody))
-	if err == nil || errors.As(err, new(*http.MaxBytesError)) {
-		return body, err
+	if r.ContentLength > longestBody { // none of it is read, and none is asked for of a client that waits for 100 Continue
+		w.Header().Set("Connection", "close")
+		return nil, &http.MaxBytesError{Limit: longestBody}
 	}
-	return nil, badBody.with("the body ended before it was complete")
+	patience := http.NewResponseController(w)
+	if err := patience.SetReadDeadline(time.Now().Add(bodyPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, fmt.Errorf("bound the time of the body: %w", err)
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, longestBody))
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return nil, err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		w.Header().Set("Connection", "close")
+		return nil, tooSlow.with(fmt.Sprintf("the body was not complete after %v", bodyPatience), fieldError("body", string(body), "send it in one piece"))
+	case err != nil:
+		return nil, badBody.with("the body ended before it was complete", fieldError("body", string(body), "send as much as Content-Length says"))
+	}
+	// A deadline that passes while the answer is in the making would end the request's context.
+	if err := patience.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, fmt.Errorf("lift the read time-out: %w", err)
+	}
+	return body, nil
 }
 
 // isJSON refuses bodies that call themselves something else.

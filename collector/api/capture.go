@@ -39,7 +39,7 @@ func captureRoute() route {
 			"would be more than a station's limit of IQ is shortened at its end. The body may be left out.",
 		body: &content{types: []string{jsonType}, schema: "CaptureRequest", example: exampleCaptureRequest()}, bodyless: true,
 		answer: content{types: []string{jsonType}, schema: "Acquisition", example: exampleAcquired()}, status: http.StatusAccepted,
-		problems: []problemKind{badBody, badField, notFound, tooLarge, wrongType, crossOrigin}, serve: (*server).captureDetection,
+		problems: []problemKind{badBody, badField, notFound, tooSlow, tooLarge, wrongType, crossOrigin}, serve: (*server).captureDetection,
 	}
 }
 

@@ -145,7 +145,11 @@ func newWorld() *world {
 			if f.Cursor == "torn" {
 				return nil, "", protocol.FieldErrors{{Field: "cursor", Value: f.Cursor, Message: "is not one of ours"}}
 			}
-			return []protocol.StoredRecord{{Record: recordOf(kind), Received: noon, Late: true}}, "older", nil
+			next := "older"
+			if f.Cursor == next { // the last page
+				next = ""
+			}
+			return []protocol.StoredRecord{{Record: recordOf(kind), Received: noon, Late: true}}, next, nil
 		},
 		detected: func(_ context.Context, id string) (*protocol.StoredRecord, error) {
 			if id != detectionID {

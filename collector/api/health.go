@@ -73,6 +73,7 @@ func (s *server) metrics(w http.ResponseWriter, r *http.Request) error {
 		Gauge("heimdall_collector_build_info", "Always 1; the labels say what runs.",
 			Sample{Value: 1, Labels: []Label{{"version", s.Version}, {"goversion", runtime.Version()}}}),
 		Gauge("heimdall_collector_event_clients", "Open streams of /api/v1/events.", Sample{Value: float64(open)}),
+		Gauge("heimdall_collector_bulk_reads", "Lists that are being read as CSV or JSON lines.", Sample{Value: float64(len(s.bulk))}),
 		Counter("heimdall_collector_event_clients_dropped_total", "Streams ended because the client did not keep up.",
 			Sample{Value: float64(dropped)}),
 	)

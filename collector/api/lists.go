@@ -1,12 +1,14 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -30,6 +32,79 @@ func array[T any](items []T) []T {
 	return items
 }
 
+// pager reads a page of a list: its items as JSON, and the cursor of the next page, empty after the last.
+type pager func(ctx context.Context, limit int, cursor string) (items []json.RawMessage, next string, err error)
+
+// timely gives each page its own time-out.
+func (read pager) timely() pager {
+	return func(ctx context.Context, limit int, cursor string) ([]json.RawMessage, string, error) {
+		ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+		defer cancel()
+		return read(ctx, limit, cursor)
+	}
+}
+
+// listing is a list that an address answers with, as pages or in bulk.
+type listing struct {
+	columns []column // of its CSV form
+	// pages reads the parameters that say what is in the list.
+	pages func(s *server, q *query) pager
+}
+
+// sendList answers with a page as JSON, or with all of the list in another form.
+func (s *server) sendList(rt *route, w http.ResponseWriter, r *http.Request) error {
+	form, _ := preferred(r.Header.Values("Accept"), rt.answer.types)
+	q := parseQuery(r.URL.RawQuery, rt.query)
+	q.bulk = form != jsonType
+	read := rt.listing.pages(s, q).timely()
+	limit, cursor := q.limit(), q.cursor()
+	if err := q.err(); err != nil {
+		return err
+	}
+	w.Header().Set("Vary", "Accept")
+	if q.bulk {
+		return s.sendBulk(w, r, bulkRead{form: form, columns: rt.listing.columns, read: read, most: limit, cursor: cursor})
+	}
+	items, next, err := read(r.Context(), limit, cursor)
+	if err != nil {
+		return err
+	}
+	if next != "" {
+		w.Header().Set("Link", "<"+nextAddress(r.URL, next)+`>; rel="next"`)
+	}
+	return send(w, r, http.StatusOK, list(items, next))
+}
+
+// nextAddress is where the next page is, on the same server.
+func nextAddress(u *url.URL, cursor string) string {
+	query := u.Query()
+	query.Set("cursor", cursor)
+	return u.EscapedPath() + "?" + query.Encode()
+}
+
+// itemsOf writes each thing as JSON on one line.
+func itemsOf[T any](things []T, whole func(*T) any) ([]json.RawMessage, error) {
+	items := make([]json.RawMessage, len(things))
+	for i := range things {
+		var err error
+		if items[i], err = marshal(whole(&things[i])); err != nil {
+			return nil, err
+		}
+	}
+	return items, nil
+}
+
+// marshal writes JSON on one line, with < > & as they are.
+func marshal(value any) (json.RawMessage, error) {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return nil, fmt.Errorf("write JSON: %w", err)
+	}
+	return bytes.TrimSuffix(text.Bytes(), []byte{'\n'}), nil
+}
+
 func fieldError(field, value, message string) protocol.FieldError {
 	return protocol.FieldError{Field: field, Value: printable(value), Message: message}
 }
@@ -42,16 +117,16 @@ func absent(err error, what, id string) error {
 	return err
 }
 
-func (s *server) stations(w http.ResponseWriter, r *http.Request) error {
-	stations, err := s.Reader.Stations(r.Context())
-	if err != nil {
-		return fmt.Errorf("list stations: %w", err)
+// stationPages gives all stations at once: a network has not so many.
+func stationPages(s *server, _ *query) pager {
+	return func(ctx context.Context, _ int, _ string) ([]json.RawMessage, string, error) {
+		stations, err := s.Reader.Stations(ctx)
+		if err != nil {
+			return nil, "", fmt.Errorf("list stations: %w", err)
+		}
+		items, err := itemsOf(stations, func(station *protocol.Station) any { return wholeStation(station) })
+		return items, "", err
 	}
-	items := make([]*protocol.Station, 0, len(stations))
-	for i := range stations {
-		items = append(items, wholeStation(&stations[i]))
-	}
-	return send(w, r, http.StatusOK, list(items, ""))
 }
 
 func (s *server) station(w http.ResponseWriter, r *http.Request) error {
@@ -84,28 +159,28 @@ func wholeAcquisition(a *protocol.Acquisition) *protocol.Acquisition {
 	return &whole
 }
 
-func (s *server) records(w http.ResponseWriter, r *http.Request, l listed) error {
-	q := parseQuery(r.URL.RawQuery, recordParameters)
-	filter := q.filter()
-	if err := q.err(); err != nil {
-		return err
-	}
-	if !l.band {
-		filter.MinHz, filter.MaxHz = 0, 0
-	}
-	records, next, err := s.Reader.Records(r.Context(), l.kind, filter)
-	if err != nil {
-		return fmt.Errorf("list %s: %w", l.plural, err)
-	}
-	items := make([]json.RawMessage, 0, len(records))
-	for i := range records {
-		item, err := recordItem(&records[i])
-		if err != nil {
-			return fmt.Errorf("write %s: %w", l.plural, err)
+// recordPages gives records of a kind.
+func recordPages(l listed) func(*server, *query) pager {
+	return func(s *server, q *query) pager {
+		filter := q.filter()
+		if !l.band {
+			filter.MinHz, filter.MaxHz = 0, 0
 		}
-		items = append(items, item)
+		return func(ctx context.Context, limit int, cursor string) ([]json.RawMessage, string, error) {
+			filter.Limit, filter.Cursor = limit, cursor
+			records, next, err := s.Reader.Records(ctx, l.kind, filter)
+			if err != nil {
+				return nil, "", fmt.Errorf("list %s: %w", l.plural, err)
+			}
+			items := make([]json.RawMessage, len(records))
+			for i := range records {
+				if items[i], err = recordItem(&records[i]); err != nil {
+					return nil, "", fmt.Errorf("write %s: %w", l.plural, err)
+				}
+			}
+			return items, next, nil
+		}
 	}
-	return send(w, r, http.StatusOK, list(items, next))
 }
 
 // recordItem is a record in the JSON dialect with the time of its arrival.
@@ -121,21 +196,15 @@ func recordItem(stored *protocol.StoredRecord) (json.RawMessage, error) {
 	return protocol.AppendMembers(body, members...)
 }
 
-func (s *server) acquisitions(w http.ResponseWriter, r *http.Request) error {
-	q := parseQuery(r.URL.RawQuery, []parameter{limitParameter, cursorParameter})
-	limit, cursor := q.limit(), q.cursor()
-	if err := q.err(); err != nil {
-		return err
+func acquisitionPages(s *server, _ *query) pager {
+	return func(ctx context.Context, limit int, cursor string) ([]json.RawMessage, string, error) {
+		acquisitions, next, err := s.Commander.Acquisitions(ctx, limit, cursor)
+		if err != nil {
+			return nil, "", fmt.Errorf("list acquisitions: %w", err)
+		}
+		items, err := itemsOf(acquisitions, func(a **protocol.Acquisition) any { return wholeAcquisition(*a) })
+		return items, next, err
 	}
-	acquisitions, next, err := s.Commander.Acquisitions(r.Context(), limit, cursor)
-	if err != nil {
-		return fmt.Errorf("list acquisitions: %w", err)
-	}
-	items := make([]*protocol.Acquisition, 0, len(acquisitions))
-	for _, a := range acquisitions {
-		items = append(items, wholeAcquisition(a))
-	}
-	return send(w, r, http.StatusOK, list(items, next))
 }
 
 func (s *server) acquisition(w http.ResponseWriter, r *http.Request) error {
@@ -153,6 +222,19 @@ func (s *server) cancelAcquisition(w http.ResponseWriter, r *http.Request) error
 		return err
 	}
 	return send(w, r, http.StatusOK, wholeAcquisition(a))
+}
+
+func recordingPages(s *server, q *query) pager {
+	filter := q.filter()
+	return func(ctx context.Context, limit int, cursor string) ([]json.RawMessage, string, error) {
+		filter.Limit, filter.Cursor = limit, cursor
+		recordings, next, err := s.Recordings.Recordings(ctx, filter)
+		if err != nil {
+			return nil, "", fmt.Errorf("list recordings: %w", err)
+		}
+		items, err := itemsOf(recordings, func(r *protocol.Recording) any { return r })
+		return items, next, err
+	}
 }
 
 // one reads one thing by its id. It has its own time-out, for answers that have none.

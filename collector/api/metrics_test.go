@@ -94,6 +94,7 @@ func TestMetrics_CountTrafficAndWhatOthersCount(t *testing.T) {
 		`heimdall_collector_build_info{version="1.2.3",goversion="go`,
 		`heimdall_collector_event_clients 0`,
 		`heimdall_collector_event_clients_dropped_total 0`,
+		`heimdall_collector_bulk_reads 0`,
 		`heimdall_collector_http_requests_total{route="GET /api/v1/stations",status="200"} 1`,
 		`heimdall_collector_http_requests_total{route="GET /api/v1/stations/{id}",status="200"} 1`,
 		`heimdall_collector_http_requests_total{route="GET /api/v1/stations/{id}",status="404"} 1`,

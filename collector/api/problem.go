@@ -49,12 +49,13 @@ var (
 	notFound       = problemKind{"not-found", http.StatusNotFound, "There is no such thing", "The address or the id in it is not known here."}
 	wrongMethod    = problemKind{"wrong-method", http.StatusMethodNotAllowed, "This address takes other methods", "The Allow header names them."}
 	notAcceptable  = problemKind{"not-acceptable", http.StatusNotAcceptable, "No such form is made here", "The Accept header leaves out every form that this address can answer with."}
+	tooSlow        = problemKind{"too-slow", http.StatusRequestTimeout, "The body takes too long", "Send the whole body at once."}
 	tooLarge       = problemKind{"too-large", http.StatusRequestEntityTooLarge, "The body is too large", "The limit is 64 KiB."}
 	wrongType      = problemKind{"wrong-type", http.StatusUnsupportedMediaType, "The body is of another type", "Send it with Content-Type: application/json."}
 	wrongRange     = problemKind{"wrong-range", http.StatusRequestedRangeNotSatisfiable, "The file has no such range", "The Content-Range header says how long the file is."}
 	internal       = problemKind{"internal", http.StatusInternalServerError, "Something went wrong here", "The collector's log has the cause under the request's id."}
 	unavailable    = problemKind{"unavailable", http.StatusServiceUnavailable, "This takes too long at the moment", "Try again later; /readyz says what is out of order."}
-	allProblemKind = []problemKind{badQuery, badBody, badField, unauthorized, crossOrigin, notFound, wrongMethod, notAcceptable, tooLarge, wrongType, wrongRange, internal, unavailable}
+	allProblemKind = []problemKind{badQuery, badBody, badField, unauthorized, crossOrigin, notFound, wrongMethod, notAcceptable, tooSlow, tooLarge, wrongType, wrongRange, internal, unavailable}
 )
 
 func (k problemKind) with(detail string, faults ...protocol.FieldError) *problemError {
@@ -112,7 +113,7 @@ func problemOf(err error, kind problemKind) (*problemError, bool) {
 	case errors.As(err, &fault):
 		return kind.faulty(protocol.FieldErrors{fault}), false
 	case errors.As(err, &size):
-		return tooLarge.with(fmt.Sprintf("the body may have %d bytes", size.Limit)), false
+		return tooLarge.with(fmt.Sprintf("the body may have %d bytes", size.Limit), fieldError("body", "", fmt.Sprintf("send at most %d bytes", size.Limit))), false
 	case errors.Is(err, fs.ErrNotExist):
 		return notFound.with("it is not here, or not here any more"), false
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &passing) && passing.Transient():

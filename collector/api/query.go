@@ -17,6 +17,7 @@ import (
 const (
 	defaultLimit    = 100
 	longestList     = 1000
+	mostRows        = 1_000_000_000 // that a bulk read may be limited to
 	longestCursor   = 512
 	mostStations    = 100
 	mostFaults      = 50   // named in one answer
@@ -28,6 +29,7 @@ const (
 // query reads the parameters of one request and collects every fault.
 type query struct {
 	values url.Values
+	bulk   bool // all that there is may be asked for, as it is not kept in memory
 	faults protocol.FieldErrors
 }
 
@@ -98,7 +100,7 @@ func (q *query) err() error {
 	return badQuery.faulty(q.faults)
 }
 
-// filter reads the parameters that lists of records share.
+// filter reads the parameters that lists of records share, but for where a page begins and ends.
 func (q *query) filter() protocol.Filter {
 	f := protocol.Filter{
 		Stations: q.stations("station"),
@@ -106,8 +108,6 @@ func (q *query) filter() protocol.Filter {
 		To:       q.time("to"),
 		MinHz:    q.frequency("min_hz"),
 		MaxHz:    q.frequency("max_hz"),
-		Limit:    q.limit(),
-		Cursor:   q.cursor(),
 	}
 	if !f.From.IsZero() && !f.To.IsZero() && !f.From.Before(f.To) {
 		q.fault("to", q.values.Get("to"), "must be later than from, "+q.values.Get("from"))
@@ -188,16 +188,20 @@ func parseFrequency(text string) (float64, bool) {
 	return v, true
 }
 
-// limit reads the length of a page.
+// limit reads the length of a page, or of a bulk read, where absent means all of it.
 func (q *query) limit() int {
+	absent, longest := defaultLimit, longestList
+	if q.bulk {
+		absent, longest = math.MaxInt, mostRows
+	}
 	text := q.values.Get("limit")
 	if text == "" {
-		return defaultLimit
+		return absent
 	}
 	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > longestList || strconv.Itoa(n) != text {
-		q.fault("limit", text, fmt.Sprintf("write a whole number from 1 to %d", longestList))
-		return defaultLimit
+	if err != nil || n < 1 || n > longest || strconv.Itoa(n) != text {
+		q.fault("limit", text, fmt.Sprintf("write a whole number from 1 to %d", longest))
+		return absent
 	}
 	return n
 }

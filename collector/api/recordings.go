@@ -13,19 +13,6 @@ import (
 // filePatience is how long a client may take to read one piece of a file.
 const filePatience = 30 * time.Second
 
-func (s *server) recordings(w http.ResponseWriter, r *http.Request) error {
-	q := parseQuery(r.URL.RawQuery, recordParameters)
-	filter := q.filter()
-	if err := q.err(); err != nil {
-		return err
-	}
-	recordings, next, err := s.Recordings.Recordings(r.Context(), filter)
-	if err != nil {
-		return fmt.Errorf("list recordings: %w", err)
-	}
-	return send(w, r, http.StatusOK, list(recordings, next))
-}
-
 func (s *server) recording(w http.ResponseWriter, r *http.Request) error {
 	recording, err := one(r.Context(), "recording", r.PathValue("id"), s.Recordings.Recording)
 	if err != nil {

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"path"
+	"reflect"
 	"strings"
 
 	"github.com/fulgidus/heimdall/protocol"
@@ -26,6 +27,7 @@ type route struct {
 	anyQuery bool          // parameters are not looked at
 	lasting  bool          // the answer is a stream or a file, which takes any time
 	serve    func(s *server, w http.ResponseWriter, r *http.Request) error
+	listing  *listing // in place of serve
 }
 
 // content is a body: of a request or of an answer.
@@ -76,8 +78,8 @@ var (
 		example: "145.5M", schema: frequencySchema(),
 	}
 	limitParameter = parameter{
-		name: "limit", text: "Length of a page.", example: "100",
-		schema: map[string]any{"type": "integer", "minimum": 1, "maximum": longestList, "default": defaultLimit},
+		name: "limit", text: "Length of a page, at most 1000; 100 when absent. As CSV or JSON lines, the most rows in all; all there are when absent.",
+		example: "100", schema: map[string]any{"type": "integer", "minimum": 1, "maximum": mostRows},
 	}
 	cursorParameter = parameter{
 		name: "cursor", text: "next_cursor of the page before.", example: "b2xkZXI",
@@ -85,6 +87,11 @@ var (
 	}
 	recordParameters = []parameter{stationParameter, fromParameter, toParameter, minHzParameter, maxHzParameter, limitParameter, cursorParameter}
 )
+
+// bulkDetail says how all of a list is read.
+const bulkDetail = "With Accept: text/csv or application/x-ndjson (JSON lines) the answer is all of the range in one stream, " +
+	"not a page; a stream that breaks off before its end is not all there is. CSV has a header; a member inside a member is named " +
+	"after both (position.latitude_deg), a list is JSON in one cell, what is absent is an empty cell."
 
 func frequencySchema() map[string]any {
 	return map[string]any{"type": "string", "pattern": `^\+?[0-9.]+(e[+-]?[0-9]+)? ?[kKMG]?(Hz|hz)?$`}
@@ -124,7 +131,9 @@ func routes() []route {
 		},
 		{
 			method: "GET", path: "/api/v1/stations", id: "listStations", tag: "stations", summary: "All stations",
-			answer: content{types: []string{jsonType}, schema: "StationList", example: list([]protocol.Station{exampleStation()}, "")}, serve: (*server).stations,
+			detail:  bulkDetail,
+			answer:  content{types: listTypes(), schema: "StationList", example: list([]protocol.Station{exampleStation()}, "")},
+			listing: &listing{columns: goColumns(reflect.TypeFor[protocol.Station]()), pages: stationPages},
 		},
 		{
 			method: "GET", path: "/api/v1/stations/{id}", id: "getStation", tag: "stations", summary: "One station: condition, receivers, clock, delivery",
@@ -159,11 +168,9 @@ func listedKinds() []listed {
 func recordRoute(l listed) route {
 	return route{
 		method: "GET", path: "/api/v1/" + l.plural, id: "list" + strings.ToUpper(l.plural[:1]) + l.plural[1:], tag: "records",
-		summary: l.text, detail: "Newest first.", query: recordParameters,
-		answer: content{types: []string{jsonType}, schema: schemaName(l.kind) + "RecordList", example: exampleRecords(l.kind)},
-		serve: func(s *server, w http.ResponseWriter, r *http.Request) error {
-			return s.records(w, r, l)
-		},
+		summary: l.text, detail: "Newest first. " + bulkDetail, query: recordParameters,
+		answer:  content{types: listTypes(), schema: schemaName(l.kind) + "RecordList", example: exampleRecords(l.kind)},
+		listing: &listing{columns: recordColumns(l.kind), pages: recordPages(l)},
 	}
 }
 
@@ -175,13 +182,13 @@ func acquisitionRoutes() []route {
 			detail:  "Frequencies and the duration may also be text such as \"145.5M\" and \"250ms\". The Location header is the address of the new acquisition.",
 			body:    &content{types: []string{jsonType}, schema: "AcquisitionRequest", example: exampleRequest()},
 			answer:  content{types: []string{jsonType}, schema: "Acquisition", example: exampleAcquired()}, status: http.StatusAccepted,
-			problems: []problemKind{badBody, badField, tooLarge, wrongType, crossOrigin}, serve: (*server).createAcquisition,
+			problems: []problemKind{badBody, badField, tooSlow, tooLarge, wrongType, crossOrigin}, serve: (*server).createAcquisition,
 		},
 		{
 			method: "GET", path: "/api/v1/acquisitions", id: "listAcquisitions", tag: "acquisitions", summary: "Acquisitions, newest first",
-			query:  []parameter{limitParameter, cursorParameter},
-			answer: content{types: []string{jsonType}, schema: "AcquisitionList", example: list([]protocol.Acquisition{exampleAcquired()}, "")},
-			serve:  (*server).acquisitions,
+			detail: bulkDetail, query: []parameter{limitParameter, cursorParameter},
+			answer:  content{types: listTypes(), schema: "AcquisitionList", example: list([]protocol.Acquisition{exampleAcquired()}, "")},
+			listing: &listing{columns: goColumns(reflect.TypeFor[protocol.Acquisition]()), pages: acquisitionPages},
 		},
 		{
 			method: "GET", path: "/api/v1/acquisitions/{id}", id: "getAcquisition", tag: "acquisitions", summary: "One acquisition: state, progress, and each station's part",
@@ -216,9 +223,9 @@ func recordingRoutes() []route {
 	}
 	return []route{
 		{
-			method: "GET", path: "/api/v1/recordings", id: "listRecordings", tag: "recordings", summary: "Recordings, newest first", query: recordParameters,
-			answer: content{types: []string{jsonType}, schema: "RecordingList", example: list([]protocol.Recording{exampleRecording()}, "")},
-			serve:  (*server).recordings,
+			method: "GET", path: "/api/v1/recordings", id: "listRecordings", tag: "recordings", summary: "Recordings, newest first", detail: bulkDetail, query: recordParameters,
+			answer:  content{types: listTypes(), schema: "RecordingList", example: list([]protocol.Recording{exampleRecording()}, "")},
+			listing: &listing{columns: goColumns(reflect.TypeFor[protocol.Recording]()), pages: recordingPages},
 		},
 		{
 			method: "GET", path: one, id: "getRecording", tag: "recordings", summary: "One recording",

@@ -136,14 +136,25 @@ func (s *schemas) message(md protoreflect.MessageDescriptor) map[string]any {
 		properties[string(fd.Name())] = described(string(fd.Name()), s.field(fd))
 	}
 	if name == "Spectrum" { // in JSON the levels are numbers
-		for _, coded := range []string{"offset_dbfs_hz", "resolution_db", "bins", "codec", "levels"} {
-			delete(properties, coded)
+		for member := range properties {
+			if codesLevels(member) {
+				delete(properties, member)
+			}
 		}
 		properties["dbfs_hz"] = map[string]any{
 			"type": "array", "items": map[string]any{"type": "number"}, "description": "Power spectral density of each bin in dBFS per Hz.",
 		}
 	}
 	return reference(name)
+}
+
+// codesLevels tells whether a spectrum's field is one of those that dbfs_hz stands for in JSON.
+func codesLevels(member string) bool {
+	switch member {
+	case "offset_dbfs_hz", "resolution_db", "bins", "codec", "levels":
+		return true
+	}
+	return false
 }
 
 func (s *schemas) field(fd protoreflect.FieldDescriptor) map[string]any {

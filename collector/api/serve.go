@@ -71,6 +71,9 @@ const answerTimeout = 20 * time.Second
 
 // answerIn serves a request within answerTimeout, unless its answer is one that takes any time.
 func (rt *route) answerIn(s *server, w http.ResponseWriter, r *http.Request) error {
+	if rt.listing != nil {
+		return s.sendList(rt, w, r)
+	}
 	if !rt.lasting {
 		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 		defer cancel()
@@ -95,7 +98,7 @@ func (s *server) admit(rt *route, r *http.Request) error {
 	return parseQuery(r.URL.RawQuery, nil).err()
 }
 
-// fail answers with a problem, unless the client has gone or the answer has begun.
+// fail answers with a problem. An answer that has begun is broken off, so that nobody takes it for a whole one.
 func (s *server) fail(w *countingWriter, r *http.Request, err error, kind problemKind) {
 	problem, own := problemOf(err, kind)
 	if own && r.Context().Err() == nil {
@@ -106,7 +109,7 @@ func (s *server) fail(w *countingWriter, r *http.Request, err error, kind proble
 		}
 	}
 	if w.begun {
-		return
+		panic(http.ErrAbortHandler)
 	}
 	if problem.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="heimdall"`)
