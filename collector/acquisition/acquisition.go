@@ -40,6 +40,8 @@ type Store interface {
 type Commander interface {
 	Issue(ctx context.Context, station string, c *protocol.Command) error
 	Forget(id string)
+	// ReplyTime is how long after a command the reply of a station can be expected; false when nothing tells.
+	ReplyTime(station string) (time.Duration, bool)
 }
 
 // Stations knows the stations.
@@ -52,7 +54,10 @@ const (
 	defaultMaxDuration = time.Hour
 	defaultIQBytes     = 256 << 20
 	defaultLead        = 500 * time.Millisecond
-	clockTolerance     = 5 * time.Minute // how far a station's clock may be behind
+	leadMin            = 200 * time.Millisecond
+	leadMax            = 10 * time.Second
+	leadSlack          = 50 * time.Millisecond // for the clocks of a station and of this host, and for what the agent does first
+	clockTolerance     = 5 * time.Minute       // how far a station's clock may be behind
 	maxAhead           = 7 * 24 * time.Hour
 	maxLabelBytes      = protocol.MaxTextBytes
 
@@ -81,7 +86,8 @@ type Config struct {
 
 	MaxDuration time.Duration // of one acquisition; default 1 h
 	IQBytes     int64         // of one acquisition a station; default 256 MiB
-	// Lead is how far ahead an acquisition without a start begins, so that its command has reached all stations; default 500 ms.
+	// Lead is how far ahead an acquisition without a start begins when it is not known how long its stations take to answer;
+	// default 500 ms.
 	Lead time.Duration
 
 	Now func() time.Time // nil means time.Now

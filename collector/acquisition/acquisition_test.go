@@ -143,6 +143,7 @@ type commander struct {
 	stations  map[string]string
 	count     int
 	forgotten map[string]bool
+	took      map[string]time.Duration // reply times of stations
 	err       error
 }
 
@@ -165,6 +166,13 @@ func (c *commander) Forget(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.forgotten[id] = true
+}
+
+func (c *commander) ReplyTime(station string) (time.Duration, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	took, ok := c.took[station]
+	return took, ok
 }
 
 func (c *commander) order(t *testing.T, id string) *protocol.Command {
@@ -603,6 +611,37 @@ func TestConductor_FailsStationsThatCannotBeTold(t *testing.T) {
 		a := r.create(t, fiveSeconds)
 		r.expect(t, a, "failed 100% north=failed(not_sent) south=failed(not_sent)")
 	})
+}
+
+func TestCreate_LeavesTimeForTheSlowestStation(t *testing.T) {
+	for _, c := range []struct {
+		took map[string]time.Duration
+		asks []string
+		want time.Duration
+	}{
+		{nil, nil, 500 * time.Millisecond},
+		{map[string]time.Duration{"north": time.Second}, nil, 1550 * time.Millisecond},
+		{map[string]time.Duration{"north": 200 * time.Millisecond}, nil, 500 * time.Millisecond}, // nothing is known of south
+		{map[string]time.Duration{"north": 200 * time.Millisecond, "south": 240 * time.Millisecond}, nil, 410 * time.Millisecond},
+		{map[string]time.Duration{"north": 200 * time.Millisecond, "south": 240 * time.Millisecond}, []string{"north"}, 350 * time.Millisecond},
+		{map[string]time.Duration{"north": time.Millisecond, "south": time.Millisecond}, nil, 200 * time.Millisecond},
+		{map[string]time.Duration{"north": time.Minute}, nil, 10 * time.Second},
+		{map[string]time.Duration{"north": time.Millisecond, "away": time.Minute, "deaf": time.Minute}, []string{"north", "away", "deaf"}, 200 * time.Millisecond},
+	} {
+		simulate(t, nil, func(t *testing.T, r *rig) {
+			r.commands.took = c.took
+			req := fiveSeconds
+			req.Stations = c.asks
+			a := r.create(t, req)
+			if want := protocol.FormatTime(r.began.Add(c.want)); a.StartTime != want {
+				t.Errorf("reply times %v, asking %v: starts at %s, want %s", c.took, c.asks, a.StartTime, want)
+			}
+			req.StartTime = r.began.Add(time.Millisecond).Format(time.RFC3339Nano)
+			if a := r.create(t, req); a.StartTime != protocol.FormatTime(r.began.Add(time.Millisecond)) {
+				t.Errorf("starts at %s, want the start that was asked for", a.StartTime)
+			}
+		})
+	}
 }
 
 func TestCreate_NamesEveryFault(t *testing.T) {

@@ -39,11 +39,11 @@ func (c *Conductor) check(req protocol.AcquisitionRequest, all []protocol.Statio
 	if len(req.Label) > maxLabelBytes {
 		fault("label", fmt.Sprintf("%.20s…", req.Label), "want at most %d bytes", maxLabelBytes)
 	}
-	start, message := c.start(req.StartTime, now)
+	asked, unknown := choose(req.Stations, all)
+	start, message := c.start(req.StartTime, asked, now)
 	if message != "" {
 		fault("start_time", req.StartTime, "%s", message)
 	}
-	asked, unknown := choose(req.Stations, all)
 	for _, id := range unknown {
 		fault("stations", id, "no station of this id has ever connected; GET /api/v1/stations lists them")
 	}
@@ -68,9 +68,9 @@ func decimal(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 // start reads a start, to the microsecond that databases keep. The past is for the stations to judge: their histories
 // reach back differently far.
-func (c *Conductor) start(text string, now time.Time) (start time.Time, message string) {
+func (c *Conductor) start(text string, asked []protocol.Station, now time.Time) (start time.Time, message string) {
 	if text == "" {
-		return now.Add(c.cfg.Lead).Truncate(time.Microsecond), ""
+		return now.Add(c.lead(asked)).Truncate(time.Microsecond), ""
 	}
 	start, err := time.Parse(time.RFC3339Nano, text)
 	switch {
@@ -82,6 +82,23 @@ func (c *Conductor) start(text string, now time.Time) (start time.Time, message 
 		return start, fmt.Sprintf("want a start within %d days", int(maxAhead.Hours()/24))
 	}
 	return start.UTC().Truncate(time.Microsecond), ""
+}
+
+// lead is how far ahead a start has to be for its command to reach all stations before: half as much again as the slowest
+// took to answer, of which the way there is only a part.
+func (c *Conductor) lead(asked []protocol.Station) time.Duration {
+	lead := leadMin
+	for _, s := range asked {
+		if s.Status != protocol.Online || !takesOrders(s) {
+			continue
+		}
+		needed := c.cfg.Lead
+		if took, ok := c.cfg.Commander.ReplyTime(s.ID); ok {
+			needed = took + took/2 + leadSlack
+		}
+		lead = max(lead, needed)
+	}
+	return min(lead, leadMax)
 }
 
 // choose finds the stations asked for; without any, all that are there and take orders.

@@ -18,6 +18,7 @@ import (
 	"github.com/fulgidus/heimdall/collector/ingest"
 	"github.com/fulgidus/heimdall/collector/link"
 	"github.com/fulgidus/heimdall/collector/store"
+	"github.com/fulgidus/heimdall/packaging/proxy"
 	"github.com/fulgidus/heimdall/packaging/servers"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -44,10 +45,16 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// agent is a station of these tests.
+type agent struct {
+	told atomic.Int64 // how often it was told to capture
+	late atomic.Int64 // how often only after the start
+}
+
 // playAgent connects a station that follows every order at once: it measures, and says so, each time it is told.
-func playAgent(t *testing.T, url, station string, answer bool) (told *atomic.Int64) {
+func playAgent(t *testing.T, url, station string, answer bool) *agent {
 	t.Helper()
-	told = new(atomic.Int64)
+	played := new(agent)
 	topics := protocol.Topics{}
 	client := mqtt.NewClient(mqtt.NewClientOptions().AddBroker(url).SetClientID("heimdall-agent-" + station).SetAutoReconnect(false).SetOrderMatters(false))
 	wait(t, client.Connect())
@@ -74,7 +81,10 @@ func playAgent(t *testing.T, url, station string, answer bool) (told *atomic.Int
 			t.Errorf("a bad command: %v", err)
 			return
 		}
-		told.Add(1)
+		played.told.Add(1)
+		if time.Now().UnixNano() > cmd.GetCapture().GetStart() {
+			played.late.Add(1)
+		}
 		if !answer {
 			return
 		}
@@ -86,7 +96,7 @@ func playAgent(t *testing.T, url, station string, answer bool) (told *atomic.Int
 	}))
 	wait(t, client.Publish(topics.Status(station), 1, true, protocol.Online))
 	wait(t, client.Publish(topics.Info(station), 1, true, fmt.Sprintf(`{"station":%q,"receivers":[],"capabilities":["capture"],"version":"1"}`, station)))
-	return told
+	return played
 }
 
 func wait(t *testing.T, token mqtt.Token) {
@@ -135,6 +145,21 @@ func startCollector(t *testing.T, url string) *collector {
 	return c
 }
 
+// awaitStations waits until so many stations are there and take orders.
+func (c *collector) awaitStations(t *testing.T, want int) {
+	t.Helper()
+	eventually(t, "the stations", func() bool {
+		list, err := c.db.Stations(t.Context())
+		n := 0
+		for _, s := range list {
+			if s.Status == protocol.Online && len(s.Capabilities) > 0 {
+				n++
+			}
+		}
+		return err == nil && n == want
+	})
+}
+
 func stateOf(a *protocol.Acquisition, station string) protocol.StationState {
 	for _, s := range a.Stations {
 		if s.Station == station {
@@ -151,16 +176,7 @@ func TestWhole_AcquiresThroughARealBroker(t *testing.T) {
 		}
 		deaf := playAgent(t, url, "mute", false)
 		c := startCollector(t, url)
-		eventually(t, "three stations", func() bool {
-			list, err := c.db.Stations(t.Context())
-			n := 0
-			for _, s := range list {
-				if s.Status == protocol.Online && len(s.Capabilities) > 0 {
-					n++
-				}
-			}
-			return err == nil && n == 3
-		})
+		c.awaitStations(t, 3)
 		began := time.Now()
 		a, err := c.Create(t.Context(), fiveSeconds)
 		if err != nil {
@@ -186,7 +202,7 @@ func TestWhole_AcquiresThroughARealBroker(t *testing.T) {
 				t.Errorf("%s started at %v, want %s", s.Station, m["time"], a.StartTime)
 			}
 		}
-		eventually(t, "a repeated command", func() bool { return deaf.Load() == 2 })
+		eventually(t, "a repeated command", func() bool { return deaf.told.Load() == 2 })
 		if n := c.commands.Pending(); n != 1 {
 			t.Errorf("%d commands wait for a reply, want that of the mute station", n)
 		}
@@ -200,4 +216,56 @@ func TestWhole_AcquiresThroughARealBroker(t *testing.T) {
 		background(t, b.Run)
 		run(t, b.URL())
 	})
+}
+
+// With one station near and one behind a round trip of 100 ms, both are told before the start, and the start is no later
+// than that takes.
+func TestWhole_StartsAsSoonAsTheFarthestStationCan(t *testing.T) {
+	broker := servers.Mosquitto(t)
+	p, err := proxy.New(broker.Addr, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	p.Set(proxy.Faults{Delay: 50 * time.Millisecond})
+	near, far := playAgent(t, broker.URL, "near", true), playAgent(t, "mqtt://"+p.Addr(), "far", true)
+	c := startCollector(t, broker.URL)
+	c.awaitStations(t, 2)
+	req := fiveSeconds
+	req.DurationS = 0.1
+	var leads []time.Duration
+	for range 10 {
+		want := 500 * time.Millisecond // while nothing is known
+		quick, ok1 := c.commands.ReplyTime("near")
+		slow, ok2 := c.commands.ReplyTime("far")
+		if ok1 && ok2 {
+			want = max(quick, slow)*3/2 + 50*time.Millisecond
+		}
+		a, err := c.Create(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		requested, err1 := time.Parse(time.RFC3339Nano, a.Requested)
+		start, err2 := time.Parse(time.RFC3339Nano, a.StartTime)
+		if err1 != nil || err2 != nil {
+			t.Fatal(err1, err2)
+		}
+		if lead := start.Sub(requested); (lead - want).Abs() > time.Microsecond {
+			t.Errorf("starts %v ahead, want %v: the stations take %v and %v to answer", lead, want, quick, slow)
+		}
+		leads = append(leads, start.Sub(requested))
+		eventually(t, "both done", func() bool {
+			a, err = c.db.Acquisition(t.Context(), a.ID)
+			return err == nil && a.State == protocol.AcquisitionDone
+		})
+	}
+	t.Logf("leads %v", leads)
+	quick, ok1 := c.commands.ReplyTime("near")
+	slow, ok2 := c.commands.ReplyTime("far")
+	if !ok1 || !ok2 || slow < 100*time.Millisecond || quick >= slow {
+		t.Errorf("the near station takes %v to answer, the far one %v; the round trip alone is 100 ms", quick, slow)
+	}
+	if n := near.late.Load() + far.late.Load(); n > 2 { // this machine may stand still for a moment
+		t.Errorf("%d of 20 commands came after the start", n)
+	}
 }

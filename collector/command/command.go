@@ -3,7 +3,7 @@
 //
 // A station executes a command's id once, and answers a repeated one with its last reply, so repeating is harmless. What
 // is on its way is kept in memory only: whoever gave an order that matters issues it again after a restart, under the
-// same id.
+// same id. So are the times that stations take to answer, which tell how long before its start a capture must be ordered.
 package command
 
 import (
@@ -41,8 +41,9 @@ type Dispatcher struct {
 	// wake says that the next due time may have changed. Capacity 1: one notice is as good as many.
 	wake chan struct{}
 
-	mu      sync.Mutex        // guards pending and the orders in it
-	pending map[string]*order // by command id
+	mu      sync.Mutex            // guards pending, the orders in it, and times
+	pending map[string]*order     // by command id
+	times   map[string]replyTimes // by station
 }
 
 // order is a command on its way.
@@ -54,13 +55,16 @@ type order struct {
 	due     time.Time
 	repeat  time.Duration // until the time after next
 	sending bool
+	timed   bool      // the time of its reply tells how far away the station is
+	first   time.Time // when it was first given to the broker
+	sends   int       // that the broker may have
 }
 
 // New makes a Dispatcher; Run publishes.
 func New(topics protocol.Topics, sender Sender, log *slog.Logger) *Dispatcher {
 	return &Dispatcher{
 		topics: topics, sender: sender, log: log,
-		wake: make(chan struct{}, 1), pending: make(map[string]*order),
+		wake: make(chan struct{}, 1), pending: make(map[string]*order), times: make(map[string]replyTimes),
 	}
 }
 
@@ -87,7 +91,7 @@ func (d *Dispatcher) Issue(_ context.Context, station string, c *protocol.Comman
 	}
 	d.pending[c.GetId()] = &order{
 		id: c.GetId(), station: station, payload: payload,
-		expires: time.Unix(0, c.GetExpires()), due: time.Now(), repeat: repeatFirst,
+		expires: time.Unix(0, c.GetExpires()), due: time.Now(), repeat: repeatFirst, timed: c.GetCapture() != nil,
 	}
 	d.notify()
 	return nil
@@ -109,6 +113,7 @@ func (d *Dispatcher) Observe(_ context.Context, fresh []protocol.StoredRecord) {
 		}
 		d.mu.Lock()
 		if o, ok := d.pending[reply.GetCommandId()]; ok && o.station == rec.Record.GetStation() {
+			d.noteReply(o, time.Now())
 			delete(d.pending, reply.GetCommandId())
 		}
 		d.mu.Unlock()
@@ -174,6 +179,12 @@ func (d *Dispatcher) collect(now time.Time) (due []*order, next time.Duration) {
 }
 
 func (d *Dispatcher) send(ctx context.Context, o *order) {
+	d.mu.Lock()
+	if o.sends == 0 {
+		o.first = time.Now()
+	}
+	o.sends++ // also when it fails below: the broker may have it before its confirmation is lost
+	d.mu.Unlock()
 	err := d.sender.Publish(ctx, d.topics.Command(o.station), false, o.payload)
 	d.mu.Lock()
 	o.sending = false
