@@ -91,11 +91,11 @@ func (a *Agent) assemble(ctx context.Context) error {
 			return err
 		}
 		a.receivers = append(a.receivers, r)
-		sources = append(sources, recorder.Receiver{ID: cfg.ID, History: r.history, Info: r.survey.Info})
+		sources = append(sources, recorder.Receiver{ID: cfg.ID, History: r.history, Info: r.survey.Info, Table: r.table})
 	}
 	var err error
 	a.recorder, err = recorder.New(recorder.Settings{
-		Receivers: sources, Sink: a.replies, NewMeter: a.newCaptureMeter, Permit: a.cfg.Control.permit, Recorder: "heimdall-agent " + a.version,
+		Receivers: sources, Sink: a.replies, NewMeter: a.newCaptureMeter, Permit: a.cfg.Control.permit, MayTune: a.cfg.Control.allows("tune"), Recorder: "heimdall-agent " + a.version,
 		Now: a.now, Log: a.log.With("component", "recorder"),
 	})
 	if err != nil {

@@ -64,9 +64,12 @@ func parseGain(s string) (float64, error) {
 // refusal is why the station does not do what it was asked: a code for machines and a sentence for people.
 type refusal struct{ code, message string }
 
+// allows tells whether the station takes a kind of order.
+func (c ControlConfig) allows(order string) bool { return slices.Contains(c.Allow, order) }
+
 // judge applies the station owner's rules to a capture, but for those on frequencies; nil means that it is allowed.
 func (c ControlConfig) judge(order *protocol.Capture, now time.Time) *refusal {
-	if !slices.Contains(c.Allow, "capture") {
+	if !c.allows("capture") {
 		return &refusal{"not_allowed", "this station takes no orders to record; its owner would set control.allow: [capture]"}
 	}
 	if limit := time.Duration(c.MaxDuration); limit > 0 && order.GetDurationS() > limit.Seconds() {

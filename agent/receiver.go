@@ -9,6 +9,7 @@ import (
 	"github.com/fulgidus/heimdall/agent/history"
 	"github.com/fulgidus/heimdall/agent/radio"
 	"github.com/fulgidus/heimdall/agent/survey"
+	"github.com/fulgidus/heimdall/agent/timetable"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -16,11 +17,12 @@ import (
 type receiver struct {
 	cfg     ReceiverConfig
 	history *history.Ring
+	table   *timetable.Table
 	survey  *survey.Survey
 }
 
 func newReceiver(cfg ReceiverConfig, to survey.Publisher, wall radio.Wall, log *slog.Logger) (*receiver, error) {
-	r := &receiver{cfg: cfg, history: history.New(int(*cfg.History))}
+	r := &receiver{cfg: cfg, history: history.New(int(*cfg.History)), table: new(timetable.Table)}
 	settings := survey.Settings{
 		Receiver: cfg.ID,
 		Open: func() (radio.Receiver, error) {
@@ -29,7 +31,9 @@ func newReceiver(cfg ReceiverConfig, to survey.Publisher, wall radio.Wall, log *
 		Plan:      cfg.plan(),
 		Analyzer:  cfg.analyzer(),
 		History:   r.history,
+		Table:     r.table,
 		Publisher: to,
+		Now:       func() time.Time { now, _, _ := wall(); return now },
 		Log:       log.With("component", "survey"), // which adds the receiver
 	}
 	if cfg.Gain != "" && cfg.Gain != "auto" {

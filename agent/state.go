@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
 
@@ -20,8 +19,10 @@ func (a *Agent) info() protocol.Info {
 		Station: a.cfg.Station.ID, Name: a.cfg.Station.Name, Position: publishedPosition(a.cfg.Station.Position),
 		Receivers: []protocol.ReceiverInfo{}, Capabilities: []string{}, Version: a.version,
 	}
-	if slices.Contains(a.cfg.Control.Allow, "capture") { // the only order that this version carries out
-		info.Capabilities = append(info.Capabilities, "capture")
+	for _, order := range []string{"capture", "tune"} {
+		if a.cfg.Control.allows(order) {
+			info.Capabilities = append(info.Capabilities, order)
+		}
 	}
 	for _, r := range a.receivers {
 		info.Receivers = append(info.Receivers, r.info())

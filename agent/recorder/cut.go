@@ -56,9 +56,19 @@ func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refu
 	if err != nil {
 		return nil, nil, r.silence(err)
 	}
-	f, err := r.frame(ctx, reader)
+	// The watch runs only while samples are waited for: a slow disk is not the receiver's silence.
+	reading, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	watch := time.AfterFunc(r.set.Patience, func() { stop(errSilent) })
+	watch.Stop()
+	next := func(b *radio.Block, limit int) error {
+		watch.Reset(r.set.Patience)
+		defer watch.Stop()
+		return reader.Next(reading, b, limit)
+	}
+	f, err := r.frame(reader, next)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, r.silence(err)
 	}
 	out, err := newOutput(r, f)
 	if err != nil {
@@ -75,17 +85,8 @@ func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refu
 	}
 	reader.Back(shape.before())
 
-	// The watch runs only while samples are waited for: a slow disk is not the receiver's silence.
-	reading, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	watch := time.AfterFunc(r.set.Patience, func() { stop(errSilent) })
-	watch.Stop()
-	next := func(b *radio.Block, limit int) error {
-		watch.Reset(r.set.Patience)
-		defer watch.Stop()
-		return reader.Next(reading, b, limit)
-	}
 	err = r.stream(ctx, next, f, shape, out)
+	r.job.release() // what is left takes the disk's time
 	if errors.As(r.silence(err), &short) {
 		err = nil
 	}
@@ -142,18 +143,33 @@ func (r *run) silence(err error) error {
 	return err
 }
 
-// frame looks at the first sample without using it up.
-func (r *run) frame(ctx context.Context, reader *history.Reader) (*frame, error) {
+// counts tells whether samples may be a capture's: they have settled, and where the receiver was reserved, it is there.
+func (j *job) counts(b *radio.Block) bool {
+	return b.Flags&radio.Settling == 0 && (j.reserved == nil || b.Tuning.Near(j.tuning))
+}
+
+// frame looks at the first sample that counts, without using it up.
+func (r *run) frame(reader *history.Reader, next func(*radio.Block, int) error) (*frame, error) {
 	var b radio.Block
-	if err := reader.Next(ctx, &b, 1); err != nil {
+	here := *reader
+	if err := next(&b, 1); err != nil {
 		return nil, err
 	}
-	reader.Back(1)
 	j := r.job
 	if late := b.Time.Sub(j.start); late > mostLate && b.LostBefore == 0 {
 		return nil, refuse(ReasonClockUncertain, "the clock of this station was set while it heard %s: the first sample after it is %v late: order another time",
 			j.start.UTC().Format(time.RFC3339Nano), late.Round(time.Millisecond))
 	}
+	for !j.counts(&b) {
+		if !b.End().Before(j.end()) {
+			return nil, refuse(ReasonNoSamples, "receiver %q was not at %s in time", j.receiver.ID, j.band())
+		}
+		here = *reader
+		if err := next(&b, pieceSamples); err != nil {
+			return nil, err
+		}
+	}
+	*reader = here
 	j.info.Tuning, j.info.Format = b.Tuning, b.Format
 	if no := r.admits(j); no != nil {
 		return nil, no
@@ -183,10 +199,12 @@ func (r *run) frame(ctx context.Context, reader *history.Reader) (*frame, error)
 // stream feeds the receiver's samples, as next delivers them, to the shaper until it has them all.
 func (r *run) stream(ctx context.Context, next func(*radio.Block, int) error, f *frame, shape shaper, out *output) error {
 	end := f.index + (f.count-1)*f.every + 1 + shape.after()
+	over := r.job.end().Add(r.job.reach() + mostLate) // samples of another rate do not add up to end
 	var b radio.Block
-	var at uint64 // index that follows the last block
+	var at, kept uint64 // indices that follow the last block, and the last one that counted
 	var segment uint32
-	for first := true; first || at < end; first = false {
+	exact := true // what was lost among those that did not is counted
+	for first := true; first || at < end; {
 		limit := uint64(pieceSamples)
 		if !first {
 			limit = min(limit, end-at)
@@ -195,23 +213,33 @@ func (r *run) stream(ctx context.Context, next func(*radio.Block, int) error, f 
 			return err
 		}
 		switch {
-		case b.Format != f.source || math.Abs(b.Tuning.CenterHz-f.tuning.CenterHz) > 0.5 ||
-			math.Abs(b.Tuning.SampleRateHz/f.tuning.SampleRateHz-1) > 1e-3:
-			return refuse(ReasonRetuned, "receiver %q was retuned to %.0f Hz in the middle", r.job.receiver.ID, b.Tuning.CenterHz)
 		case !first && b.Index < at:
 			return refuse(ReasonInternal, "receiver %q counted sample %d twice", r.job.receiver.ID, b.Index)
 		case b.Index >= end:
 			return nil // the end lies in a gap
 		}
-		if over := int64(b.Index) + int64(b.Samples()) - int64(end); over > 0 {
-			b.Raw = b.Raw[:len(b.Raw)-int(over)*b.Format.BytesPerSample()]
+		at = b.Index + uint64(b.Samples())
+		if !r.job.counts(&b) {
+			if b.Time.After(over) {
+				return nil
+			}
+			exact = exact && (b.LostBefore == 0 || b.LostExact)
+			continue
+		}
+		if b.Format != f.source || math.Abs(b.Tuning.CenterHz-f.tuning.CenterHz) > 0.5 ||
+			math.Abs(b.Tuning.SampleRateHz/f.tuning.SampleRateHz-1) > 1e-3 {
+			return refuse(ReasonRetuned, "receiver %q was retuned to %.0f Hz in the middle", r.job.receiver.ID, b.Tuning.CenterHz)
+		}
+		if beyond := int64(at) - int64(end); beyond > 0 {
+			b.Raw = b.Raw[:len(b.Raw)-int(beyond)*b.Format.BytesPerSample()]
 		}
 		out.source(&b)
-		newRun := first || b.Segment != segment || b.Index != at
+		newRun := first || b.Segment != segment || b.Index != kept
+		b.LostExact = b.LostExact && exact
 		if err := shape.write(ctx, &b, newRun); err != nil {
 			return err
 		}
-		at, segment = b.Index+uint64(b.Samples()), b.Segment
+		first, exact, kept, segment = false, true, b.Index+uint64(b.Samples()), b.Segment
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fulgidus/heimdall/agent/history"
 	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/agent/timetable"
 	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/dsp"
 )
@@ -24,6 +25,17 @@ type job struct {
 	centerHz    float64
 	bandwidthHz float64 // 0: whole passband
 	iq          bool
+	past        bool // all of it is in the history
+
+	tuning   radio.Tuning           // where the receiver was asked to be, when it is reserved
+	reserved *timetable.Reservation // nil: the samples are there, or nobody can tune the receiver
+}
+
+// release gives the receiver back.
+func (j *job) release() {
+	if j.reserved != nil {
+		j.reserved.Release()
+	}
 }
 
 // plan checks the order and chooses the receiver. Its errors are refusals.
@@ -43,7 +55,7 @@ func (r *run) plan() (*job, error) {
 		return nil, refuse(ReasonBadStart, "start %s: more than a day ahead: order it later", time.Unix(0, o.GetStart()).UTC().Format(time.RFC3339))
 	}
 
-	var best *job
+	var all []way
 	var why *refusal
 	found := false
 	for _, rx := range r.set.Receivers {
@@ -51,26 +63,32 @@ func (r *run) plan() (*job, error) {
 			continue
 		}
 		found = true
-		j, no := r.consider(rx)
-		switch {
-		case no != nil && (why == nil || rank(no.code) > rank(why.code)):
-			why = no
-		case no == nil && (best == nil || j.info.Tuning.SampleRateHz < best.info.Tuning.SampleRateHz):
-			best = j // the narrowest that covers it
-		}
+		ways, no := r.consider(rx)
+		all = append(all, ways...)
+		why = nearer(why, no)
 	}
 	switch {
-	case best != nil:
-		return best, nil
 	case found:
-		return nil, why
+		return r.choose(all, why)
 	case o.GetReceiver() != "":
 		return nil, refuse(ReasonUnknownReceiver, "receiver %q: this station has no such receiver", o.GetReceiver())
 	}
 	return nil, refuse(ReasonReceiverOffline, "this station has no receiver")
 }
 
-// rank orders refusals of several receivers: the one that came nearest to doing it speaks for all.
+// nearer chooses among refusals of several receivers: the one that came nearest to doing it speaks for all.
+func nearer(a, b *refusal) *refusal {
+	switch {
+	case a == nil:
+		return b
+	case b == nil || rank(a.code) > rank(b.code):
+		return a
+	case rank(b.code) > rank(a.code) || b.earliest.Before(a.earliest):
+		return b
+	}
+	return a
+}
+
 func rank(code string) int {
 	switch code {
 	case ReasonOutOfPassband:
@@ -81,12 +99,14 @@ func rank(code string) int {
 		return 2
 	case ReasonHistoryExceeded:
 		return 3
+	case ReasonBusy, ReasonTooSoon:
+		return 5
 	}
 	return 4
 }
 
-// consider checks whether one receiver can do it.
-func (r *run) consider(rx Receiver) (*job, *refusal) {
+// consider finds the ways in which one receiver can do it. It may give ways and say beside them why others are none.
+func (r *run) consider(rx Receiver) ([]way, *refusal) {
 	o := r.order
 	info, connected := rx.Info()
 	span := rx.History.Span()
@@ -97,8 +117,8 @@ func (r *run) consider(rx Receiver) (*job, *refusal) {
 	if o.Start != nil {
 		j.start = time.Unix(0, o.GetStart()).UTC()
 	}
-	past := span.Blocks > 0 && !j.end().After(span.To)
-	if span.Blocks == 0 && (!connected || o.Start == nil) || !connected && !past {
+	j.past = span.Blocks > 0 && !j.end().After(span.To)
+	if span.Blocks == 0 && (!connected || o.Start == nil) || !connected && !j.past {
 		return nil, refuse(ReasonReceiverOffline, "receiver %q is not connected: order it again when it is", rx.ID)
 	}
 	if !info.Timeline {
@@ -108,7 +128,8 @@ func (r *run) consider(rx Receiver) (*job, *refusal) {
 		j.info.Tuning = tuning
 		j.info.Format = span.Format
 	}
-	if no := r.admits(j); no != nil {
+	reservable := !j.past && info.Tunable && rx.Table != nil
+	if no := r.admits(j); no != nil && !reservable {
 		return nil, no
 	}
 	if span.Blocks > 0 && j.start.Before(span.From) {
@@ -116,7 +137,13 @@ func (r *run) consider(rx Receiver) (*job, *refusal) {
 			return nil, historyExceeded(&history.ExceededError{Asked: j.start, From: span.From})
 		}
 	}
-	return j, j.fits(r.set.MaxBytes)
+	if reservable {
+		return r.places(j)
+	}
+	if no := j.fits(r.set.MaxBytes); no != nil {
+		return nil, no
+	}
+	return []way{{job: j}}, nil
 }
 
 // end is just after the last sample.
@@ -129,19 +156,35 @@ func (r *run) admits(j *job) *refusal {
 	t := j.info.Tuning
 	low, high := t.CenterHz-t.SampleRateHz/2, t.CenterHz+t.SampleRateHz/2
 	if math.Abs(j.centerHz-t.CenterHz)+j.bandwidthHz/2 > t.SampleRateHz/2*(1+1e-9) {
-		return refuse(ReasonOutOfPassband, "%s: receiver %q hears %s to %s now: order a frequency inside",
-			j.band(), j.receiver.ID, configs.Hertz(math.Ceil(low)), configs.Hertz(math.Floor(high)))
-	}
-	if r.set.Permit == nil {
-		return nil
+		return r.beside(j, configs.Hertz(math.Ceil(low)), configs.Hertz(math.Floor(high)))
 	}
 	if j.bandwidthHz > 0 {
 		low, high = j.centerHz-j.bandwidthHz/2, j.centerHz+j.bandwidthHz/2
 	}
-	if code, message := r.set.Permit(low, high); code != "" {
+	return r.permits(low, high)
+}
+
+// permits asks the owner.
+func (r *run) permits(lowHz, highHz float64) *refusal {
+	if r.set.Permit == nil {
+		return nil
+	}
+	if code, message := r.set.Permit(lowHz, highHz); code != "" {
 		return refuse(code, "%s", message)
 	}
 	return nil
+}
+
+// beside says that a receiver hears another band.
+func (r *run) beside(j *job, low, high configs.Hertz) *refusal {
+	switch {
+	case j.past:
+		return refuse(ReasonOutOfPassband, "%s: receiver %q heard %s to %s then: order a frequency inside", j.band(), j.receiver.ID, low, high)
+	case j.info.Tunable && !r.set.MayTune:
+		return refuse(ReasonOutOfPassband, "%s: receiver %q hears %s to %s now, and its owner lets no order tune it: order a frequency inside, or have the owner set control.allow: [capture, tune]",
+			j.band(), j.receiver.ID, low, high)
+	}
+	return refuse(ReasonOutOfPassband, "%s: receiver %q hears %s to %s now: order a frequency inside", j.band(), j.receiver.ID, low, high)
 }
 
 // band is what was asked for, in words.

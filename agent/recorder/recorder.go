@@ -6,6 +6,13 @@
 // filled. Without a bandwidth it is the receiver's whole passband, byte for byte as it was delivered. With one, it is cut
 // out with linear phase as 16-bit samples, each centred exactly on one of the receiver's samples. Captures are streamed: one longer than
 // the history, or than memory, is as good as a short one.
+//
+// A capture of what is still to come reserves its receiver, so that this stays where it is meanwhile, or is there in time. It
+// goes where its plan has a step that covers the band, and where MayTune lets it, to a tuning for the capture alone. Orders of
+// one tuning share the receiver. Of two tunings the order that came first has it, unless the later one is more urgent and the first
+// has not begun: the other is refused, also after it was accepted, and told from when on the receiver could do it. So is one
+// whose start is too near for a retune. Should a retune that was promised come late all the same, or the receiver be lost
+// meanwhile, the capture holds what there is: samples that are still settling, or of another tuning, count as lost.
 package recorder
 
 import (
@@ -19,6 +26,7 @@ import (
 
 	"github.com/fulgidus/heimdall/agent/history"
 	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/agent/timetable"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -42,6 +50,8 @@ const (
 	ReasonOverwritten     = "overwritten"
 	ReasonNoSamples       = "no_samples"
 	ReasonClockUncertain  = "clock_uncertain"
+	ReasonBusy            = "busy"     // another order has the receiver elsewhere
+	ReasonTooSoon         = "too_soon" // the receiver cannot be tuned in time
 	ReasonInterrupted     = "interrupted"
 	ReasonInternal        = "internal"
 )
@@ -52,6 +62,8 @@ type Receiver struct {
 	History *history.Ring
 	// Info describes the receiver as last connected, and says whether it is connected now.
 	Info func() (radio.Info, bool)
+	// Table is where the receiver is reserved; nil: what it hears is not up to orders.
+	Table *timetable.Table
 }
 
 // Sink takes records over. It adds the station and may keep the record.
@@ -85,6 +97,10 @@ type Settings struct {
 	// in the order it is all that the receiver hears. An empty code permits; else the order is refused with it and the
 	// message. nil permits all.
 	Permit func(lowHz, highHz float64) (code, message string)
+
+	// MayTune lets orders take a receiver where its plan never is. Holding it at a step of its plan, or taking it to another,
+	// needs no more than the word to record.
+	MayTune bool
 
 	MaxDuration time.Duration // 0: no limit
 	MaxBytes    uint64        // of one capture's samples; 0: 256 MiB
@@ -154,7 +170,8 @@ type run struct {
 	*Recorder
 	cmd   *protocol.Command
 	order *protocol.Capture
-	job   *job // nil until accepted
+	job   *job                    // nil until accepted
+	lose  context.CancelCauseFunc // ends what is under way, because a more urgent order took the receiver
 }
 
 // execute does the work and returns the last reply.
@@ -164,19 +181,23 @@ func (r *run) execute(ctx context.Context) *protocol.Reply {
 		reply.Message = proto.String("the command arrived after its expiry: check the clocks, or give it more time")
 		return reply
 	}
+	held, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
+	r.lose = lose
 	job, err := r.plan()
 	if err != nil {
 		return r.ending(ctx, protocol.Reply_STATE_REFUSED, err)
 	}
+	defer job.release()
 	r.job = job
 	accepted := r.reply(protocol.Reply_STATE_ACCEPTED)
 	accepted.EarliestStart = proto.Int64(job.start.UnixNano())
 	if err := r.set.Sink.Put(ctx, r.record(accepted)); err != nil {
 		return r.ending(ctx, protocol.Reply_STATE_FAILED, err)
 	}
-	manifest, short, err := r.cut(ctx)
+	manifest, short, err := r.cut(held)
 	if err != nil {
-		return r.ending(ctx, protocol.Reply_STATE_FAILED, err)
+		return r.ending(held, protocol.Reply_STATE_FAILED, err)
 	}
 	done := r.reply(protocol.Reply_STATE_DONE)
 	done.Progress = proto.Float64(1)
@@ -196,6 +217,8 @@ func (r *run) ending(ctx context.Context, state protocol.Reply_State, err error)
 		reply := r.reply(protocol.Reply_STATE_CANCELLED)
 		reply.Message = proto.String(ErrCancelled.Error())
 		return reply
+	case errors.As(context.Cause(ctx), &why):
+		state = protocol.Reply_STATE_REFUSED
 	case ctx.Err() != nil:
 		state, why = protocol.Reply_STATE_FAILED, refuse(ReasonInterrupted, "the agent stopped before the capture was complete: order it again")
 	case errors.As(err, &exceeded):

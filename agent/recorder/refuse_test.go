@@ -34,7 +34,7 @@ func TestCapture_Refuses(t *testing.T) {
 	}{
 		{
 			"above the passband", nil, func(o *protocol.Capture) { o.CenterHz = proto.Float64(center + 121e3) },
-			recorder.ReasonOutOfPassband, "145.621 MHz: receiver \"main\" hears 145.38 MHz to 145.62 MHz now: order a frequency inside",
+			recorder.ReasonOutOfPassband, "145.621 MHz: receiver \"main\" heard 145.38 MHz to 145.62 MHz then: order a frequency inside",
 		},
 		{
 			"channel over the edge", nil, func(o *protocol.Capture) {
