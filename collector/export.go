@@ -17,7 +17,20 @@ import (
 
 // ExportCmd takes data out.
 type ExportCmd struct {
-	Recordings ExportRecordingsCmd `cmd:"" help:"Recordings of IQ, as SigMF."`
+	Recordings   ExportRecordingsCmd `cmd:"" help:"Recordings of IQ, as SigMF."`
+	Measurements ExportRecordsCmd    `cmd:"" help:"Level, noise floor, SNR and bandwidth of each dwell and capture."`
+	Spectra      ExportRecordsCmd    `cmd:"" help:"Averaged power spectral densities."`
+	Detections   ExportRecordsCmd    `cmd:"" help:"Emissions in time and frequency."`
+	Health       ExportRecordsCmd    `cmd:"" help:"What agents say of themselves."`
+	Gaps         ExportRecordsCmd    `cmd:"" help:"Records and samples that will never come, and why."`
+}
+
+// newExportCmd tells each command of records which it is for.
+func newExportCmd() ExportCmd {
+	return ExportCmd{
+		Measurements: ExportRecordsCmd{kind: "measurements", band: true}, Spectra: ExportRecordsCmd{kind: "spectra", band: true},
+		Detections: ExportRecordsCmd{kind: "detections", band: true}, Health: ExportRecordsCmd{kind: "health"}, Gaps: ExportRecordsCmd{kind: "gaps"},
+	}
 }
 
 // Help begins with the example.

@@ -54,7 +54,7 @@ func run(args []string, s streams) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-	var line commandLine
+	line := commandLine{Export: newExportCmd()}
 	exit := -1
 	parser := kong.Must(&line,
 		kong.Name("heimdall-collector"),
