@@ -151,7 +151,7 @@ func (st status) print(w io.Writer) error {
 		r := st.State.Receivers[info.ID]
 		connected := "not connected"
 		if r.Connected {
-			connected = fmt.Sprintf("%s at %s, %s, history reaches back %.0f s, %d samples lost", info.Hardware, configs.Hertz(info.CenterHz), samplesPerSecond(info.SampleRateHz), r.HistoryS, r.LostSamplesTotal)
+			connected = fmt.Sprintf("%s at %s, %s, %s, %d samples lost", info.Hardware, configs.Hertz(info.CenterHz), samplesPerSecond(info.SampleRateHz), reach(r.HistoryS, int(r.Held)), r.LostSamplesTotal)
 		}
 		fmt.Fprintf(w, "  receiver %s: %s\n", info.ID, connected)
 		for _, name := range slices.Sorted(maps.Keys(r.Steps)) {

@@ -100,6 +100,7 @@ type DetectConfig struct {
 	Threshold   float64           `yaml:"threshold"`
 	MinDuration configs.Duration  `yaml:"min_duration"`
 	MergeGap    *configs.Duration `yaml:"merge_gap"`
+	Hold        *configs.Duration `yaml:"hold"`
 }
 
 // CalibrationConfig turns dBFS into dBm.
@@ -245,6 +246,7 @@ func (r *ReceiverConfig) setDefaults() {
 		r.Detect.Threshold = 8
 	}
 	setDefault(&r.Detect.MergeGap, configs.Duration(10*time.Millisecond))
+	setDefault(&r.Detect.Hold, configs.Duration(5*time.Minute))
 	setDefault(&r.History, history.DefaultLimitBytes)
 	for i := range r.Plan {
 		if r.Plan[i].Dwell == 0 {
@@ -379,6 +381,9 @@ func (r *ReceiverConfig) check(field string, report func(field, message string))
 	if r.Detect.MergeGap != nil {
 		between(report, field+".detect.merge_gap", *r.Detect.MergeGap, mostPause)
 	}
+	if r.Detect.Hold != nil {
+		between(report, field+".detect.hold", *r.Detect.Hold, mostHold)
+	}
 	if every := time.Duration(r.Measurement.Every); every != 0 && (every < 10*time.Millisecond || every > mostMeasurement) {
 		report(field+".measurement.every", "want at least 10ms and at most 1h")
 	}
@@ -415,6 +420,9 @@ const mostKeep = 30 * day
 
 // mostPause bounds the durations of a detection's rules: what they hold back is kept in memory that long.
 const mostPause = configs.Duration(time.Minute)
+
+// mostHold bounds how long the IQ around a detection stays in memory.
+const mostHold = configs.Duration(day)
 
 func between(report func(field, message string), field string, v, most configs.Duration) {
 	if v < 0 || v > most {

@@ -114,6 +114,7 @@ func TestLoadConfig_Broken(t *testing.T) {
 		"scheme":               {"station: {id: torino}\nreceivers: [{id: r0, source: \"rtlsdr://0\"}]", `x.yaml:2:30: receivers[0].source.scheme: "rtlsdr": not in this version`},
 		"endless merging":      {receiver("detect: {merge_gap: 1y}"), "receivers[0].detect.merge_gap: \"1y\": want 0s to 1m0s"},
 		"endless minimum":      {receiver("detect: {min_duration: -1s}"), "receivers[0].detect.min_duration: \"-1s\": want 0s to 1m0s"},
+		"endless hold":         {receiver("detect: {hold: 2d}"), "receivers[0].detect.hold: \"2d\": want 0s to 24h0m0s"},
 		"no source":            {"station: {id: torino}\nreceivers: [{id: r0}]", "receivers[0].source"},
 		"fft":                  {receiver("fft: 1000"), `receivers[0].fft: "1000": want a power of two`},
 		"bins":                 {receiver("spectrum: {bins: 3}"), "receivers[0].spectrum.bins"},

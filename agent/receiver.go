@@ -22,7 +22,7 @@ type receiver struct {
 }
 
 func newReceiver(cfg ReceiverConfig, to survey.Publisher, wall radio.Wall, log *slog.Logger) (*receiver, error) {
-	r := &receiver{cfg: cfg, history: history.New(int(*cfg.History)), table: new(timetable.Table)}
+	r := &receiver{cfg: cfg, history: history.NewHolding(int(*cfg.History), time.Duration(*cfg.Detect.Hold)), table: new(timetable.Table)}
 	settings := survey.Settings{
 		Receiver: cfg.ID,
 		Open: func() (radio.Receiver, error) {
@@ -31,6 +31,7 @@ func newReceiver(cfg ReceiverConfig, to survey.Publisher, wall radio.Wall, log *
 		Plan:      cfg.plan(),
 		Analyzer:  cfg.analyzer(),
 		History:   r.history,
+		Keeper:    r.history,
 		Table:     r.table,
 		Publisher: to,
 		Now:       func() time.Time { now, _, _ := wall(); return now },

@@ -28,6 +28,8 @@ type tapLine struct {
 	PeakHz           *float64      `json:"peak_hz,omitempty"`
 	Detections       uint64        `json:"detections"`
 	LastDetection    *tapDetection `json:"last_detection,omitempty"`
+	HistoryS         float64       `json:"history_s"`
+	Held             int           `json:"held,omitempty"` // detections whose IQ stays in memory beyond that
 	TimeQuality      string        `json:"time_quality"`
 	UncertaintyS     float64       `json:"time_uncertainty_s"`
 	Backlog          *int64        `json:"backlog,omitempty"`      // absent where no agent runs
@@ -47,6 +49,7 @@ func lineOf(s survey.Snapshot) tapLine {
 	line := tapLine{
 		Time: protocol.FormatTime(time.Unix(0, rec.GetTime())), Receiver: s.Receiver, Step: s.Step, Detections: s.Detections,
 		PowerDBFS: decimal(m.PowerDbfs), NoiseFloorDBFSHz: decimal(m.NoiseFloorDbfsHz), SNRDB: decimal(m.SnrDb), PeakHz: m.PeakHz,
+		HistoryS: round(s.History.Seconds(), 1e3), Held: s.Held,
 		TimeQuality: rec.GetTimeQuality().Short(), UncertaintyS: rec.GetTimeUncertaintyS(),
 	}
 	if d := s.Detection.GetDetection(); d != nil {
@@ -91,11 +94,30 @@ func (l tapLine) String() string {
 	if d := l.LastDetection; d != nil {
 		fmt.Fprintf(&b, " (last %s, %.3f s, SNR %.1f dB)", configs.Hertz(math.Round(d.CenterHz)), d.DurationS, d.SNRDB)
 	}
-	fmt.Fprintf(&b, "  clock %s ±%s", l.TimeQuality, time.Duration(l.UncertaintyS*1e9))
+	fmt.Fprintf(&b, "  %s  clock %s ±%s", reach(l.HistoryS, l.Held), l.TimeQuality, time.Duration(l.UncertaintyS*1e9))
 	if l.Backlog != nil {
 		fmt.Fprintf(&b, "  backlog %d, acknowledged %d", *l.Backlog, *l.Acknowledged)
 	}
 	return b.String()
+}
+
+// reach says how far back the IQ of a receiver goes.
+func reach(historyS float64, held int) string {
+	back := fmt.Sprintf("%.0f s", historyS)
+	switch {
+	case historyS >= 7200:
+		back = fmt.Sprintf("%.1f h", historyS/3600)
+	case historyS >= 120:
+		back = fmt.Sprintf("%.0f min", historyS/60)
+	}
+	text := "history reaches back " + back
+	switch {
+	case held == 1:
+		text += ", 1 detection held"
+	case held > 1:
+		text += fmt.Sprintf(", %d detections held", held)
+	}
+	return text
 }
 
 // forget is a Publisher for a view: records are counted, not kept.

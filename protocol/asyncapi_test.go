@@ -222,6 +222,9 @@ func structSchema(b *strings.Builder, t reflect.Type) {
 	var properties strings.Builder
 	for i := range t.NumField() {
 		name, option, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		if name == "history_from" {
+			continue // of what a collector answers, not of what travels
+		}
 		if option == "" {
 			required = append(required, name)
 		}

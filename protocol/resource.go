@@ -103,6 +103,8 @@ type ReceiverInfo struct {
 	SampleRateHz float64    `json:"sample_rate_hz,omitempty"`
 	Plan         []PlanStep `json:"plan,omitempty"`
 	Live         bool       `json:"live"` // its times can be compared with the wall clock
+	// HistoryFrom is the time back to which its history reached when this was read. Only a Station has it, never an Info.
+	HistoryFrom string `json:"history_from,omitempty"`
 }
 
 // PlanStep is one step of what a receiver surveys.
@@ -133,7 +135,8 @@ type ReceiverState struct {
 	Connected        bool                 `json:"connected"`
 	LostSamplesTotal uint64               `json:"lost_samples_total"`
 	RatePPM          *float64             `json:"rate_ppm,omitempty"`
-	HistoryS         float64              `json:"history_s"`
+	HistoryS         float64              `json:"history_s"`      // how far back its IQ reaches
+	Held             uint64               `json:"held,omitempty"` // detections whose IQ stays in memory beyond that
 	Steps            map[string]StepState `json:"steps"`
 }
 

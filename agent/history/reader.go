@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"io"
+	"math"
 	"time"
 
 	"github.com/fulgidus/heimdall/agent/radio"
@@ -16,32 +17,45 @@ type Reader struct {
 	skip  int    // samples of it that are behind
 }
 
+// search looks for the first sample whose time is not before start, block by block.
+type search struct {
+	start time.Time
+	next  uint64 // number of the block to look at next
+	begun bool
+}
+
+// find goes on with a search. The caller holds mu.
+func (r *Ring) find(s *search) (block uint64, skip int, found bool, err error) {
+	for n, e := range r.blocks(s.next) {
+		// Behind a hole, the sample may have been one that is gone.
+		if (!s.begun || n != s.next) && e.timeOf(0).Sub(s.start) >= radio.SamplesDuration(1, e.tuning.SampleRateHz) {
+			return 0, 0, false, r.exceeded(s.start)
+		}
+		s.begun, s.next = true, n+1
+		if k := e.find(s.start); k < int(e.samples) {
+			return n, k, true, nil
+		}
+	}
+	return 0, 0, false, nil
+}
+
 // Seek puts a Reader before the first sample whose time is not before start, and waits until there is one. It returns an
 // *ExceededError when a sample that is no longer there, or never was, could have been the one, io.EOF when the recording ended before
 // start, and the context's error.
 func (r *Ring) Seek(ctx context.Context, start time.Time) (*Reader, error) {
-	var looked uint64 // blocks before this number end too early
-	begun := false
+	s := search{start: start}
 	for {
 		r.mu.Lock()
-		if !begun && r.first < r.next {
-			begun = true
-			oldest := r.entry(r.first)
-			if from := oldest.timeOf(0); from.Sub(start) >= radio.SamplesDuration(1, oldest.tuning.SampleRateHz) {
-				r.mu.Unlock()
-				return nil, &ExceededError{Asked: start, From: from}
-			}
+		block, skip, found, err := r.find(&s)
+		if err == nil && !found && r.ended {
+			err = io.EOF
 		}
-		for looked = max(looked, r.first); looked < r.next; looked++ {
-			e := r.entry(looked)
-			if k := e.find(start); k < int(e.samples) {
-				r.mu.Unlock()
-				return &Reader{ring: r, block: looked, skip: k}, nil
-			}
-		}
-		if r.ended {
+		if err != nil || found {
 			r.mu.Unlock()
-			return nil, io.EOF
+			if err != nil {
+				return nil, err
+			}
+			return &Reader{ring: r, block: block, skip: skip}, nil
 		}
 		changed := r.waiting()
 		r.mu.Unlock()
@@ -54,32 +68,56 @@ func (r *Ring) Seek(ctx context.Context, start time.Time) (*Reader, error) {
 	}
 }
 
-// Back moves the Reader up to n samples towards the past, not across lost samples, a new segment or the oldest sample.
-// It returns how many samples it moved.
+// Reach returns an *ExceededError unless the history holds a stretch whole: the first sample whose time is not before start,
+// and all that were heard of the duration from it on. What is still to come does not count.
+func (r *Ring) Reach(start time.Time, duration time.Duration) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first, skip, found, err := r.find(&search{start: start})
+	if err != nil || !found {
+		return err
+	}
+	var end uint64 // index after the last sample
+	next := first
+	for n, e := range r.blocks(first) {
+		if n == first {
+			end = e.index + uint64(skip) + uint64(math.Round(duration.Seconds()*e.tuning.SampleRateHz))
+		}
+		if n != next {
+			return r.exceeded(start)
+		}
+		if e.index+uint64(e.samples) >= end {
+			return nil
+		}
+		next++
+	}
+	return nil
+}
+
+// Back moves the Reader up to n samples towards the past, not across lost samples, a new segment or a hole in what is held. It
+// returns how many samples it moved.
 func (rd *Reader) Back(n int) int {
 	r := rd.ring
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	here, _ := r.block(rd.block)
+	if here == nil && rd.block < r.next {
+		return 0
+	}
 	moved := 0
-	for moved < n && rd.block >= r.first {
+	for moved < n {
 		if rd.skip > 0 {
 			k := min(rd.skip, n-moved)
 			rd.skip -= k
 			moved += k
 			continue
 		}
-		if rd.block == r.first {
+		before, _ := r.block(rd.block - 1)
+		if before == nil || here != nil && (before.segment != here.segment || before.index+uint64(before.samples) != here.index) {
 			break
 		}
-		before := r.entry(rd.block - 1)
-		if rd.block < r.next {
-			here := r.entry(rd.block)
-			if before.segment != here.segment || before.index+uint64(before.samples) != here.index {
-				break
-			}
-		}
 		rd.block--
-		rd.skip = int(before.samples)
+		rd.skip, here = int(before.samples), before
 	}
 	return moved
 }
@@ -91,17 +129,17 @@ func (rd *Reader) Next(ctx context.Context, b *radio.Block, limit int) error {
 	r := rd.ring
 	for {
 		r.mu.Lock()
-		if rd.block < r.first {
-			r.mu.Unlock()
-			return ErrOverwritten
-		}
-		if rd.block < r.next {
-			rd.copyTo(b, max(limit, 1))
+		if e, at := r.block(rd.block); e != nil {
+			rd.copyTo(b, max(limit, 1), e, at)
 			r.mu.Unlock()
 			return nil
 		}
-		if r.ended {
+		gone, ended := rd.block < r.next, r.ended
+		if gone || ended {
 			r.mu.Unlock()
+			if gone {
+				return ErrOverwritten
+			}
 			return io.EOF
 		}
 		changed := r.waiting()
@@ -115,17 +153,11 @@ func (rd *Reader) Next(ctx context.Context, b *radio.Block, limit int) error {
 	}
 }
 
-// copyTo fills b from the reader's block and moves on. The caller holds the ring's mu.
-func (rd *Reader) copyTo(b *radio.Block, limit int) {
-	r := rd.ring
-	e := r.entry(rd.block)
+// copyTo fills b from the reader's block, which begins in the page at that place, and moves on. The caller holds the ring's mu.
+func (rd *Reader) copyTo(b *radio.Block, limit int, e *entry, page int) {
 	n := min(limit, int(e.samples)-rd.skip)
 	width := e.format.BytesPerSample()
-	raw := b.Raw[:0]
-	at := int((e.at + uint64(rd.skip*width)) % uint64(r.limit))
-	end := min(at+n*width, r.limit)
-	raw = append(raw, r.data[at:end]...)
-	raw = append(raw, r.data[:n*width-(end-at)]...)
+	raw := rd.ring.read(b.Raw[:0], page, e.at+uint64(rd.skip*width), n*width)
 
 	*b = radio.Block{
 		Raw:             raw,

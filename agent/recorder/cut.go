@@ -198,7 +198,8 @@ func (r *run) frame(reader *history.Reader, next func(*radio.Block, int) error) 
 
 // stream feeds the receiver's samples, as next delivers them, to the shaper until it has them all.
 func (r *run) stream(ctx context.Context, next func(*radio.Block, int) error, f *frame, shape shaper, out *output) error {
-	end := f.index + (f.count-1)*f.every + 1 + shape.after()
+	own := f.index + (f.count-1)*f.every + 1 // index after the last sample that the capture is made of
+	end := own + shape.after()
 	over := r.job.end().Add(r.job.reach() + mostLate) // samples of another rate do not add up to end
 	var b radio.Block
 	var at, kept uint64 // indices that follow the last block, and the last one that counted
@@ -209,7 +210,11 @@ func (r *run) stream(ctx context.Context, next func(*radio.Block, int) error, f 
 		if !first {
 			limit = min(limit, end-at)
 		}
-		if err := next(&b, int(limit)); err != nil {
+		err := next(&b, int(limit))
+		if errors.Is(err, history.ErrOverwritten) && at >= own {
+			return nil // what is held ends here
+		}
+		if err != nil {
 			return err
 		}
 		switch {

@@ -132,10 +132,8 @@ func (r *run) consider(rx Receiver) ([]way, *refusal) {
 	if no := r.admits(j); no != nil && !reservable {
 		return nil, no
 	}
-	if span.Blocks > 0 && j.start.Before(span.From) {
-		if j.start.Add(radio.SamplesDuration(1, j.info.Tuning.SampleRateHz)).Before(span.From) {
-			return nil, historyExceeded(&history.ExceededError{Asked: j.start, From: span.From})
-		}
+	if exceeded, ok := errors.AsType[*history.ExceededError](rx.History.Reach(j.start, j.length())); ok {
+		return nil, historyExceeded(exceeded)
 	}
 	if reservable {
 		return r.places(j)
@@ -147,9 +145,10 @@ func (r *run) consider(rx Receiver) ([]way, *refusal) {
 }
 
 // end is just after the last sample.
-func (j *job) end() time.Time {
-	return j.start.Add(time.Duration(math.Min(j.duration*1e9, math.MaxInt64/4)))
-}
+func (j *job) end() time.Time { return j.start.Add(j.length()) }
+
+// length is the duration, as far as one can be told.
+func (j *job) length() time.Duration { return time.Duration(math.Min(j.duration*1e9, math.MaxInt64/4)) }
 
 // admits checks that the band lies in the receiver's passband, and that the owner permits what would be recorded.
 func (r *run) admits(j *job) *refusal {

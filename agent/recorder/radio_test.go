@@ -2,8 +2,12 @@ package recorder_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"io"
 	"math"
+	"math/cmplx"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +20,7 @@ import (
 	"github.com/fulgidus/heimdall/agent/radio"
 	"github.com/fulgidus/heimdall/agent/recorder"
 	"github.com/fulgidus/heimdall/agent/survey"
+	"github.com/fulgidus/heimdall/dsp"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -84,3 +89,69 @@ func TestCapture_OfAnAnchoredRecording(t *testing.T) {
 		t.Errorf("channel: measured %v, want -6.02 dBFS at %.0f Hz in 3789 samples", p, center-62000)
 	}
 }
+
+// A burst that the survey detects is recorded byte for byte when the history has moved on.
+func TestCapture_OfWhatTheSurveyDetected(t *testing.T) {
+	const seconds, began, lasts = 24, 5 * time.Second, 200 * time.Millisecond
+	rng := rand.New(rand.NewPCG(1, 2))
+	raw := make([]byte, 0, seconds*960005)
+	for n := range uint64(seconds * 240001) {
+		i, q := rng.NormFloat64()*100, rng.NormFloat64()*100
+		if at := radio.SamplesDuration(float64(n), rate); at >= began && at < began+lasts {
+			tone := cmplx.Rect(3000, 2*math.Pi*math.Mod(float64(n)*31000/rate, 1))
+			i, q = i+real(tone), q+imag(tone)
+		}
+		raw = binary.LittleEndian.AppendUint16(raw, uint16(int16(i)))
+		raw = binary.LittleEndian.AppendUint16(raw, uint16(int16(q)))
+	}
+	rx := &radio.Block{Format: dsp.CS16, Segment: 1, TimeQuality: protocol.TimeQuality_TIME_QUALITY_NTP}
+	rx.Tuning = radio.Tuning{CenterHz: center, SampleRateHz: rate}
+	ring := history.NewHolding(8<<20, 5*time.Minute)
+	sv, err := survey.New(survey.Settings{
+		Receiver: "main", History: ring, Keeper: ring, Publisher: nowhere{},
+		Open: func() (radio.Receiver, error) { return &player{raw: raw, next: rx}, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sv.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if back := ring.Span().From; back.Before(epoch.Add(10 * time.Second)) {
+		t.Fatalf("the history reaches back to %v", back.Sub(epoch))
+	}
+	if state := sv.State(); state.Held != 1 {
+		t.Errorf("%d are held, want the burst; %v", state.Held, ring.Held())
+	}
+	s := newStation(t, func(s *station) { s.set.Receivers[0].History = ring })
+	r := s.capture(t, order(epoch.Add(began-lasts/2), 0.4))
+	from := 4 * int(math.Ceil((began-lasts/2).Seconds()*rate))
+	if !slices.Equal(r.data, raw[from:from+4*96001]) { // round(0.4 s * rate)
+		t.Errorf("not the samples of then: ended as %v", r.last())
+	}
+}
+
+// player is a receiver that delivers what it is given, at once.
+type player struct {
+	raw  []byte
+	next *radio.Block
+}
+
+func (p *player) Open(context.Context) (radio.Info, error) {
+	return radio.Info{Format: p.next.Format, Tuning: p.next.Tuning, Timeline: true}, nil
+}
+
+func (p *player) Read(_ context.Context, b *radio.Block) error {
+	if len(p.raw) == 0 {
+		return io.EOF
+	}
+	n := min(len(p.raw), 32768)
+	*b = *p.next
+	b.Time, b.Raw, p.raw = timeOf(b.Index), p.raw[:n], p.raw[n:]
+	p.next.Index += uint64(n / 4)
+	return nil
+}
+
+func (p *player) Tune(context.Context, radio.Tuning) error { return radio.ErrNotTunable }
+func (p *player) Health() radio.Health                     { return radio.Health{Lost: map[string]uint64{}} }
+func (p *player) Close() error                             { return nil }

@@ -243,6 +243,14 @@ func historyExceeded(e *history.ExceededError) *refusal {
 		early = fmt.Sprintf("%.0f days", days)
 	}
 	from := e.From.UTC().Add(time.Millisecond - 1).Truncate(time.Millisecond) // not a time before it
+	if !e.HeldFrom.IsZero() {
+		const layout = "15:04:05.000Z"
+		held := e.HeldFrom.UTC().Add(time.Millisecond - 1)
+		why := refuse(ReasonHistoryExceeded, "the history has not all of the stretch from %s on: around detections, nearest to it, %s to %s is held: order a stretch within, or start at %s or later",
+			e.Asked.UTC().Format(time.RFC3339Nano), held.Format(layout), e.HeldTo.UTC().Format(layout), from.Format(time.RFC3339Nano))
+		why.earliest = e.From
+		return why
+	}
 	why := refuse(ReasonHistoryExceeded, "%s is %s before the history begins: start at %s or later, or give the receiver a longer history",
 		e.Asked.UTC().Format(time.RFC3339Nano), early, from.Format(time.RFC3339Nano))
 	why.earliest = e.From

@@ -194,6 +194,33 @@ func TestObserve_LatestOfEveryStep(t *testing.T) {
 	}
 }
 
+// keeper notes what it is told.
+type keeper struct{ told []string }
+
+func (k *keeper) Hold(start time.Time, duration time.Duration, snrDB float64) {
+	k.told = append(k.told, fmt.Sprintf("%s %v %v dB", start.Format("15:04:05.000"), duration, snrDB))
+}
+
+// The keeper learns of every emission whose time is known, each time that a record speaks of it.
+func TestEmit_TellsTheKeeper(t *testing.T) {
+	k := &keeper{}
+	s := &Survey{queue: newQueue(&store{}), status: newStatus(Plan{{Name: "a"}}), set: Settings{Keeper: k}}
+	at := time.Date(2026, 11, 24, 2, 0, 0, 250e6, time.UTC).UnixNano()
+	of := func(open bool, seconds float64) Emission {
+		r := detection(open)
+		r.Time, r.GetDetection().DurationS, r.GetDetection().SnrDb = &at, &seconds, proto.Float32(12.5)
+		return Emission{Record: r, Track: 1}
+	}
+	timed := measurement()
+	timed.Time = &at
+	s.emit([]Emission{of(true, 10), {Record: timed}, of(false, 13.5), {Record: detection(false), Track: 2}}, 1)
+	if diff := cmp.Diff([]string{"02:00:00.250 10s 12.5 dB", "02:00:00.250 13.5s 12.5 dB"}, k.told); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+	s.set.Keeper = nil
+	s.emit([]Emission{of(false, 1)}, 1)
+}
+
 func TestBackOff_GrowsToItsLimit(t *testing.T) {
 	for attempt := range 100 {
 		d := backOff(attempt, time.Second, time.Minute)

@@ -21,6 +21,7 @@ type Health struct {
 	radio.Health
 	Info        radio.Info    // of the present or last connection; zero before the first
 	History     time.Duration // how far back the history reaches
+	Held        int           // stretches around detections that stay beyond that
 	Stalls      uint64        // how often the survey waited for the publisher
 	Stalled     time.Duration // and for how long in all
 	Unpublished uint64        // records given up at the end of a run
@@ -32,6 +33,8 @@ type Snapshot struct {
 	Measurement    *protocol.Record // the latest; the subscriber's own copy
 	Detection      *protocol.Record // the latest of this step; nil before the first
 	Detections     uint64           // emissions so far
+	History        time.Duration    // how far back the history reaches
+	Held           int              // stretches around detections that stay beyond that
 }
 
 // status is what other goroutines may ask for.
@@ -103,6 +106,10 @@ func (s *Survey) observe(e Emission, key trackKey) {
 
 // tell gives every subscriber a snapshot. The caller holds mu.
 func (s *Survey) tell(measurement *protocol.Record, step *stepStatus) {
+	if len(s.status.subscribers) == 0 {
+		return
+	}
+	history, held := s.set.History.Span().Duration(), len(s.set.History.Held())
 	for ch := range s.status.subscribers {
 		snapshot := Snapshot{
 			Receiver:    s.set.Receiver,
@@ -110,6 +117,8 @@ func (s *Survey) tell(measurement *protocol.Record, step *stepStatus) {
 			Measurement: proto.CloneOf(measurement),
 			Detection:   proto.CloneOf(step.detection),
 			Detections:  step.state.DetectionsTotal,
+			History:     history,
+			Held:        held,
 		}
 		select {
 		case ch <- snapshot:
@@ -135,11 +144,11 @@ func (s *Survey) Subscribe() (snapshots <-chan Snapshot, cancel func()) {
 
 // Health is the account so far. Counts of the present connection are up to half a second old.
 func (s *Survey) Health() Health {
-	span := s.set.History.Span()
+	span, held := s.set.History.Span(), len(s.set.History.Held())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := Health{
-		Health: s.status.health, Info: s.status.info, History: span.Duration(),
+		Health: s.status.health, Info: s.status.info, History: span.Duration(), Held: held,
 		Stalls: s.status.stalls, Stalled: s.status.stalled, Unpublished: s.status.unpublished,
 	}
 	h.Lost = maps.Clone(h.Lost)
@@ -158,7 +167,7 @@ func (s *Survey) Info() (radio.Info, bool) {
 // State is the receiver's part of the station's state, with the latest measurement of every step.
 func (s *Survey) State() protocol.ReceiverState {
 	h := s.Health()
-	state := protocol.ReceiverState{Connected: h.Connected, HistoryS: h.History.Seconds(), Steps: map[string]protocol.StepState{}}
+	state := protocol.ReceiverState{Connected: h.Connected, HistoryS: h.History.Seconds(), Held: uint64(h.Held), Steps: map[string]protocol.StepState{}}
 	for _, n := range h.Lost {
 		state.LostSamplesTotal += n
 	}

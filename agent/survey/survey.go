@@ -42,11 +42,19 @@ type Settings struct {
 	MaskDC   *bool // nil: what the receiver says of itself
 
 	History *history.Ring
+	// Keeper keeps the samples around emissions; nil: they stay no longer than everything else.
+	Keeper Keeper
 	// Table says who has reserved the receiver; nil: nobody can.
 	Table     *timetable.Table
 	Publisher Publisher
 	Now       func() time.Time // the station's clock; nil: the system's
 	Log       *slog.Logger
+}
+
+// Keeper keeps the samples around an emission longer than the rest. It is told of an emission while it lasts, with a growing
+// duration, and when it has ended.
+type Keeper interface {
+	Hold(start time.Time, duration time.Duration, snrDB float64)
 }
 
 // Survey surveys one receiver. Run does the work; the other methods may be called from any goroutine at any time.
@@ -312,6 +320,7 @@ func (s *Survey) emit(emissions []Emission, analyzer uint64) {
 			item.track = trackKey{analyzer, e.Track}
 		}
 		s.observe(e, item.track)
+		s.keep(e.Record)
 		select {
 		case s.queue.records <- item:
 			continue
@@ -322,6 +331,13 @@ func (s *Survey) emit(emissions []Emission, analyzer uint64) {
 		s.queue.records <- item
 		stalled := time.Since(began)
 		s.update(func(st *status) { st.stalls, st.stalled = st.stalls+1, st.stalled+stalled })
+	}
+}
+
+// keep tells the Keeper of an emission. One whose time is not known cannot be asked for.
+func (s *Survey) keep(r *protocol.Record) {
+	if d := r.GetDetection(); d != nil && r.Time != nil && s.set.Keeper != nil {
+		s.set.Keeper.Hold(time.Unix(0, r.GetTime()).UTC(), time.Duration(d.GetDurationS()*1e9), float64(d.GetSnrDb()))
 	}
 }
 
