@@ -42,7 +42,7 @@ func exampleStation() protocol.Station {
 		Clock:    &protocol.StationClock{Quality: "ntp", UncertaintyS: 0.004},
 		Delivery: &protocol.StationDelivery{Backlog: 3, BacklogAgeS: 1.5, SpoolUsedRatio: 0.002},
 		Receivers: []protocol.ReceiverInfo{{
-			ID: "vhf", Source: "rtlsdr", Hardware: "RTL2838 R820T", CenterHz: 145.5e6, SampleRateHz: 2.4e6, Live: true,
+			ID: "vhf", Source: "rtlsdr", Hardware: "RTL2838 R820T", CenterHz: 145.5e6, SampleRateHz: 2.4e6, Live: true, HistoryFrom: "2026-11-24T01:59:47.000000000Z",
 			Plan: []protocol.PlanStep{{Name: "2m", CenterHz: 145.5e6, RateHz: 2.4e6, DwellS: 1}},
 		}},
 		Capabilities: []string{"capture"},

@@ -219,6 +219,8 @@ func described(member string, schema map[string]any) map[string]any {
 	switch member {
 	case "time", "start", "asked_start", "start_time", "requested", "stored", "timestamp", "cancel_requested", "next_attempt", "earliest_start":
 		schema["format"] = "date-time"
+	case "history_from":
+		schema["format"], schema["description"] = "date-time", "IQ since then can be recorded; absent while that is not known."
 	case "spool":
 		schema["pattern"] = "^[0-9a-f]{16}$"
 	}

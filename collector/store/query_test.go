@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -161,6 +162,63 @@ func testPages(t *testing.T, s *server) {
 	}
 }
 
+// testHistoryFrom: how far back a receiver's history reaches is told as of now, and only where it is known.
+func testHistoryFrom(t *testing.T, db *store.DB, info *protocol.Info, state *protocol.State) {
+	t.Helper()
+	at := received.Add(2 * time.Minute)
+	lie := *info
+	lie.Receivers = slices.Clone(info.Receivers)
+	for i := range lie.Receivers {
+		lie.Receivers[i].HistoryFrom = "1970-01-01T00:00:00.000000000Z" // stations have no say in it
+	}
+	if err := db.SaveStatus(t.Context(), "aosta", true, at); err != nil {
+		t.Fatal(err)
+	}
+	from := func(age time.Duration, change func(*protocol.State)) string {
+		t.Helper()
+		at = at.Add(time.Second)
+		st := *state
+		st.Time = protocol.FormatTime(time.Now().Add(-age))
+		if change != nil {
+			change(&st)
+		}
+		if err := errors.Join(db.SaveInfo(t.Context(), "aosta", &lie, at), db.SaveState(t.Context(), "aosta", &st, at)); err != nil {
+			t.Fatal(err)
+		}
+		one, err := db.Station(t.Context(), "aosta")
+		if err != nil || len(one.Receivers) != 2 || one.Receivers[1].HistoryFrom != "" {
+			t.Fatal(one, err)
+		}
+		return one.Receivers[0].HistoryFrom
+	}
+	got, err := protocol.ParseTime(from(time.Minute, nil))
+	if back := time.Since(got); err != nil || back > 27*time.Second || back < 10*time.Second || got.Nanosecond() != 0 {
+		t.Errorf("got %v, %v; want the whole second 26 to 27 s ago", got, err)
+	}
+	receiver := func(r protocol.ReceiverState) func(*protocol.State) {
+		return func(s *protocol.State) { s.Receivers = map[string]protocol.ReceiverState{"rx0": r} }
+	}
+	for name, unknown := range map[string]string{
+		"an old state":    from(4*time.Minute, nil),
+		"a future state":  from(-time.Hour, nil),
+		"no time":         from(0, func(s *protocol.State) { s.Time = "" }),
+		"no receivers":    from(0, func(s *protocol.State) { s.Receivers = nil }),
+		"not connected":   from(0, receiver(protocol.ReceiverState{HistoryS: 27})),
+		"nothing yet":     from(0, receiver(protocol.ReceiverState{Connected: true})),
+		"before all time": from(0, receiver(protocol.ReceiverState{Connected: true, HistoryS: 1e300})),
+	} {
+		if unknown != "" {
+			t.Errorf("%s: got %s, want none", name, unknown)
+		}
+	}
+	if err := db.SaveStatus(t.Context(), "aosta", false, at); err != nil {
+		t.Fatal(err)
+	}
+	if got := from(0, nil); got != "" {
+		t.Errorf("offline: got %s, want none", got)
+	}
+}
+
 func testStations(t *testing.T, s *server) {
 	db := s.open(t)
 	commit(t, db, measurement("torino", 1, 1))
@@ -223,6 +281,7 @@ func testStations(t *testing.T, s *server) {
 			t.Errorf("station %q: %v", id, err)
 		}
 	}
+	testHistoryFrom(t, db, info, state)
 	// A station may take back what it said.
 	err = errors.Join(db.SaveInfo(t.Context(), "genova", nil, later.Add(time.Second)), db.SaveState(t.Context(), "genova", nil, later.Add(time.Second)))
 	if err != nil {

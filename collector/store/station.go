@@ -238,12 +238,15 @@ func scanStation(rows *sql.Rows) (protocol.Station, error) {
 		s.Position = i.Position
 		s.Receivers, s.Capabilities = append(s.Receivers, i.Receivers...), append(s.Capabilities, i.Capabilities...)
 	}
+	var st protocol.State
+	if state != "" {
+		if err := json.Unmarshal([]byte(state), &st); err != nil {
+			return s, err
+		}
+	}
+	tellHistories(&s, &st, time.Now())
 	if state == "" {
 		return s, nil
-	}
-	var st protocol.State
-	if err := json.Unmarshal([]byte(state), &st); err != nil {
-		return s, err
 	}
 	s.State, s.Reason, s.Since = st.State, st.Reason, st.Since
 	s.Clock = &protocol.StationClock{Quality: st.TimeQuality, UncertaintyS: st.TimeUncertaintyS}
@@ -252,3 +255,25 @@ func scanStation(rows *sql.Rows) (protocol.Station, error) {
 	s.Steps = steps
 	return s, err
 }
+
+// staleState is how old a station's last state may be for its histories to be what it says: it comes each minute.
+const staleState = 3 * time.Minute
+
+// tellHistories says of each receiver how far back its history reaches now. A history moves on with the time: what the state
+// said when it was made is over when it is read. To the next whole second, so that it does not promise too much.
+func tellHistories(s *protocol.Station, st *protocol.State, now time.Time) {
+	for i := range s.Receivers {
+		r := &s.Receivers[i]
+		r.HistoryFrom = ""
+		at, err := protocol.ParseTime(st.Time)
+		of := st.Receivers[r.ID]
+		if err != nil || now.Sub(at).Abs() > staleState || s.Status != protocol.Online || !r.Live || !of.Connected || !(of.HistoryS > 0 && of.HistoryS < maxHistoryS) {
+			continue
+		}
+		from := now.Add(-time.Duration(of.HistoryS * float64(time.Second)))
+		r.HistoryFrom = protocol.FormatTime(from.Truncate(time.Second).Add(time.Second))
+	}
+}
+
+// maxHistoryS is more than any memory holds.
+const maxHistoryS = 365 * 86400.0
