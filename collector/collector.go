@@ -222,7 +222,7 @@ const (
 
 func (c *Collector) openAPI(context.Context) error {
 	handler, err := api.New(api.Config{
-		Reader: c.store, Commander: commander{c.acquisitions, c.store}, Recordings: c.store, Files: c.archive, Events: c.events,
+		Reader: c.store, Commander: commander{c.acquisitions, c.store}, Recordings: c.store, Files: c.archive, WebSDRs: c.store, Events: c.events,
 		Ready: c.conditions, Metrics: metrics{c}, Version: c.version, Log: c.component("api"),
 	})
 	if err != nil {

@@ -2,12 +2,16 @@ package protocol
 
 import "time"
 
-// WebSDR is what clients of the service that Heimdall replaces have said of a station, in that service's words. It stands
-// beside what the station says of itself. Nil is what nobody said.
+// WebSDR is what clients of the service that Heimdall replaces have said of a station. It stands beside what the station
+// says of itself.
 type WebSDR struct {
-	Station          string    `json:"-"`
-	Created, Updated time.Time `json:"-"`
+	Station          string
+	Created, Updated time.Time
+	WebSDRFields
+}
 
+// WebSDRFields are in that service's words. Nil is what nobody said.
+type WebSDRFields struct {
 	Name                *string  `json:"name,omitempty"`
 	URL                 *string  `json:"url,omitempty"`
 	LatitudeDeg         *float64 `json:"latitude,omitempty"`

@@ -71,6 +71,7 @@ type Config struct {
 	Commander  Commander
 	Recordings Recordings
 	Files      Files
+	WebSDRs    WebSDRs
 	// Events carries what /api/v1/events sends.
 	Events *Hub
 	// Ready lists the conditions of /readyz; nil means none. A request that fails while one does not hold is answered with 503
@@ -101,8 +102,8 @@ type server struct {
 
 // New makes the handler. It fails when a required part is absent.
 func New(cfg Config) (http.Handler, error) {
-	if cfg.Reader == nil || cfg.Commander == nil || cfg.Recordings == nil || cfg.Files == nil || cfg.Events == nil {
-		return nil, errors.New("api: Reader, Commander, Recordings, Files and Events are required")
+	if cfg.Reader == nil || cfg.Commander == nil || cfg.Recordings == nil || cfg.Files == nil || cfg.WebSDRs == nil || cfg.Events == nil {
+		return nil, errors.New("api: Reader, Commander, Recordings, Files, WebSDRs and Events are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

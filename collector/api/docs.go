@@ -95,6 +95,9 @@ const docsAddress = "http://collector.invalid"
 // curl is a command that asks for the route, with the first of its parameters.
 func (rt *route) curl() (string, error) {
 	options := "-s"
+	if method := rt.method; method != http.MethodGet && (method != http.MethodPost || rt.body == nil) {
+		options += " -X " + method
+	}
 	switch {
 	case rt.body != nil:
 		body, err := json.Marshal(rt.body.example)
@@ -102,8 +105,6 @@ func (rt *route) curl() (string, error) {
 			return "", fmt.Errorf("write example: %w", err)
 		}
 		options += " -H 'Content-Type: " + jsonType + "' -d '" + string(body) + "'"
-	case rt.method == http.MethodDelete:
-		options += " -X " + rt.method
 	case slices.Contains(rt.answer.types, eventsType):
 		options += "N" // each event at once
 	case rt.lasting:
@@ -118,10 +119,10 @@ func (rt *route) curl() (string, error) {
 
 // exampleID is the id of the thing that the route's examples show.
 func (rt *route) exampleID() string {
-	things := strings.TrimPrefix(rt.path, "/api/v1/")
-	things, _, _ = strings.Cut(things, "/")
+	things, _, _ := strings.Cut(strings.TrimPrefix(rt.path, "/api/v1/"), "/{id}")
 	return map[string]string{
 		"stations": exampleStation().ID, "acquisitions": exampleAcquisition, "recordings": exampleCapture, "detections": exampleDetection,
+		"acquisition/status": exampleAcquisition, "acquisition/websdrs": "1",
 	}[things]
 }
 
@@ -139,15 +140,19 @@ func indented(example any) (string, error) {
 
 func (s *server) docsPage(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Vary", "Accept")
-	address := "http://127.0.0.1:8090"
-	if hostForm.MatchString(r.Host) { // who asked wrote it, and it ends up in a command
-		address = "http://" + r.Host
-		if r.TLS != nil {
-			address = "https://" + r.Host
-		}
-	}
-	page := bytes.ReplaceAll(s.docs, []byte(docsAddress), []byte(address))
+	page := bytes.ReplaceAll(s.docs, []byte(docsAddress), []byte(addressOf(r)))
 	return sendBytes(w, r, http.StatusOK, htmlType+"; charset=utf-8", page)
+}
+
+// addressOf is the address that a request came to.
+func addressOf(r *http.Request) string {
+	switch {
+	case !hostForm.MatchString(r.Host): // who asked wrote it, and it ends up in a command
+		return "http://127.0.0.1:8090"
+	case r.TLS != nil:
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
 }
 
 func (s *server) docsStyle(w http.ResponseWriter, r *http.Request) error {

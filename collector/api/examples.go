@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"net/http"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -58,7 +59,7 @@ func exampleAcquired() protocol.Acquisition {
 		ID: exampleAcquisition, State: protocol.AcquisitionDone, Progress: 100, Requested: "2026-11-24T02:00:05.000000000Z",
 		StartTime: exampleTime, Request: exampleRequest(),
 		Stations: []protocol.AcquisitionStation{
-			{Station: "giaveno", State: protocol.StationDone, Measurement: json.RawMessage(`{"measurement":{"snr_db":21.4}}`), Recording: exampleCapture},
+			{Station: "giaveno", State: protocol.StationDone, Measurement: json.RawMessage(`{"kind":"measurement","station":"giaveno","time":"2026-11-24T02:00:05.250000000Z","receiver":"vhf","peak_hz":145500700,"snr_db":21.4}`), Recording: exampleCapture},
 			{Station: "torino", State: protocol.StationRefused, ReasonCode: "out_of_passband", Message: "no receiver of this station covers 145.5 MHz"},
 		},
 	}
@@ -139,4 +140,36 @@ func exampleBody(record *protocol.Record, kind protocol.Kind) {
 		}}
 	case protocol.KindIQ, protocol.KindReply, protocol.KindSite: // they have no list
 	}
+}
+
+func exampleOldFields() protocol.WebSDRFields {
+	return protocol.WebSDRFields{
+		Name: new("Aquila di Giaveno"), URL: new("http://sdr1.ik1jns.it:8076/"), LatitudeDeg: new(45.03), LongitudeDeg: new(7.27),
+		LocationDescription: new("Giaveno, Italy"), Country: new("Italy"), AltitudeM: new(600), TimeoutS: new(oldTimeoutS), RetryCount: new(oldRetryCount),
+		Active: new(true),
+	}
+}
+
+func exampleOldSaid() webSDR {
+	at := time.Date(2026, 11, 24, 2, 0, 5, 0, time.UTC)
+	return webSDR{exampleStation(), protocol.WebSDR{Station: exampleStation().ID, Created: at, Updated: at, WebSDRFields: exampleOldFields()}}
+}
+
+func exampleOldWebSDR() OldWebSDR { return exampleOldSaid().listed(new(http.Request)) }
+
+func exampleOldDetail() OldWebSDRDetail { return exampleOldSaid().detail(new(http.Request)) }
+
+func exampleOldWebSDRHealth() map[string]OldWebSDRHealth {
+	health := exampleOldSaid().health(exampleTime)
+	return map[string]OldWebSDRHealth{health.WebSDRID: health}
+}
+
+func exampleOldStatus() OldStatus {
+	a, recording := exampleAcquired(), exampleRecording()
+	status := oldStatus(&a, map[string]int{"giaveno": 1, "torino": 2})
+	status.Result = &OldResult{
+		TaskID: a.ID, Status: oldSuccess, Measurements: []OldMeasurement{oldMeasurement(&a, a.Stations[0], 1, &recording)}, MeasurementsCount: 1,
+		Errors: status.Errors, StartTime: a.StartTime, EndTime: a.StartTime, FrequencyMHz: a.Request.FrequencyHz / 1e6, DurationSeconds: a.Request.DurationS,
+	}
+	return status
 }

@@ -108,12 +108,38 @@ func (f files) OpenArchive(_ context.Context, key string) (io.ReadSeekCloser, er
 	return f.open(key, ".sigmf")
 }
 
+// webSDRs are what was said of stations; creations and removals leave them as they are.
+type webSDRs struct {
+	said    []protocol.WebSDR
+	created protocol.WebSDRFields
+	err     error // of a change
+}
+
+func (f *webSDRs) WebSDRs(context.Context) ([]protocol.WebSDR, error) { return f.said, nil }
+
+func (f *webSDRs) CreateWebSDR(_ context.Context, fields protocol.WebSDRFields, _ time.Time) (string, error) {
+	f.created = fields
+	return "torino", f.err
+}
+
+func (f *webSDRs) UpdateWebSDR(_ context.Context, station string, at time.Time, change func(*protocol.WebSDRFields)) error {
+	if f.err != nil {
+		return f.err
+	}
+	f.said = []protocol.WebSDR{{Station: station, Created: at, Updated: at}}
+	change(&f.said[0].WebSDRFields)
+	return nil
+}
+
+func (f *webSDRs) RemoveWebSDR(context.Context, string) error { return f.err }
+
 // world is a collector with a little of everything in it.
 type world struct {
 	reader     *reader
 	commander  *commander
 	recordings *recordings
 	files      files
+	webSDRs    *webSDRs
 	config     api.Config
 	asked      protocol.Filter // of the latest list
 	kind       protocol.Kind   // likewise
@@ -129,9 +155,9 @@ const (
 )
 
 func newWorld() *world {
-	w := &world{detected: recordOf(protocol.KindDetection)}
+	w := &world{webSDRs: &webSDRs{}, detected: recordOf(protocol.KindDetection)}
 	w.detected.GetDetection().CenterHz = proto.Float64(145.5e6)
-	station := &protocol.Station{ID: "torino", Number: 1, Status: "online"}
+	station := &protocol.Station{ID: "torino", Number: 1, Status: "online", LastSeen: protocol.FormatTime(noon)}
 	w.reader = &reader{
 		stations: func(context.Context) ([]protocol.Station, error) { return []protocol.Station{*station}, nil },
 		station: func(_ context.Context, id string) (*protocol.Station, error) {
@@ -202,7 +228,7 @@ func newWorld() *world {
 	}
 	w.files = files{recordingKey + ".sigmf-data": "0123456789", recordingKey + ".sigmf-meta": `{"global":{}}`, recordingKey + ".sigmf": "tar"}
 	w.config = api.Config{
-		Reader: w.reader, Commander: w.commander, Recordings: w.recordings, Files: w.files, Events: api.NewHub(),
+		Reader: w.reader, Commander: w.commander, Recordings: w.recordings, Files: w.files, WebSDRs: w.webSDRs, Events: api.NewHub(),
 		Version: "1.2.3", Now: func() time.Time { return noon },
 	}
 	return w

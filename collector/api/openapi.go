@@ -66,11 +66,15 @@ func tagTexts() []tagText {
 		{"recordings", "IQ as SigMF."},
 		{"events", "What happens, while it happens."},
 		{"service", "The collector itself."},
+		{oldTag, "For clients of the service that Heimdall replaces; others should use the addresses above."},
 	}
 }
 
 func (rt *route) operation() map[string]any {
 	operation := map[string]any{"operationId": rt.id, "tags": []string{rt.tag}, "summary": rt.summary, "responses": rt.responses()}
+	if rt.old {
+		operation["deprecated"] = true
+	}
 	if rt.detail != "" {
 		operation["description"] = rt.detail
 	}
@@ -119,7 +123,7 @@ func (rt *route) responses() map[string]any {
 	for _, k := range rt.allProblems() {
 		problem(k)
 	}
-	if rt.id == "readyz" {
+	if rt.id == "readyz" || rt.id == "oldReady" {
 		responses["503"] = map[string]any{"description": "A condition does not hold.", "content": rt.answer.describe()}
 	}
 	return responses

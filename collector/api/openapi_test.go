@@ -91,9 +91,9 @@ func TestOpenAPI_HasEveryRouteAndNoOther(t *testing.T) {
 
 func exampleID(path string) string {
 	switch {
-	case strings.Contains(path, "stations"):
+	case strings.Contains(path, "stations"), strings.Contains(path, "websdrs"):
 		return "torino"
-	case strings.Contains(path, "acquisitions"):
+	case strings.Contains(path, "acquisitions"), strings.Contains(path, "acquisition/status"):
 		return acquisitionID
 	case strings.Contains(path, "detections"):
 		return detectionID
@@ -203,10 +203,18 @@ func validate(components map[string]any, schema, value any, where string) []stri
 	for keyword := range s {
 		if !slices.Contains([]string{
 			"type", "properties", "required", "items", "enum", "pattern", "format", "description", "additionalProperties",
-			"minItems", "maxItems", "minimum", "maximum", "default", "maxLength", "style",
+			"minItems", "maxItems", "minimum", "maximum", "default", "maxLength", "style", "anyOf",
 		}, keyword) {
 			faults = append(faults, where+": keyword "+keyword+" is not checked by this test")
 		}
+	}
+	if options, ok := s["anyOf"].([]any); ok {
+		for _, one := range options {
+			if faults = validate(components, one, value, where); len(faults) == 0 {
+				return nil
+			}
+		}
+		return faults
 	}
 	if !hasType(s["type"], value) {
 		return append(faults, fmt.Sprintf("%s: %v is not of type %v", where, value, s["type"]))
@@ -264,6 +272,8 @@ func hasType(want, value any) bool {
 		return slices.ContainsFunc(many, func(one any) bool { return hasType(one, value) })
 	}
 	switch v := value.(type) {
+	case nil:
+		return want == "null" || want == nil
 	case string:
 		return want == "string" || want == nil
 	case float64:

@@ -44,6 +44,7 @@ var (
 	badQuery       = problemKind{"bad-query", http.StatusBadRequest, "The query cannot be understood", "Each entry of errors names a parameter, its value and what to write instead."}
 	badBody        = problemKind{"bad-body", http.StatusBadRequest, "The body is not the JSON that is asked for", "Send one JSON object."}
 	badField       = problemKind{"bad-field", http.StatusUnprocessableEntity, "The request cannot be carried out as asked", "Each entry of errors names a member of the body, its value and what to write instead."}
+	nameTaken      = problemKind{"name-taken", http.StatusBadRequest, "Another one goes by this name", "Choose another name."}
 	unauthorized   = problemKind{"unauthorized", http.StatusUnauthorized, "The request needs a token", "Send Authorization: Bearer and a token of this collector."}
 	crossOrigin    = problemKind{"cross-origin", http.StatusForbidden, "Another site's page may not change anything here", "Open the collector's own page, or call it from a program."}
 	notFound       = problemKind{"not-found", http.StatusNotFound, "There is no such thing", "The address or the id in it is not known here."}
@@ -55,7 +56,7 @@ var (
 	wrongRange     = problemKind{"wrong-range", http.StatusRequestedRangeNotSatisfiable, "The file has no such range", "The Content-Range header says how long the file is."}
 	internal       = problemKind{"internal", http.StatusInternalServerError, "Something went wrong here", "The collector's log has the cause under the request's id."}
 	unavailable    = problemKind{"unavailable", http.StatusServiceUnavailable, "This takes too long at the moment", "Try again later; /readyz says what is out of order."}
-	allProblemKind = []problemKind{badQuery, badBody, badField, unauthorized, crossOrigin, notFound, wrongMethod, notAcceptable, tooSlow, tooLarge, wrongType, wrongRange, internal, unavailable}
+	allProblemKind = []problemKind{badQuery, badBody, badField, nameTaken, unauthorized, crossOrigin, notFound, wrongMethod, notAcceptable, tooSlow, tooLarge, wrongType, wrongRange, internal, unavailable}
 )
 
 func (k problemKind) with(detail string, faults ...protocol.FieldError) *problemError {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"path"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/fulgidus/heimdall/protocol"
@@ -25,6 +26,7 @@ type route struct {
 	problems []problemKind // besides those that every address can answer with
 	open     bool          // asks for no token
 	anyQuery bool          // parameters are not looked at
+	old      bool          // for clients of the former service only
 	lasting  bool          // the answer is a stream or a file, which takes any time
 	serve    func(s *server, w http.ResponseWriter, r *http.Request) error
 	listing  *listing // in place of serve
@@ -144,7 +146,7 @@ func routes() []route {
 	for _, k := range listedKinds() {
 		table = append(table, recordRoute(k))
 	}
-	return append(append(table, acquisitionRoutes()...), recordingRoutes()...)
+	return slices.Concat(table, acquisitionRoutes(), recordingRoutes(), oldRoutes())
 }
 
 // listed is a kind of record that has a list.

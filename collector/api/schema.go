@@ -34,6 +34,7 @@ func allSchemas() map[string]any {
 	for _, name := range []string{"Station", "Acquisition", "Recording"} {
 		s.list(name)
 	}
+	s.old()
 	for _, l := range listedKinds() {
 		s.record(l.kind)
 	}
@@ -50,6 +51,48 @@ func (s *schemas) list(item string) {
 			"next_cursor": map[string]any{"type": "string", "description": "For the next page; absent on the last."},
 		},
 	}
+}
+
+// old adds the components of the former service's addresses.
+func (s *schemas) old() {
+	for _, example := range []any{
+		OldAlive{},
+		OldReadiness{},
+		OldConfiguration{},
+		OldAcquire{},
+		OldTask{},
+		OldStatus{},
+		OldWebSDR{},
+		OldWebSDRDetail{},
+		OldWebSDRHealth{},
+		protocol.WebSDRFields{},
+	} {
+		s.goType(reflect.TypeOf(example))
+	}
+	for _, item := range []string{"OldWebSDR", "OldWebSDRDetail"} {
+		s.components[item+"List"] = map[string]any{"type": "array", "items": reference(item)}
+	}
+	s.components["OldWebSDRHealthMap"] = map[string]any{"type": "object", "additionalProperties": reference("OldWebSDRHealth")}
+	for component, members := range map[string][]string{
+		"OldAcquire": {"start_time", "websdrs"}, "OldStatus": {"errors", "result"}, "OldMeasurement": {"sample_rate_khz", "samples_count", "iq_data_path"},
+		"OldMetrics": {"snr_db", "psd_dbm", "frequency_offset_hz", "signal_power_dbm", "noise_power_dbm"},
+		"OldWebSDR":  {"latitude", "longitude"}, "OldWebSDRDetail": {"latitude", "longitude"}, "OldWebSDRHealth": {"avg_snr"},
+	} {
+		for _, member := range members {
+			s.nullable(component, member)
+		}
+	}
+}
+
+// nullable lets a member be null.
+func (s *schemas) nullable(component, member string) {
+	properties := s.components[component].(map[string]any)["properties"].(map[string]any)
+	schema := properties[member].(map[string]any)
+	if _, ok := schema["$ref"]; ok {
+		properties[member] = map[string]any{"anyOf": []any{schema, map[string]any{"type": "null"}}}
+		return
+	}
+	schema["type"] = []string{schema["type"].(string), "null"}
 }
 
 // goType is the schema of a Go type; a struct becomes a component.
@@ -200,6 +243,7 @@ func shortNames(ed protoreflect.EnumDescriptor) []string {
 func described(member string, schema map[string]any) map[string]any {
 	for _, unit := range []struct{ suffix, text string }{
 		{"_dbfs_hz", "dBFS per Hz"},
+		{"psd_dbm", "dBm per Hz"},
 		{"_dbm_hz", "dBm per Hz"},
 		{"_dbfs", "dBFS"},
 		{"_dbm", "dBm"},

@@ -74,7 +74,7 @@ func stocked(t *testing.T) (h http.Handler, samples []byte) {
 		t.Fatal(err)
 	}
 	h, err = api.New(api.Config{
-		Reader: db, Recordings: db, Files: files, Commander: &commander{one: db.Acquisition, list: db.Acquisitions}, Events: api.NewHub(), Log: log,
+		Reader: db, Recordings: db, Files: files, WebSDRs: db, Commander: &commander{one: db.Acquisition, list: db.Acquisitions}, Events: api.NewHub(), Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)

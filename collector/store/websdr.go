@@ -28,7 +28,7 @@ func (db *DB) websdrs(ctx context.Context, q querier, station string) ([]protoco
 		if err := rows.Scan(&w.Station, &said, scanTime{&w.Created}, scanTime{&w.Updated}); err != nil {
 			return err
 		}
-		err := json.Unmarshal([]byte(said), &w)
+		err := json.Unmarshal([]byte(said), &w.WebSDRFields)
 		list = append(list, w)
 		return err
 	})
@@ -38,7 +38,7 @@ func (db *DB) websdrs(ctx context.Context, q querier, station string) ([]protoco
 // CreateWebSDR makes a station that no agent is known of, and gives its id, which is made from the name: an agent that comes
 // under it takes over the station with its number. A name or id that is taken is a fault of the field name, as
 // [protocol.FieldErrors].
-func (db *DB) CreateWebSDR(ctx context.Context, w protocol.WebSDR, now time.Time) (station string, err error) {
+func (db *DB) CreateWebSDR(ctx context.Context, w protocol.WebSDRFields, now time.Time) (station string, err error) {
 	if w.Name == nil {
 		return "", refuse("create websdr: want a name")
 	}
@@ -72,7 +72,7 @@ func (db *DB) CreateWebSDR(ctx context.Context, w protocol.WebSDR, now time.Time
 
 // UpdateWebSDR changes what was said of a station. [ErrNotFound] says that there is no such station; a name that another one
 // has is a fault as in CreateWebSDR.
-func (db *DB) UpdateWebSDR(ctx context.Context, station string, now time.Time, change func(*protocol.WebSDR)) error {
+func (db *DB) UpdateWebSDR(ctx context.Context, station string, now time.Time, change func(*protocol.WebSDRFields)) error {
 	now = now.UTC().Truncate(time.Microsecond)
 	err := db.transact(ctx, func(tx *sql.Tx) error {
 		if _, err := db.lockStationNumbers(ctx, tx); err != nil {
@@ -85,13 +85,13 @@ func (db *DB) UpdateWebSDR(ctx context.Context, station string, now time.Time, c
 		if len(missing) > 0 {
 			return ErrNotFound
 		}
-		var w protocol.WebSDR
+		var w protocol.WebSDRFields
 		list, err := db.websdrs(ctx, tx, station)
 		if err != nil {
 			return err
 		}
 		if len(list) > 0 {
-			w = list[0]
+			w = list[0].WebSDRFields
 		}
 		before := w.Name
 		change(&w)
@@ -158,7 +158,7 @@ func (db *DB) nameIsFree(ctx context.Context, tx *sql.Tx, name, except string) e
 		return err
 	}
 	names := make(map[string]string)
-	err = db.forEach(ctx, tx, "SELECT station, coalesce(name, '') FROM station", nil, func(rows *sql.Rows) error {
+	err = db.forEach(ctx, tx, "SELECT station, coalesce(nullif(name, ''), station) FROM station", nil, func(rows *sql.Rows) error {
 		var station, own string
 		err := rows.Scan(&station, &own)
 		names[station] = own
@@ -190,7 +190,7 @@ func (db *DB) nameStation(ctx context.Context, tx *sql.Tx, station, name string)
 	return err
 }
 
-func (db *DB) saveWebSDR(ctx context.Context, tx *sql.Tx, station string, w protocol.WebSDR, now time.Time) error {
+func (db *DB) saveWebSDR(ctx context.Context, tx *sql.Tx, station string, w protocol.WebSDRFields, now time.Time) error {
 	said, err := json.Marshal(w)
 	if err != nil {
 		return refuse("%w", err)

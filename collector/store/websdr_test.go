@@ -16,7 +16,7 @@ import (
 // createWebSDR makes a station of a name and gives its id.
 func createWebSDR(t *testing.T, db *store.DB, name string) string {
 	t.Helper()
-	id, err := db.CreateWebSDR(t.Context(), protocol.WebSDR{Name: &name}, t0)
+	id, err := db.CreateWebSDR(t.Context(), protocol.WebSDRFields{Name: &name}, t0)
 	if err != nil {
 		t.Fatalf("create %q: %v", name, err)
 	}
@@ -34,7 +34,7 @@ func faultOf(err error) string {
 func testWebSDRs(t *testing.T, s *server) {
 	db := s.open(t)
 	commit(t, db, measurement("torino", 1, 1))
-	said := protocol.WebSDR{
+	said := protocol.WebSDRFields{
 		Name: new("IW2MXM Milano – “Duomo” \\u0041"), URL: new("http://websdr.iw2mxm.it:8073"), LatitudeDeg: new(45.464), LongitudeDeg: new(-9.188),
 		LocationDescription: new(""), Country: new("Italia"), AdminEmail: new("admin@iw2mxm.it"), AltitudeM: new(-3), TimeoutS: new(30), RetryCount: new(0),
 		Active: new(true),
@@ -43,9 +43,9 @@ func testWebSDRs(t *testing.T, s *server) {
 	if err != nil || id != "iw2mxm-milano-duomo-u0041" {
 		t.Fatalf("%q, %v", id, err)
 	}
-	said.Station, said.Created, said.Updated = id, t0.Truncate(time.Microsecond), t0.Truncate(time.Microsecond)
-	if list, err := db.WebSDRs(t.Context()); err != nil || cmp.Diff([]protocol.WebSDR{said}, list) != "" {
-		t.Errorf("%v; (-want +got):\n%s", err, cmp.Diff([]protocol.WebSDR{said}, list))
+	kept := []protocol.WebSDR{{Station: id, Created: t0.Truncate(time.Microsecond), Updated: t0.Truncate(time.Microsecond), WebSDRFields: said}}
+	if list, err := db.WebSDRs(t.Context()); err != nil || cmp.Diff(kept, list) != "" {
+		t.Errorf("%v; (-want +got):\n%s", err, cmp.Diff(kept, list))
 	}
 	station, err := db.Station(t.Context(), id)
 	if err != nil || station.Number != 2 || station.Name != *said.Name || station.Status != protocol.Offline || station.LastSeen != "" {
@@ -54,21 +54,21 @@ func testWebSDRs(t *testing.T, s *server) {
 
 	// What a client says of a station with an agent stands beside what the agent says.
 	later := t0.Add(time.Hour)
-	if err := db.UpdateWebSDR(t.Context(), "torino", later, func(w *protocol.WebSDR) { w.Name, w.Active = new("Torino"), new(false) }); err != nil {
+	if err := db.UpdateWebSDR(t.Context(), "torino", later, func(w *protocol.WebSDRFields) { w.Name, w.Active = new("Torino"), new(false) }); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.UpdateWebSDR(t.Context(), "torino", later.Add(time.Hour), func(w *protocol.WebSDR) { w.Country = new("Italia") }); err != nil {
+	if err := db.UpdateWebSDR(t.Context(), "torino", later.Add(time.Hour), func(w *protocol.WebSDRFields) { w.Country = new("Italia") }); err != nil {
 		t.Fatal(err)
 	}
 	list, err := db.WebSDRs(t.Context())
 	want := protocol.WebSDR{
-		Station: "torino", Created: later.Truncate(time.Microsecond), Updated: later.Add(time.Hour).Truncate(time.Microsecond), Name: new("Torino"),
-		Country: new("Italia"), Active: new(false),
+		Station: "torino", Created: later.Truncate(time.Microsecond), Updated: later.Add(time.Hour).Truncate(time.Microsecond),
+		WebSDRFields: protocol.WebSDRFields{Name: new("Torino"), Country: new("Italia"), Active: new(false)},
 	}
 	if err != nil || len(list) != 2 || cmp.Diff(want, list[1]) != "" {
 		t.Errorf("%v; (-want +got):\n%s", err, cmp.Diff(want, list[1]))
 	}
-	if err := db.UpdateWebSDR(t.Context(), "nobody", later, func(*protocol.WebSDR) {}); !errors.Is(err, fs.ErrNotExist) {
+	if err := db.UpdateWebSDR(t.Context(), "nobody", later, func(*protocol.WebSDRFields) {}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("change of nobody: %v", err)
 	}
 	testWebSDRNames(t, db)
@@ -79,12 +79,12 @@ func testWebSDRs(t *testing.T, s *server) {
 // testWebSDRNames: there are a station named Torino and iw2mxm-milano-duomo-u0041.
 func testWebSDRNames(t *testing.T, db *store.DB) {
 	for _, taken := range []string{"Torino", "torino!", "iw2mxm MILANO duomo u0041"} {
-		if id, err := db.CreateWebSDR(t.Context(), protocol.WebSDR{Name: &taken}, t0); faultOf(err) != "name" {
+		if id, err := db.CreateWebSDR(t.Context(), protocol.WebSDRFields{Name: &taken}, t0); faultOf(err) != "name" {
 			t.Errorf("create %q: %q, %v; want a fault of the name", taken, id, err)
 		}
 	}
 	rename := func(station, name string) error {
-		return db.UpdateWebSDR(t.Context(), station, t0, func(w *protocol.WebSDR) { w.Name = &name })
+		return db.UpdateWebSDR(t.Context(), station, t0, func(w *protocol.WebSDRFields) { w.Name = &name })
 	}
 	if err := rename("iw2mxm-milano-duomo-u0041", "Torino"); faultOf(err) != "name" {
 		t.Errorf("rename to a name that is taken: %v", err)
@@ -92,7 +92,7 @@ func testWebSDRNames(t *testing.T, db *store.DB) {
 	if err := rename("torino", "Torino"); err != nil {
 		t.Errorf("rename to the own name: %v", err)
 	}
-	if _, err := db.CreateWebSDR(t.Context(), protocol.WebSDR{Name: new("a\x00b")}, t0); err == nil {
+	if _, err := db.CreateWebSDR(t.Context(), protocol.WebSDRFields{Name: new("a\x00b")}, t0); err == nil {
 		t.Error("a NUL is stored")
 	}
 	for name, want := range map[string]string{
@@ -119,7 +119,7 @@ func testWebSDRGetsAnAgent(t *testing.T, db *store.DB, id string) {
 	if err != nil || station.Number != 2 || station.Name != "Milano" || station.LastSeen == "" {
 		t.Errorf("station %+v, %v", station, err)
 	}
-	if err := db.UpdateWebSDR(t.Context(), id, t0, func(w *protocol.WebSDR) { w.Name = new("Other") }); err != nil {
+	if err := db.UpdateWebSDR(t.Context(), id, t0, func(w *protocol.WebSDRFields) { w.Name = new("Other") }); err != nil {
 		t.Fatal(err)
 	}
 	if station, err = db.Station(t.Context(), id); err != nil || station.Name != "Milano" {
