@@ -29,6 +29,9 @@ type Reader interface {
 	Station(ctx context.Context, id string) (*protocol.Station, error)
 	// Records gives stored records, newest first, and the cursor of the next page, empty after the last.
 	Records(ctx context.Context, kind protocol.Kind, filter protocol.Filter) ([]protocol.StoredRecord, string, error)
+	// Arrivals gives at most limit records of a kind that arrived after a place, in the order of arrival; of all stations when
+	// none is named.
+	Arrivals(ctx context.Context, kind protocol.Kind, after protocol.Arrival, stations []string, limit int) ([]protocol.StoredRecord, error)
 	// Detection gives what is known of an emission: the record of its id that saw most of it.
 	Detection(ctx context.Context, id string) (*protocol.StoredRecord, error)
 }

@@ -18,6 +18,8 @@ const (
 	EventRecord      = "record"
 	EventAcquisition = "acquisition"
 	EventStation     = "station"
+	// EventReset tells that a stream does not go on from where the client was.
+	EventReset = "reset"
 )
 
 const (
@@ -25,17 +27,23 @@ const (
 	queueLength = 1024
 	// mostClients bounds the memory of the queues.
 	mostClients = 256
+	// setBack is how far a clock may be set back without a loss to those who resume.
+	setBack = 2 * time.Second
 	// pingEvery keeps proxies from closing a quiet stream, and finds clients that have gone.
 	pingEvery = 15 * time.Second
 )
 
 // Hub hands what happens to the clients of /api/v1/events. Telling it never waits: a client whose queue is full is
-// disconnected, and finds what it missed in the lists.
+// disconnected, and resumes from where it was.
+//
+// A client resumes by the time at which the database got the latest record that it saw, less a little. For that, records must be
+// told in the order in which they were stored, as one collector's ingest does.
 type Hub struct {
-	mu      sync.Mutex // guards clients, closed, dropped
+	mu      sync.Mutex // guards all below, and whether clients attend
 	clients map[*client]struct{}
 	closed  bool
 	dropped uint64
+	latest  time.Time // when the record that was told last arrived; at first, when the hub was made
 }
 
 // client is one open stream.
@@ -43,10 +51,13 @@ type client struct {
 	wants eventFilter
 	// queue is closed by the hub when the stream must end. Its capacity is the lag that a client is allowed.
 	queue chan event
+	// attends is false while the client gets what was before; nothing is queued for it then.
+	attends bool
 }
 
 // event is one message, ready to send.
 type event struct {
+	id      string
 	name    string
 	kind    protocol.Kind // of a record
 	station string        // empty when it concerns several
@@ -65,7 +76,7 @@ func (f *eventFilter) matches(e *event) bool {
 }
 
 // NewHub makes a hub without clients.
-func NewHub() *Hub { return &Hub{clients: map[*client]struct{}{}} }
+func NewHub() *Hub { return &Hub{clients: map[*client]struct{}{}, latest: time.Now()} }
 
 // Run ends all streams when the context ends, so that a server can shut down.
 func (h *Hub) Run(ctx context.Context) error {
@@ -105,6 +116,9 @@ func (h *Hub) Record(stored protocol.StoredRecord) error {
 	if kind == protocol.KindIQ || kind == protocol.KindSite || kind == "" {
 		return nil
 	}
+	h.mu.Lock()
+	h.latest = stored.Received
+	h.mu.Unlock()
 	return h.tell(event{name: EventRecord, kind: kind, station: stored.Record.GetStation()}, func() ([]byte, error) {
 		return recordItem(&stored)
 	})
@@ -129,11 +143,12 @@ func (h *Hub) tell(e event, write func() ([]byte, error)) error {
 	if err != nil {
 		return fmt.Errorf("write %s event: %w", e.name, err)
 	}
+	e.id = h.settled().String()
 	e.data = bytes.ReplaceAll(data, []byte{'\n'}, nil) // one line a message; JSON has no line ends inside text
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for c := range h.clients {
-		if !c.wants.matches(&e) {
+		if !c.attends || !c.wants.matches(&e) {
 			continue
 		}
 		select {
@@ -150,14 +165,28 @@ func (h *Hub) wanted(e *event) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for c := range h.clients {
-		if c.wants.matches(e) {
+		if c.attends && c.wants.matches(e) {
 			return true
 		}
 	}
 	return false
 }
 
-// join opens a stream; false when there is no room or the hub is closed.
+// settled is the place before which no more records will arrive, as far as this collector's own are concerned.
+func (h *Hub) settled() protocol.Arrival {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return protocol.Arrival{Received: h.latest.Add(-setBack)}
+}
+
+// attend begins to queue events for a client.
+func (h *Hub) attend(c *client) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c.attends = true
+}
+
+// join opens a stream that does not attend yet; false when there is no room or the hub is closed.
 func (h *Hub) join(wants eventFilter) (*client, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -194,13 +223,19 @@ func eventParameters() []parameter {
 		{name: "event", text: "Only these events.", example: EventRecord, many: true, schema: words(eventNames())},
 		{name: "kind", text: "Of the records, only these kinds.", example: string(protocol.KindDetection), many: true, schema: words(eventKinds())},
 		stationParameter,
+		{
+			name: "last_event_id", text: "Go on after the event of this id, as the header Last-Event-ID asks, which counts if both are given.",
+			example: "2026-11-24T02:00:05.250000Z", schema: map[string]any{"type": "string", "maxLength": longestCursor},
+		},
 	}
 }
 
-// events streams what happens until the client goes, falls behind, or the collector stops.
+// events streams what happens until the client goes, falls behind, or the collector stops; first, what happened since the place
+// that the client names.
 func (s *server) events(w http.ResponseWriter, r *http.Request) error {
 	q := parseQuery(r.URL.RawQuery, eventParameters())
 	wants := eventFilter{names: q.choices("event", eventNames()), kinds: q.choices("kind", eventKinds()), stations: q.stations("station")}
+	from := q.resumePoint(r.Header)
 	if err := q.err(); err != nil {
 		return err
 	}
@@ -219,16 +254,29 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", eventsType)
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep events back
 	out := &eventWriter{w: w, flush: http.NewResponseController(w).Flush}
-	out.send(": heimdall events\nretry: 2000\n\n")
+	if from == nil {
+		s.Events.attend(c)
+		out.send(": heimdall events\nid: " + s.Events.settled().String() + "\nretry: 2000\n\n")
+	} else {
+		out.send(": heimdall events\nretry: 2000\n\n")
+		if err := s.resume(r.Context(), out, c, *from); err != nil {
+			return err // it breaks off, and the client comes again
+		}
+	}
+	return s.follow(r.Context(), out, c)
+}
+
+// follow sends what happens.
+func (s *server) follow(ctx context.Context, out *eventWriter, c *client) error {
 	ping := time.NewTicker(pingEvery)
 	defer ping.Stop()
 	for out.err == nil {
 		select {
-		case <-r.Context().Done():
+		case <-ctx.Done():
 			return nil
 		case e, open := <-c.queue:
 			if !open {
-				out.send(": end of stream; read the lists for what was missed\n\n")
+				out.send(": end of stream; come again with the last id for what was missed\n\n")
 				return nil
 			}
 			out.event(e, c.queue)
@@ -244,6 +292,8 @@ type eventWriter struct {
 	w     http.ResponseWriter
 	flush func() error
 	err   error
+	// waiting is what was added and not sent yet.
+	waiting bytes.Buffer
 }
 
 func (s *eventWriter) send(text string) {
@@ -257,14 +307,26 @@ func (s *eventWriter) send(text string) {
 
 // event writes a message and those that already wait behind it, in one go.
 func (s *eventWriter) event(e event, queue <-chan event) {
-	var text bytes.Buffer
-	fmt.Fprintf(&text, "event: %s\ndata: %s\n\n", e.name, e.data)
-	for waiting := len(queue); waiting > 0 && text.Len() < 64<<10; waiting-- {
+	s.add(e)
+	for waiting := len(queue); waiting > 0 && s.waiting.Len() < 64<<10; waiting-- {
 		next, open := <-queue
 		if !open {
 			break
 		}
-		fmt.Fprintf(&text, "event: %s\ndata: %s\n\n", next.name, next.data)
+		s.add(next)
 	}
-	s.send(text.String())
+	s.sendWaiting()
+}
+
+// add writes a message behind those that are to be sent.
+func (s *eventWriter) add(e event) {
+	fmt.Fprintf(&s.waiting, "event: %s\nid: %s\ndata: %s\n\n", e.name, e.id, e.data)
+}
+
+// sendWaiting sends what was added.
+func (s *eventWriter) sendWaiting() {
+	if s.waiting.Len() > 0 {
+		s.send(s.waiting.String())
+		s.waiting.Reset()
+	}
 }

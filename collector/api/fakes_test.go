@@ -25,6 +25,7 @@ type reader struct {
 	stations func(context.Context) ([]protocol.Station, error)
 	station  func(context.Context, string) (*protocol.Station, error)
 	records  func(context.Context, protocol.Kind, protocol.Filter) ([]protocol.StoredRecord, string, error)
+	arrivals func(context.Context, protocol.Kind, protocol.Arrival, []string, int) ([]protocol.StoredRecord, error)
 	detected func(context.Context, string) (*protocol.StoredRecord, error)
 }
 
@@ -40,6 +41,10 @@ func (r *reader) Station(ctx context.Context, id string) (*protocol.Station, err
 
 func (r *reader) Records(ctx context.Context, kind protocol.Kind, f protocol.Filter) ([]protocol.StoredRecord, string, error) {
 	return r.records(ctx, kind, f)
+}
+
+func (r *reader) Arrivals(ctx context.Context, kind protocol.Kind, after protocol.Arrival, stations []string, limit int) ([]protocol.StoredRecord, error) {
+	return r.arrivals(ctx, kind, after, stations, limit)
 }
 
 type commander struct {
@@ -183,6 +188,9 @@ func newWorld() *world {
 			}
 			return &protocol.StoredRecord{Record: w.detected, Received: noon}, nil
 		},
+	}
+	w.reader.arrivals = func(context.Context, protocol.Kind, protocol.Arrival, []string, int) ([]protocol.StoredRecord, error) {
+		return nil, nil
 	}
 	acquisition := &protocol.Acquisition{ID: acquisitionID, State: protocol.AcquisitionQueued, Requested: protocol.FormatTime(noon)}
 	w.commander = &commander{

@@ -207,10 +207,13 @@ func acquisitionRoutes() []route {
 		},
 		{
 			method: "GET", path: "/api/v1/events", id: "events", tag: "events", summary: "What happens, while it happens (server-sent events)",
-			detail: "Events are record, acquisition and station; data is the same JSON as in the lists. Nothing is sent twice or kept for later: " +
-				"after a break, read the lists. A client that does not keep up is disconnected.",
+			detail: "Events are record, acquisition and station; data is the same JSON as in the lists. Each has an id: who comes again with it, in the " +
+				"header Last-Event-ID as browsers do or as last_event_id, first gets every record that the collector has stored since, also " +
+				"while it was not running, then all stations and the newest 1000 acquisitions as they are now. Nothing is lost; something may come twice: " +
+				"know records by station, spool and seq. An id older than a day is answered with the event reset: read the lists for what was " +
+				"missed. A client that does not keep up is disconnected, and resumes. With several collectors, a stream tells what its own one stores.",
 			query:  eventParameters(),
-			answer: content{types: []string{eventsType}, text: "A stream of events"}, lasting: true, serve: (*server).events,
+			answer: content{types: []string{eventsType}, text: "A stream of events"}, problems: []problemKind{unavailable}, lasting: true, serve: (*server).events,
 		},
 	}
 }

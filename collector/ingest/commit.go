@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -31,6 +32,8 @@ func (g *Ingest) commitBatches(ctx context.Context) {
 type outcome struct {
 	fresh []bool
 	acks  map[protocol.Stream]*protocol.Ack
+	// received is the time of arrival that the database has; that of the first part of a batch that was taken apart.
+	received time.Time
 }
 
 // settle sees a batch through: commit, Acks, broker, observers, in this order.
@@ -49,11 +52,10 @@ func (g *Ingest) settle(ctx context.Context, b *batch) {
 		ack()
 	}
 
-	received := g.cfg.Now()
 	var fresh []protocol.StoredRecord
 	for i, rec := range b.records {
 		if i < len(out.fresh) && out.fresh[i] {
-			fresh = append(fresh, protocol.StoredRecord{Record: rec, Received: received, Late: b.late[i]})
+			fresh = append(fresh, protocol.StoredRecord{Record: rec, Received: out.received, Late: b.late[i]})
 		}
 	}
 	g.counts.records.Add(uint64(len(b.records)))
@@ -108,13 +110,14 @@ func (g *Ingest) tryCommit(ctx context.Context, records []*protocol.Record, reje
 	limited, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	began := time.Now()
-	fresh, acks, err := g.cfg.Sink.Commit(limited, g.cfg.Now(), records, rejected)
+	received := g.cfg.Now()
+	fresh, acks, err := g.cfg.Sink.Commit(limited, received, records, rejected)
 	g.pace.note(began, time.Now())
 	if err != nil {
 		return outcome{}, err
 	}
 	g.counts.commits.Add(1)
-	return outcome{fresh, acks}, nil
+	return outcome{fresh, acks, received}, nil
 }
 
 func (g *Ingest) recovered(ctx context.Context, attempts int) {
@@ -168,7 +171,7 @@ func (g *Ingest) both(ctx context.Context, records1 []*protocol.Record, rejected
 	acks := make(map[protocol.Stream]*protocol.Ack, len(first.acks)+len(second.acks))
 	maps.Copy(acks, first.acks)
 	maps.Copy(acks, second.acks) // the later one contains the earlier one
-	return outcome{append(first.fresh, second.fresh...), acks}, true
+	return outcome{append(first.fresh, second.fresh...), acks, cmp.Or(first.received, second.received)}, true
 }
 
 // backoff is full jitter: anything up to a limit that doubles.

@@ -17,7 +17,7 @@ import (
 )
 
 // newestMigration is the number of the last file in migrations.
-const newestMigration = 8
+const newestMigration = 9
 
 // server is one database that a case of the suite has for itself.
 type server struct {
@@ -127,6 +127,7 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"Filters":           testFilters,
 		"BadFilters":        testBadFilters,
 		"Pages":             testPages,
+		"Arrivals":          testArrivals,
 		"Detection":         testDetection,
 		"Stations":          testStations,
 		"WebSDRs":           testWebSDRs,
