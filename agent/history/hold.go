@@ -67,9 +67,15 @@ func (r *Ring) Hold(start time.Time, duration time.Duration, snrDB float64) {
 	}
 	h.snrDB = max(h.snrDB, snrDB)
 	if until := start.Add(duration + margin); until.After(h.until) {
-		h.until, h.growing = until, true
+		h.until = until
+		if !h.growing {
+			h.growing = true
+			r.growing = append(r.growing, h)
+		}
 		r.grow(h)
-		r.due = time.Time{}
+	}
+	if ends := h.to.Add(r.lasts); ends.Before(r.due) {
+		r.due = ends
 	}
 	if h.to.IsZero() {
 		r.drop(h) // its first block is larger than all that may be held
@@ -150,24 +156,20 @@ func (r *Ring) wants(h *hold, e *entry) int {
 
 // tend follows the newest block: holds grow with it, and end when their time has passed. The caller holds mu.
 func (r *Ring) tend() {
-	now := r.newest.end()
-	if now.Before(r.due) {
-		return
-	}
-	r.due = now.Add(r.lasts)
 	crowded := false
-	for i := len(r.holds) - 1; i >= 0; i-- {
-		h := r.holds[i]
-		if h.growing && r.grow(h) && h.left {
-			crowded = true
-		}
-		switch ends := h.to.Add(r.lasts); {
-		case now.After(ends):
-			r.drop(h)
-		case h.growing:
-			r.due = now
-		case ends.Before(r.due):
-			r.due = ends
+	r.growing = slices.DeleteFunc(r.growing, func(h *hold) bool {
+		crowded = r.grow(h) && h.left || crowded
+		return !h.growing
+	})
+	if now := r.newest.end(); now.After(r.due) {
+		r.due = now.Add(r.lasts)
+		for i := len(r.holds) - 1; i >= 0; i-- {
+			h := r.holds[i]
+			if ends := h.to.Add(r.lasts); now.After(ends) {
+				r.drop(h)
+			} else if ends.Before(r.due) {
+				r.due = ends
+			}
 		}
 	}
 	if crowded {
@@ -202,13 +204,13 @@ func rank(a, b *hold) int {
 // choose drops the holds for which there is no room beside those that rank before them. Only those count that the ring has
 // begun to move past, with all their pages: so that the pages outside of the ring are never too many. The caller holds mu.
 func (r *Ring) choose() {
+	slices.SortFunc(r.holds, rank) // which they mostly are since the last time
 	leaving := make([]*hold, 0, len(r.holds))
 	for _, h := range r.holds {
 		if h.left {
 			leaving = append(leaving, h)
 		}
 	}
-	slices.SortFunc(leaving, rank)
 	taken := make([]bool, len(r.pages))
 	left := r.size.held
 	losers := leaving[:0]
@@ -236,7 +238,8 @@ func (r *Ring) choose() {
 
 // drop ends a hold. The pages outside of the ring that no other wants are spare then. The caller holds mu.
 func (r *Ring) drop(h *hold) {
-	r.holds = slices.DeleteFunc(r.holds, func(other *hold) bool { return other == h })
+	same := func(other *hold) bool { return other == h }
+	r.holds, r.growing = slices.DeleteFunc(r.holds, same), slices.DeleteFunc(r.growing, same)
 	if !h.left {
 		return
 	}

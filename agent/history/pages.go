@@ -3,6 +3,7 @@ package history
 import (
 	"iter"
 	"sort"
+	"time"
 )
 
 const (
@@ -106,7 +107,8 @@ func (r *Ring) forget() {
 	for _, p := range r.pages {
 		r.release(p)
 	}
-	r.pages, r.kept, r.holds = r.order[:0], 0, nil
+	r.pages, r.kept = r.order[:0], 0
+	r.holds, r.growing, r.due = nil, nil, time.Time{}
 	r.head = r.nextPage * r.size.page
 }
 

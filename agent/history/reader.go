@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"math"
+	"sort"
 	"time"
 
 	"github.com/fulgidus/heimdall/agent/radio"
@@ -26,6 +27,9 @@ type search struct {
 
 // find goes on with a search. The caller holds mu.
 func (r *Ring) find(s *search) (block uint64, skip int, found bool, err error) {
+	if !s.begun {
+		r.skip(s)
+	}
 	for n, e := range r.blocks(s.next) {
 		// Behind a hole, the sample may have been one that is gone.
 		if (!s.begun || n != s.next) && e.timeOf(0).Sub(s.start) >= radio.SamplesDuration(1, e.tuning.SampleRateHz) {
@@ -37,6 +41,19 @@ func (r *Ring) find(s *search) (block uint64, skip int, found bool, err error) {
 		}
 	}
 	return 0, 0, false, nil
+}
+
+// skip begins a search within the ring, where it is for samples that the ring has. The caller holds mu.
+func (r *Ring) skip(s *search) {
+	oldest := r.oldest()
+	if e, _ := r.block(oldest); e == nil || s.start.Before(e.timeOf(0)) {
+		return
+	}
+	s.begun = true
+	s.next = oldest + uint64(sort.Search(int(r.next-oldest), func(k int) bool {
+		e, _ := r.block(oldest + uint64(k))
+		return e.end().After(s.start)
+	}))
 }
 
 // Seek puts a Reader before the first sample whose time is not before start, and waits until there is one. It returns an

@@ -90,9 +90,9 @@ type Ring struct {
 	head  uint64 // absolute position of the next byte
 	// nextPage and next are the numbers of the page and of the block that come next.
 	nextPage, next uint64
-	newest         entry // of the last block; not set while there are no pages
-	holds          []*hold
-	due            time.Time // when the next of them changes: before, a block concerns none
+	newest         entry     // of the last block; not set while there are no pages
+	holds, growing []*hold   // all, and those that new blocks are added to
+	due            time.Time // before then no hold has lasted its time
 	ended          bool
 	changed        chan struct{} // closed when something changes; nil while nobody waits
 }
