@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -242,6 +243,22 @@ func TestExportRecordings_GoesOnWhereTheConnectionBreaks(t *testing.T) {
 	}
 	if _, err := s.export(t, ExportRecordingsCmd{Output: filepath.Join(dir, "one.sigmf")}); err != nil || len(s.ranges) != 3 {
 		t.Errorf("an archive: %v, %q", err, s.ranges)
+	}
+}
+
+func TestExportRecordings_HoldsNoRecordingInMemory(t *testing.T) {
+	s := newShelf(t, make([]byte, 64<<20))
+	dir := t.TempDir()
+	for _, c := range []ExportRecordingsCmd{{Out: dir}, {Output: filepath.Join(dir, "one.sigmf")}} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if errs, err := s.export(t, c); err != nil {
+			t.Fatalf("%v: %s", err, errs)
+		}
+		runtime.ReadMemStats(&after)
+		if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 8 { // of which most is the server's
+			t.Errorf("%+v: %d MiB are allocated for a recording of 64 MiB", c, took)
+		}
 	}
 }
 

@@ -77,7 +77,7 @@ func (r remote) chosen(ctx context.Context, w io.Writer, c recordingChoice, each
 		if err := r.call(ctx, http.MethodGet, "/api/v1/acquisitions/"+url.PathEscape(c.Acquisition), nil, a); err != nil {
 			return err
 		}
-		for _, s := range a.Stations {
+		for _, s := range byStation(a) {
 			if s.Recording != "" {
 				ids = append(ids, s.Recording)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/fulgidus/heimdall/protocol"
@@ -123,10 +124,10 @@ func annotations(c *Capture, s stretch) []protocol.SigMFAnnotation {
 			UUID: annotationID(c, detectionID(record)),
 		}
 		if d.SnrDb != nil {
-			box.SNRDB = new(float64(d.GetSnrDb()))
+			box.SNRDB = decibels(d.GetSnrDb())
 		}
 		if d.PowerDbfs != nil {
-			box.PowerDBFS = new(float64(d.GetPowerDbfs()))
+			box.PowerDBFS = decibels(d.GetPowerDbfs())
 		}
 		boxes = append(boxes, box)
 	}
@@ -151,10 +152,10 @@ func strongest(c *Capture, count uint64) []protocol.SigMFAnnotation {
 	}
 	box := protocol.SigMFAnnotation{
 		SampleCount: &count, LowHz: m.OccupiedLowHz, HighHz: m.OccupiedHighHz, Label: "strongest",
-		Comment: "99 % occupied bandwidth of the averaged spectrum", Generator: c.Reply.GetCapture().GetRecorder(), SNRDB: new(float64(m.GetSnrDb())),
+		Comment: "99 % occupied bandwidth of the averaged spectrum", Generator: c.Reply.GetCapture().GetRecorder(), SNRDB: decibels(m.GetSnrDb()),
 	}
 	if m.PeakDbfs != nil {
-		box.PowerDBFS = new(float64(m.GetPeakDbfs()))
+		box.PowerDBFS = decibels(m.GetPeakDbfs())
 	}
 	return []protocol.SigMFAnnotation{box}
 }
@@ -189,6 +190,15 @@ func detectionID(r *protocol.Record) string {
 		return id
 	}
 	return fmt.Sprintf("%s-%x-%d", r.GetStation(), r.GetSpool(), r.GetSeq())
+}
+
+// decibels is the number that is written like the short one: 12.3 and not 12.300000190734863.
+func decibels(short float32) *float64 {
+	long, err := strconv.ParseFloat(strconv.FormatFloat(float64(short), 'g', -1, 32), 64)
+	if err != nil { // what was written can be read
+		long = float64(short)
+	}
+	return &long
 }
 
 // annotationID is a UUID of version 8 made of what is annotated: the same capture always gives the same metadata.

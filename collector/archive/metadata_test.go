@@ -204,9 +204,12 @@ func TestMetadata_StrongestEmissionOfTheWhole(t *testing.T) {
 	source := newSource()
 	m := source.add("torino", "capture-1", noise(1, 2000))
 	m.Measurement = &protocol.Measurement{
-		OccupiedLowHz: proto.Float64(145.5e6 - 200), OccupiedHighHz: proto.Float64(145.5e6 + 300), SnrDb: proto.Float32(20), PeakDbfs: proto.Float32(-12),
+		OccupiedLowHz: proto.Float64(145.5e6 - 200), OccupiedHighHz: proto.Float64(145.5e6 + 300), SnrDb: proto.Float32(20.3), PeakDbfs: proto.Float32(-12.7),
 	}
 	meta := described(t, source)
+	if a := meta.Annotations[0]; *a.SNRDB != 20.3 || *a.PowerDBFS != -12.7 {
+		t.Errorf("levels %v dB and %v dBFS, want 20.3 and -12.7", *a.SNRDB, *a.PowerDBFS)
+	}
 	want := []box{{0, 1000, -200, 300, "strongest", "99 % occupied bandwidth of the averaged spectrum"}}
 	if diff := cmp.Diff(want, boxes(meta)); diff != "" {
 		t.Errorf("annotations (-want +got):\n%s", diff)

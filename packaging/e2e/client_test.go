@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,16 +16,16 @@ import (
 
 // reading is what the generated client says of a recording that it downloaded.
 type reading struct {
-	Station     string
-	Start       string // as the API says
-	Version     string
-	RateHz      float64 `json:"rate_hz"`
-	CenterHz    float64 `json:"center_hz"`
-	Datetime    time.Time
-	Samples     int
-	Annotations int
-	PeakHz      float64 `json:"peak_hz"`
-	Rises       []int
+	Station    string
+	Start      string // as the API says
+	Version    string
+	RateHz     float64 `json:"rate_hz"`
+	CenterHz   float64 `json:"center_hz"`
+	Datetime   time.Time
+	Samples    int
+	Detections []int   // samples at which they begin
+	PeakHz     float64 `json:"peak_hz"`
+	Rises      []int   // samples at which the level rises
 }
 
 // TestGeneratedClient makes a client of the API's description with openapi-typescript and openapi-fetch, has the compiler check
@@ -108,6 +109,12 @@ func TestGeneratedClient(t *testing.T) {
 			late := float64(at.Sub(at.Truncate(500*time.Millisecond)))/1e9 - delay
 			if late < -0.5/r.RateHz || late > 1.5/r.RateHz { // the first loud sample follows the edge
 				t.Errorf("%s: a tone begins %.1f µs late by sample %d, of %.1f µs each", r.Station, late*1e6, sample, 1e6/r.RateHz)
+			}
+		}
+		for _, at := range r.Detections { // those that had been reported when the recording was stored
+			near := func(rise int) bool { return math.Abs(float64(at-rise)) < 0.005*r.RateHz }
+			if at > 0 && !slices.ContainsFunc(r.Rises, near) { // 0: the tone was there before
+				t.Errorf("%s: a detection is marked at sample %d, the tones begin at %v", r.Station, at, r.Rises)
 			}
 		}
 	}

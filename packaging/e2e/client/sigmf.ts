@@ -17,7 +17,7 @@ export interface Reading {
   center_hz: number;
   datetime: string;
   samples: number;
-  annotations: number;
+  detections: number[]; // samples at which the annotations of detections begin
   peak_hz: number; // the strongest frequency
   rises: number[]; // samples at which the level goes up by half of its range
 }
@@ -52,7 +52,7 @@ export function readArchive(tar: Uint8Array): Reading {
     center_hz: first["core:frequency"],
     datetime: first["core:datetime"],
     samples: iq.length / 2,
-    annotations: meta.annotations.length,
+    detections: meta.annotations.filter((a) => a["core:comment"]?.startsWith("detection ")).map((a) => a["core:sample_start"]),
     peak_hz: first["core:frequency"] + strongest(iq, rate),
     rises: rises(iq),
   };
