@@ -49,9 +49,13 @@ func (s captureSource) FailRecording(ctx context.Context, c archive.Capture, rea
 // stationSaver keeps what stations say of themselves, and tells the API's clients.
 type stationSaver struct{ *Collector }
 
-// SaveStatus keeps whether a station is online.
+// SaveStatus keeps whether a station is online. One that has come online is told what it missed.
 func (s stationSaver) SaveStatus(ctx context.Context, station string, online bool, at time.Time) error {
-	return s.saved(ctx, station, s.store.SaveStatus(ctx, station, online, at))
+	err := s.saved(ctx, station, s.store.SaveStatus(ctx, station, online, at))
+	if err == nil && online {
+		s.acquisitions.StationOnline(station)
+	}
+	return err
 }
 
 // SaveInfo keeps a station's description.

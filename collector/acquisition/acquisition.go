@@ -5,8 +5,14 @@
 // done when at least one station is and nothing more will come from the others. Everything that matters is in the store:
 // after a restart, or on another collector that shares the work, the next scan takes up what is not settled.
 //
-// With IQ, a station is done only when its recording is stored. A station that neither replies nor sends in time is
-// expired; what it delivers after that is stored all the same, and its recording is named in the acquisition.
+// With IQ, a station is done only when its recording is stored. A station that does not reply in time is expired, and so is
+// one that has begun and then is silent for ten minutes, unless it lives and says that it still holds records of that time:
+// a thin link takes as long as it takes. What an expired station delivers later is stored all the same, and its recording is
+// named in the acquisition.
+//
+// A station that cannot serve now (busy, its receiver or itself not connected, restarted in the middle) is asked again, with
+// growing pauses, until a minute after the end of what was asked for. The start does not move for that: all stations are to
+// hear the same stretch, and what of it has passed is in their histories.
 //
 // Cancelling ends what has not started: stations that had not begun are cancelled at once, and told so until they have
 // answered; one that captures or sends goes on. The wish is kept with the acquisition, which then asks nobody again.
@@ -61,11 +67,13 @@ const (
 	maxAhead           = 7 * 24 * time.Hour
 	maxLabelBytes      = protocol.MaxTextBytes
 
-	afterEnd  = time.Minute      // a command expires so long after the end of what it asks for
-	silence   = 10 * time.Minute // a station that has begun is expired when nothing comes from it for so long
-	scanEvery = time.Second      // while something is not settled
-	scanIdle  = 10 * time.Second // and else: another collector may have left something
-	retryMax  = 30 * time.Second
+	afterEnd = time.Minute      // a command expires so long after the end of what it asks for
+	silence  = 10 * time.Minute // a station that has begun is expired when nothing comes from it for so long
+	// longestUpload is how long after the expiry a station that says that it still sends is believed.
+	longestUpload = 7 * 24 * time.Hour
+	scanEvery     = time.Second      // while something is not settled
+	scanIdle      = 10 * time.Second // and else: another collector may have left something
+	retryMax      = 30 * time.Second
 	// Whoever creates an acquisition issues its commands at once. When they are not answered by then, the others do, too.
 	adoptAfter = 3 * time.Second
 
@@ -102,11 +110,12 @@ type Conductor struct {
 	// wake asks for a scan soon. Capacity 1: one notice is as good as many.
 	wake chan struct{}
 
-	mu      sync.Mutex           // guards all below
-	issued  map[string]orders    // of each acquisition, the commands that this process has given to the commander
-	heard   map[string]time.Time // of each station with something under way, when it last sent a chunk or a reply
-	chunks  map[string]uint32    // of each capture, how many chunks came
-	uploads map[string]upload    // of each command, what its last reply said is under way
+	mu       sync.Mutex           // guards all below
+	issued   map[string]orders    // of each acquisition, the commands that this process has given to the commander
+	returned map[string]bool      // stations that have connected since the last scan
+	heard    map[string]time.Time // of each station with something under way, when it last sent a chunk or a reply
+	chunks   map[string]uint32    // of each capture, how many chunks came
+	uploads  map[string]upload    // of each command, what its last reply said is under way
 }
 
 // orders are commands that were issued, and when.
@@ -137,12 +146,13 @@ func New(cfg Config) *Conductor {
 		cfg.Changed = func(*protocol.Acquisition) {}
 	}
 	return &Conductor{
-		cfg:     cfg,
-		events:  make(chan event, maxEvents),
-		wake:    make(chan struct{}, 1),
-		issued:  make(map[string]orders),
-		heard:   make(map[string]time.Time),
-		chunks:  make(map[string]uint32),
-		uploads: make(map[string]upload),
+		cfg:      cfg,
+		events:   make(chan event, maxEvents),
+		wake:     make(chan struct{}, 1),
+		issued:   make(map[string]orders),
+		returned: make(map[string]bool),
+		heard:    make(map[string]time.Time),
+		chunks:   make(map[string]uint32),
+		uploads:  make(map[string]upload),
 	}
 }

@@ -603,13 +603,25 @@ type refusedError struct{}
 func (refusedError) Error() string   { return "value too long" }
 func (refusedError) OneRecord() bool { return true }
 
-func TestConductor_FailsStationsThatCannotBeTold(t *testing.T) {
+func TestConductor_TriesOnWithStationsThatCannotBeTold(t *testing.T) {
 	simulate(t, nil, func(t *testing.T, r *rig) {
-		r.commands.mu.Lock()
-		r.commands.err = errors.New("too many commands wait for a reply")
-		r.commands.mu.Unlock()
+		refuse := func(err error) {
+			r.commands.mu.Lock()
+			defer r.commands.mu.Unlock()
+			r.commands.err = err
+		}
+		refuse(errors.New("too many commands wait for a reply"))
 		a := r.create(t, fiveSeconds)
-		r.expect(t, a, "failed 100% north=failed(not_sent) south=failed(not_sent)")
+		r.expect(t, a, "queued 0% north=queued(not_sent) south=queued(not_sent)")
+		rest(5 * time.Second)
+		r.expect(t, a, "queued 0% north=queued(not_sent) south=queued(not_sent)")
+		refuse(nil)
+		rest(2 * time.Second)
+		r.expect(t, a, "running 5% north=sent south=sent")
+		refuse(errors.New("too many commands wait for a reply"))
+		b := r.create(t, fiveSeconds)
+		rest(70 * time.Second)
+		r.expect(t, b, "failed 100% north=failed(not_sent) south=failed(not_sent)")
 	})
 }
 

@@ -3,6 +3,7 @@ package acquisition
 import (
 	"math"
 	"slices"
+	"time"
 
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -15,6 +16,14 @@ const (
 	codeCancelled = "cancelled"
 )
 
+// Reasons that stations give, and that may pass.
+const (
+	codeBusy            = "busy"
+	codeReceiverOffline = "receiver_offline"
+	codeInterrupted     = "interrupted" // the agent was stopped in the middle
+	codeClockUncertain  = "clock_uncertain"
+)
+
 // station finds a station's part; nil when it has none.
 func station(a *protocol.Acquisition, id string) *protocol.AcquisitionStation {
 	for i := range a.Stations {
@@ -25,11 +34,21 @@ func station(a *protocol.Acquisition, id string) *protocol.AcquisitionStation {
 	return nil
 }
 
+// applyIssued notes commands that are on their way, and why others are not yet.
 func applyIssued(a *protocol.Acquisition, commands []string, failed []failure) bool {
-	changed := applyFailures(a, failed)
+	changed := false
 	for i := range a.Stations {
 		if s := &a.Stations[i]; s.State == protocol.StationQueued && slices.Contains(commands, s.CommandID) {
 			s.State, s.NextAttempt = protocol.StationSent, ""
+			if s.ReasonCode == codeNotSent {
+				s.ReasonCode, s.Message = "", ""
+			}
+			changed = true
+		}
+	}
+	for _, f := range failed {
+		if s := station(a, f.station); s != nil && s.State == protocol.StationQueued && s.ReasonCode != f.code {
+			s.ReasonCode, s.Message = f.code, f.message
 			changed = true
 		}
 	}
@@ -43,10 +62,11 @@ func applyFailures(a *protocol.Acquisition, failed []failure) bool {
 		if s == nil || s.State.Settled() {
 			continue
 		}
-		s.State, s.ReasonCode, s.Message = protocol.StationFailed, f.code, f.message
+		s.State = protocol.StationFailed
 		if f.code == codeExpired {
 			s.State = protocol.StationExpired
 		}
+		s.ReasonCode, s.Message, s.NextAttempt = f.code, f.message, ""
 		changed = true
 	}
 	return changed
@@ -60,9 +80,18 @@ func applyRecording(a *protocol.Acquisition, r *protocol.Recording) bool {
 	}
 	s.Recording = r.ID
 	if !s.State.Settled() {
-		s.State, s.ReasonCode, s.Message = protocol.StationDone, "", ""
+		finish(s)
 	}
 	return true
+}
+
+// finish settles a station whose recording is there. The reason that its last reply gave, of a capture that is shorter than
+// asked, stays; that of an earlier attempt does not.
+func finish(s *protocol.AcquisitionStation) {
+	if s.State != protocol.StationUploading {
+		s.ReasonCode, s.Message = "", ""
+	}
+	s.State, s.NextAttempt = protocol.StationDone, ""
 }
 
 // finishRecorded settles stations whose recording the archive has named in the store, for when the news of it was lost.
@@ -70,7 +99,7 @@ func finishRecorded(a *protocol.Acquisition) bool {
 	changed := false
 	for i := range a.Stations {
 		if s := &a.Stations[i]; s.Recording != "" && !s.State.Settled() {
-			s.State, s.ReasonCode, s.Message = protocol.StationDone, "", ""
+			finish(s)
 			changed = true
 		}
 	}
@@ -78,7 +107,7 @@ func finishRecorded(a *protocol.Acquisition) bool {
 }
 
 // applyReply moves a station on. Replies may repeat and overtake one another; a state never goes back.
-func applyReply(a *protocol.Acquisition, rec *protocol.Record) bool {
+func applyReply(a *protocol.Acquisition, rec *protocol.Record, now time.Time) bool {
 	reply := rec.GetReply()
 	s := station(a, rec.GetStation())
 	if s == nil || s.CommandID != reply.GetCommandId() {
@@ -96,6 +125,9 @@ func applyReply(a *protocol.Acquisition, rec *protocol.Record) bool {
 		return false
 	}
 	before := *s
+	if retry(a, s, reply, now) {
+		return true
+	}
 	switch reply.GetState() {
 	case protocol.Reply_STATE_ACCEPTED:
 		advance(s, protocol.StationAccepted)
@@ -120,7 +152,11 @@ func applyReply(a *protocol.Acquisition, rec *protocol.Record) bool {
 }
 
 func settle(s *protocol.AcquisitionStation, state protocol.StationState, reply *protocol.Reply) {
-	s.State, s.ReasonCode, s.Message = state, reply.GetReasonCode(), reply.GetMessage()
+	code := reply.GetReasonCode()
+	s.State, s.ReasonCode, s.Message, s.NextAttempt = state, code, reply.GetMessage()+history(s, code), ""
+	if reply.EarliestStart != nil {
+		s.EarliestStart = protocol.FormatTime(time.Unix(0, reply.GetEarliestStart()).UTC().Truncate(time.Microsecond))
+	}
 }
 
 // rank is the order of the states that a station passes on its way.
@@ -144,20 +180,23 @@ func rank(s protocol.StationState) int {
 
 func advance(s *protocol.AcquisitionStation, to protocol.StationState) {
 	if rank(to) > rank(s.State) {
-		s.State = to
+		s.State, s.NextAttempt = to, ""
+		s.ReasonCode, s.Message = "", "" // why it did not serve before
 	}
 }
 
-// applyDone takes the measurement out of the last reply. The reply overtakes the samples, so with IQ the station is done
-// only when its recording is.
+// applyDone takes the measurement out of the last reply, and why the capture is shorter than asked, if it is. The reply
+// overtakes the samples, so with IQ the station is done only when its recording is.
 func applyDone(a *protocol.Acquisition, s *protocol.AcquisitionStation, rec *protocol.Record) {
 	if m := measurementJSON(rec); m != nil {
 		s.Measurement = m
 	}
+	reply := rec.GetReply()
+	s.ReasonCode, s.Message, s.NextAttempt = reply.GetReasonCode(), reply.GetMessage(), ""
 	switch {
 	case !a.Request.IQ || s.Recording != "":
 		s.State = protocol.StationDone
-	case rec.GetReply().GetCapture().GetChunks() == 0:
+	case reply.GetCapture().GetChunks() == 0:
 		s.State, s.ReasonCode = protocol.StationFailed, "no_samples"
 		s.Message = "the station says that it is done, but has no samples to send"
 	default:
@@ -190,7 +229,7 @@ func summarize(a *protocol.Acquisition, uploaded func(command string) float64) {
 	sum := 0.0
 	for _, s := range a.Stations {
 		sum += progress(s.State, uploaded(s.CommandID))
-		if s.State != protocol.StationQueued {
+		if s.State != protocol.StationQueued || s.Attempt > 0 {
 			begun++
 		}
 		if s.State.Settled() {

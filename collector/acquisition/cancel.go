@@ -30,7 +30,7 @@ func (c *Conductor) Cancel(ctx context.Context, id string) (*protocol.Acquisitio
 		return a, nil
 	}
 	c.forget(a)
-	c.issue(ctx, a, c.unissued(a.ID, cancels(a))) // what cannot be issued now is left for the next scan
+	c.issue(ctx, a, c.unissued(a.ID, cancels(a), nil)) // what cannot be issued now is left for the next scan
 	c.wakeUp()
 	c.cfg.Changed(a)
 	return a, nil

@@ -25,7 +25,7 @@ func (c *Conductor) Create(ctx context.Context, req protocol.AcquisitionRequest)
 		ID: newID(), Requested: protocol.FormatTime(now), StartTime: protocol.FormatTime(start), Request: req,
 	}
 	for _, s := range asked {
-		a.Stations = append(a.Stations, begin(s))
+		a.Stations = append(a.Stations, begin(s, start, end(a), now))
 	}
 	summarize(a, c.uploaded)
 	if err := c.cfg.Store.CreateAcquisition(ctx, a); err != nil {
@@ -44,18 +44,24 @@ func (c *Conductor) now() time.Time { return c.cfg.Now().UTC().Truncate(time.Mic
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // begin is the first state of a station: some can be told at once that nothing will come.
-func begin(s protocol.Station) protocol.AcquisitionStation {
+func begin(s protocol.Station, start, end, now time.Time) protocol.AcquisitionStation {
 	out := protocol.AcquisitionStation{Station: s.ID, State: protocol.StationQueued, CommandID: newID()}
+	if first := start.Add(-issueAhead); first.After(now) {
+		out.NextAttempt = protocol.FormatTime(first)
+	}
+	refuse := func(state protocol.StationState, code, message string) {
+		out.State, out.ReasonCode, out.Message, out.NextAttempt = state, code, message, ""
+	}
 	switch {
 	case s.LastSeen == "":
-		out.State, out.ReasonCode = protocol.StationRefused, "no_agent"
-		out.Message = "no agent of this station has ever connected"
-	case s.Status != protocol.Online:
-		out.State, out.ReasonCode = protocol.StationFailed, codeOffline
-		out.Message = "the station is not connected"
+		refuse(protocol.StationRefused, "no_agent", "no agent of this station has ever connected")
 	case !takesOrders(s):
-		out.State, out.ReasonCode = protocol.StationRefused, "not_allowed"
-		out.Message = "the station takes no orders; its owner allows them with control.allow: [capture]"
+		refuse(protocol.StationRefused, "not_allowed", "the station takes no orders; its owner allows them with control.allow: [capture]")
+	case s.Status != protocol.Online && !waitsFor(s, start, now):
+		refuse(protocol.StationFailed, codeOffline, "the station is not connected")
+	case s.Status != protocol.Online:
+		out.ReasonCode = codeOffline
+		out.Message = "the station is not connected; it is waited for until " + end.Add(afterEnd).Format(time.RFC3339)
 	}
 	return out
 }

@@ -63,12 +63,16 @@ func (c *Conductor) noteIssued(acquisition, command string) {
 	c.issued[acquisition][command] = c.cfg.Now()
 }
 
-// unissued are those of the orders that this process has not given to the commander.
-func (c *Conductor) unissued(acquisition string, list []order) (rest []order) {
+// unissued are those of the orders that this process has not given to the commander, or whose station has returned since.
+func (c *Conductor) unissued(acquisition string, list []order, returned map[string]bool) (rest []order) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, o := range list {
-		if _, ok := c.issued[acquisition][o.id]; !ok {
+		_, known := c.issued[acquisition][o.id]
+		if known && returned[o.station] {
+			c.cfg.Commander.Forget(o.id) // and begin again
+		}
+		if !known || returned[o.station] {
 			rest = append(rest, o)
 		}
 	}

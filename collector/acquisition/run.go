@@ -114,6 +114,15 @@ func (c *Conductor) wakeUp() {
 	}
 }
 
+// StationOnline tells that a station has connected. What it has not answered is sent again at once: what was sent while it
+// was away is lost.
+func (c *Conductor) StationOnline(station string) {
+	c.mu.Lock()
+	c.returned[station] = true
+	c.mu.Unlock()
+	c.wakeUp()
+}
+
 // Run follows acquisitions until ctx ends. What it finds unsettled at the start it takes up again.
 func (c *Conductor) Run(ctx context.Context) error {
 	next := time.NewTimer(0)
@@ -169,10 +178,11 @@ func (c *Conductor) apply(ctx context.Context, list []event) {
 		}
 		of[e.acquisition] = append(of[e.acquisition], e)
 	}
+	now := c.cfg.Now()
 	c.update(ctx, ids, func(a *protocol.Acquisition) bool {
 		changed := false
 		for _, e := range of[a.ID] {
-			if applyEvent(a, e) {
+			if applyEvent(a, e, now) {
 				changed = true
 			}
 		}
@@ -191,12 +201,12 @@ func (c *Conductor) resolve(ctx context.Context, e *event) bool {
 	return err == nil
 }
 
-func applyEvent(a *protocol.Acquisition, e event) bool {
+func applyEvent(a *protocol.Acquisition, e event, now time.Time) bool {
 	switch e.kind {
 	case eventIssued:
 		return applyIssued(a, e.issued, e.failed)
 	case eventReply:
-		return applyReply(a, e.record)
+		return applyReply(a, e.record, now)
 	case eventAnswer:
 		return applyAnswer(a, e.record.GetReply().GetCommandId())
 	case eventRecorded:

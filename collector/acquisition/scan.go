@@ -21,13 +21,15 @@ func (c *Conductor) scan(ctx context.Context) bool {
 		return true
 	}
 	now := c.cfg.Now()
+	returned := c.takeReturned()
+	c.listen(ctx, list, now)
 	// What matters most goes out first.
 	slices.SortStableFunc(list, func(a, b *protocol.Acquisition) int { return cmp.Compare(b.Request.Priority, a.Request.Priority) })
 	var issued []event
 	var untidy []string
 	for _, a := range list {
 		if age(a, now) > adoptAfter || c.known(a.ID) {
-			if e := c.issue(ctx, a, c.unissued(a.ID, due(a, now))); e != nil {
+			if e := c.issue(ctx, a, c.unissued(a.ID, due(a, now), returned)); e != nil {
 				issued = append(issued, *e)
 			}
 		}
@@ -44,6 +46,14 @@ func (c *Conductor) scan(ctx context.Context) bool {
 	})
 	c.clear(list)
 	return len(list) > 0
+}
+
+func (c *Conductor) takeReturned() map[string]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	returned := c.returned
+	c.returned = make(map[string]bool)
+	return returned
 }
 
 // adopt takes up acquisitions that another process began, or this one before it was started again. It tells whether there
@@ -177,10 +187,72 @@ func (c *Conductor) silent(a *protocol.Acquisition, now time.Time) []failure {
 		switch {
 		case s.State.Settled():
 		case s.State == protocol.StationQueued || s.State == protocol.StationSent:
-			silent = append(silent, failure{s.Station, codeExpired, "the station did not answer before " + expires.Format(time.RFC3339)})
-		case now.Sub(later(c.heard[s.Station], expires)) > silence:
-			silent = append(silent, failure{s.Station, codeExpired, "nothing came from the station for " + silence.String()})
+			silent = append(silent, unanswered(&s, expires))
+		case c.quiet(s.Station, expires, now):
+			silent = append(silent, failure{s.Station, codeExpired, "nothing of it came from the station for " + silence.String() + history(&s, codeExpired)})
 		}
 	}
 	return silent
+}
+
+// quiet tells whether nothing of any acquisition came from a station for so long that what expired is given up. mu must be
+// held.
+func (c *Conductor) quiet(station string, expires, now time.Time) bool {
+	return now.Sub(later(c.heard[station], expires)) > silence
+}
+
+// listen finds stations that are silent here and still send: over a thin link, or to another collector of the group. They
+// are given the whole time again.
+func (c *Conductor) listen(ctx context.Context, list []*protocol.Acquisition, now time.Time) {
+	quiet := make(map[string]time.Time) // stations, and when what they owe expired, the latest of each
+	c.mu.Lock()
+	for _, a := range list {
+		expires := expiry(a)
+		if now.Before(expires) || now.Sub(expires) > longestUpload {
+			continue
+		}
+		for _, s := range a.Stations {
+			if begun := rank(s.State) > rank(protocol.StationSent) && !s.State.Settled(); begun && c.quiet(s.Station, expires, now) {
+				quiet[s.Station] = later(quiet[s.Station], expires)
+			}
+		}
+	}
+	c.mu.Unlock()
+	if len(quiet) == 0 {
+		return
+	}
+	all, err := c.cfg.Stations.Stations(ctx)
+	if err != nil {
+		c.cfg.Log.WarnContext(ctx, "cannot read which stations still send", "error", err)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range all {
+		if expires, ok := quiet[s.ID]; ok && stillSends(s, expires, now) {
+			c.heard[s.ID] = now
+		}
+	}
+}
+
+// stillSends tells whether a station that lives says that it holds records from before a time: then pieces of a capture may
+// be among them.
+func stillSends(s protocol.Station, before, now time.Time) bool {
+	if now.Sub(timeOf(s.LastSeen)) > silence || s.Delivery == nil || s.Delivery.Backlog == 0 {
+		return false
+	}
+	age := time.Duration(min(max(s.Delivery.BacklogAgeS, 0), 1e9) * float64(time.Second))
+	return !now.Add(-age).After(before)
+}
+
+// unanswered is why a station has not begun.
+func unanswered(s *protocol.AcquisitionStation, expires time.Time) failure {
+	at := expires.Format(time.RFC3339)
+	switch s.ReasonCode {
+	case codeOffline:
+		return failure{s.Station, codeOffline, "the station was not connected, and did not answer before " + at}
+	case codeNotSent:
+		return failure{s.Station, codeNotSent, s.Message}
+	}
+	return failure{s.Station, codeExpired, "the station did not answer before " + at + history(s, codeExpired)}
 }
