@@ -141,7 +141,7 @@ func indented(example any) (string, error) {
 func (s *server) docsPage(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Vary", "Accept")
 	page := bytes.ReplaceAll(s.docs, []byte(docsAddress), []byte(addressOf(r)))
-	return sendBytes(w, r, http.StatusOK, htmlType+"; charset=utf-8", page)
+	return sendKnownBytes(w, r, htmlType+"; charset=utf-8", page)
 }
 
 // addressOf is the address that a request came to.
@@ -156,5 +156,5 @@ func addressOf(r *http.Request) string {
 }
 
 func (s *server) docsStyle(w http.ResponseWriter, r *http.Request) error {
-	return sendBytes(w, r, http.StatusOK, "text/css; charset=utf-8", docsCSS)
+	return sendKnownBytes(w, r, "text/css; charset=utf-8", docsCSS)
 }

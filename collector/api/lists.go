@@ -72,7 +72,7 @@ func (s *server) sendList(rt *route, w http.ResponseWriter, r *http.Request) err
 	if next != "" {
 		w.Header().Set("Link", "<"+nextAddress(r.URL, next)+`>; rel="next"`)
 	}
-	return send(w, r, http.StatusOK, list(items, next))
+	return sendKnown(w, r, list(items, next))
 }
 
 // nextAddress is where the next page is, on the same server.
@@ -141,7 +141,7 @@ func (s *server) station(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return absent(fmt.Errorf("read station: %w", err), "station", id)
 	}
-	return send(w, r, http.StatusOK, wholeStation(station))
+	return sendKnown(w, r, wholeStation(station))
 }
 
 // wholeStation is the station without null arrays.
@@ -213,7 +213,7 @@ func (s *server) acquisition(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return send(w, r, http.StatusOK, wholeAcquisition(a))
+	return sendKnown(w, r, wholeAcquisition(a))
 }
 
 func (s *server) cancelAcquisition(w http.ResponseWriter, r *http.Request) error {

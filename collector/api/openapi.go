@@ -162,5 +162,5 @@ func (c *content) describe() map[string]any {
 }
 
 func (s *server) openAPIDocument(w http.ResponseWriter, r *http.Request) error {
-	return sendBytes(w, r, http.StatusOK, jsonType, s.openAPI)
+	return sendKnownBytes(w, r, jsonType, s.openAPI)
 }

@@ -51,12 +51,13 @@ var (
 	wrongMethod    = problemKind{"wrong-method", http.StatusMethodNotAllowed, "This address takes other methods", "The Allow header names them."}
 	notAcceptable  = problemKind{"not-acceptable", http.StatusNotAcceptable, "No such form is made here", "The Accept header leaves out every form that this address can answer with."}
 	tooSlow        = problemKind{"too-slow", http.StatusRequestTimeout, "The body takes too long", "Send the whole body at once."}
+	changed        = problemKind{"changed", http.StatusPreconditionFailed, "It is another version than the one asked for", "Read it again without the condition."}
 	tooLarge       = problemKind{"too-large", http.StatusRequestEntityTooLarge, "The body is too large", "The limit is 64 KiB."}
 	wrongType      = problemKind{"wrong-type", http.StatusUnsupportedMediaType, "The body is of another type", "Send it with Content-Type: application/json."}
 	wrongRange     = problemKind{"wrong-range", http.StatusRequestedRangeNotSatisfiable, "The file has no such range", "The Content-Range header says how long the file is."}
 	internal       = problemKind{"internal", http.StatusInternalServerError, "Something went wrong here", "The collector's log has the cause under the request's id."}
 	unavailable    = problemKind{"unavailable", http.StatusServiceUnavailable, "This takes too long at the moment", "Try again later; /readyz says what is out of order."}
-	allProblemKind = []problemKind{badQuery, badBody, badField, nameTaken, unauthorized, crossOrigin, notFound, wrongMethod, notAcceptable, tooSlow, tooLarge, wrongType, wrongRange, internal, unavailable}
+	allProblemKind = []problemKind{badQuery, badBody, badField, nameTaken, unauthorized, crossOrigin, notFound, wrongMethod, notAcceptable, tooSlow, changed, tooLarge, wrongType, wrongRange, internal, unavailable}
 )
 
 func (k problemKind) with(detail string, faults ...protocol.FieldError) *problemError {
@@ -131,7 +132,7 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p *problemError) {
 		body = []byte(`{"status":500}`)
 	}
 	h := w.Header()
-	for _, name := range []string{"Content-Encoding", "Content-Length", "Content-Disposition", "ETag", "Last-Modified"} {
+	for _, name := range []string{"Content-Encoding", "Content-Length", "Content-Disposition", "ETag", "Last-Modified", "Repr-Digest", "Link"} {
 		h.Del(name)
 	}
 	h.Set("Content-Type", problemType)

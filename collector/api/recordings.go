@@ -1,6 +1,10 @@
 package api
 
 import (
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"mime"
@@ -13,12 +17,15 @@ import (
 // filePatience is how long a client may take to read one piece of a file.
 const filePatience = 30 * time.Second
 
+// dataSuffix is that of a recording's samples.
+const dataSuffix = ".sigmf-data"
+
 func (s *server) recording(w http.ResponseWriter, r *http.Request) error {
 	recording, err := one(r.Context(), "recording", r.PathValue("id"), s.Recordings.Recording)
 	if err != nil {
 		return err
 	}
-	return send(w, r, http.StatusOK, recording)
+	return sendKnown(w, r, recording)
 }
 
 func (s *server) recordingArchive(w http.ResponseWriter, r *http.Request) error {
@@ -34,7 +41,7 @@ func (s *server) recordingMeta(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) recordingData(w http.ResponseWriter, r *http.Request) error {
-	return s.sendFile(w, r, ".sigmf-data", bytesType, func(rec *protocol.Recording) (io.ReadSeekCloser, error) {
+	return s.sendFile(w, r, dataSuffix, bytesType, func(rec *protocol.Recording) (io.ReadSeekCloser, error) {
 		return s.Files.OpenData(r.Context(), rec.Key)
 	})
 }
@@ -58,8 +65,8 @@ func (s *server) sendFile(w http.ResponseWriter, r *http.Request, suffix, mediaT
 	h := w.Header()
 	h.Set("Content-Type", mediaType)
 	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": name}))
-	h.Set("Cache-Control", "private, no-cache")
-	h.Set("ETag", fmt.Sprintf(`"%.32s-%d%s"`, recording.SHA512, stored.Unix(), suffix))
+	h.Set("Cache-Control", revalidate)
+	tagFile(h, recording, suffix)
 	if err := stream(w, filePatience); err != nil {
 		return err
 	}
@@ -67,7 +74,23 @@ func (s *server) sendFile(w http.ResponseWriter, r *http.Request, suffix, mediaT
 	return nil
 }
 
-// rangeWriter turns http.ServeContent's plain refusal of a range into a problem.
+// tagFile names the version of a file, which never changes: samples by their own hash, so that a client can check them, what is
+// made of them by that hash and its kind.
+func tagFile(h http.Header, recording *protocol.Recording, suffix string) {
+	sum, err := hex.DecodeString(recording.SHA512)
+	if err != nil || len(sum) != sha512.Size {
+		return // a row from elsewhere: then without
+	}
+	if suffix == dataSuffix {
+		h.Set("ETag", `"`+recording.SHA512+`"`)
+		h.Set("Repr-Digest", "sha-512=:"+base64.StdEncoding.EncodeToString(sum)+":") // RFC 9530
+		return
+	}
+	made := sha256.Sum256([]byte(recording.ID + "\n" + recording.Stored + "\n" + recording.SHA512))
+	h.Set("ETag", `"`+hex.EncodeToString(made[:16])+suffix+`"`)
+}
+
+// rangeWriter turns http.ServeContent's plain refusals into problems.
 type rangeWriter struct {
 	http.ResponseWriter
 	request *http.Request
@@ -75,14 +98,25 @@ type rangeWriter struct {
 }
 
 func (rw *rangeWriter) WriteHeader(status int) {
-	if status != http.StatusRequestedRangeNotSatisfiable {
+	h := rw.request.Header
+	switch status {
+	case http.StatusRequestedRangeNotSatisfiable:
+		rw.refuse(wrongRange.with("the file is shorter, or the range is not written as bytes=FIRST-LAST",
+			fieldError("Range", h.Get("Range"), "Content-Range says how long the file is")))
+	case http.StatusPreconditionFailed:
+		fault := fieldError("If-Match", h.Get("If-Match"), "the ETag of the file is another")
+		if h.Get("If-Match") == "" {
+			fault = fieldError("If-Unmodified-Since", h.Get("If-Unmodified-Since"), "the file is newer")
+		}
+		rw.refuse(changed.with("the file is another than the one that the request is about", fault))
+	default:
 		rw.ResponseWriter.WriteHeader(status)
-		return
 	}
+}
+
+func (rw *rangeWriter) refuse(p *problemError) {
 	rw.refused = true
-	asked := rw.request.Header.Get("Range")
-	writeProblem(rw.ResponseWriter, rw.request, wrongRange.with("the file is shorter, or the range is not written as bytes=FIRST-LAST",
-		fieldError("Range", asked, "Content-Range says how long the file is")))
+	writeProblem(rw.ResponseWriter, rw.request, p)
 }
 
 func (rw *rangeWriter) Write(p []byte) (int, error) {

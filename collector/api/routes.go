@@ -222,8 +222,8 @@ func recordingRoutes() []route {
 	const one = "/api/v1/recordings/{id}"
 	file := func(suffix, id, summary, mediaType string, serve func(*server, http.ResponseWriter, *http.Request) error) route {
 		return route{
-			method: "GET", path: one + suffix, id: id, tag: "recordings", summary: summary, detail: "Ranges may be asked for.",
-			answer: content{types: []string{mediaType}, text: "A file"}, problems: []problemKind{notFound, wrongRange}, lasting: true, serve: serve,
+			method: "GET", path: one + suffix, id: id, tag: "recordings", summary: summary, detail: "Ranges may be asked for, also on condition (If-Range). The ETag of samples is their SHA-512.",
+			answer: content{types: []string{mediaType}, text: "A file"}, problems: []problemKind{notFound, changed, wrongRange}, lasting: true, serve: serve,
 		}
 	}
 	return []route{
