@@ -29,7 +29,8 @@ import (
 
 // Store keeps acquisitions.
 type Store interface {
-	CreateAcquisition(ctx context.Context, a *protocol.Acquisition) error
+	// CreateAcquisitions adds all of them, or none.
+	CreateAcquisitions(ctx context.Context, list []*protocol.Acquisition) error
 	// UpdateAcquisitions reads, changes and writes acquisitions in a single transaction. It writes those that change says it
 	// changed, and passes over those that are not there.
 	UpdateAcquisitions(ctx context.Context, ids []string, change func(*protocol.Acquisition) bool) error
@@ -74,6 +75,8 @@ const (
 	scanEvery     = time.Second      // while something is not settled
 	scanIdle      = 10 * time.Second // and else: another collector may have left something
 	retryMax      = 30 * time.Second
+	// Storing what callers of Create wish for at once takes no longer.
+	mostCreating = 30 * time.Second
 	// Whoever creates an acquisition issues its commands at once. When they are not answered by then, the others do, too.
 	adoptAfter = 3 * time.Second
 
@@ -109,8 +112,11 @@ type Conductor struct {
 	events chan event
 	// wake asks for a scan soon. Capacity 1: one notice is as good as many.
 	wake chan struct{}
+	// turn is held by the caller of Create that stores what all of them wish for. Capacity 1.
+	turn chan struct{}
 
 	mu       sync.Mutex           // guards all below
+	wishes   []*wish              // that nobody has begun to store
 	issued   map[string]orders    // of each acquisition, the commands that this process has given to the commander
 	returned map[string]bool      // stations that have connected since the last scan
 	heard    map[string]time.Time // of each station with something under way, when it last sent a chunk or a reply
@@ -149,6 +155,7 @@ func New(cfg Config) *Conductor {
 		cfg:      cfg,
 		events:   make(chan event, maxEvents),
 		wake:     make(chan struct{}, 1),
+		turn:     make(chan struct{}, 1),
 		issued:   make(map[string]orders),
 		returned: make(map[string]bool),
 		heard:    make(map[string]time.Time),

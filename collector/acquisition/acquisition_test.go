@@ -32,17 +32,27 @@ type memory struct {
 	mu   sync.Mutex // guards all below
 	rows map[string][]byte
 	err  error                   // every call fails with it
+	slow time.Duration           // what creating takes
+	bad  string                  // label of acquisitions that cannot be created
 	told []protocol.StoredRecord // replies that were committed
 	news []string
 }
 
-func (m *memory) CreateAcquisition(_ context.Context, a *protocol.Acquisition) error {
+func (m *memory) CreateAcquisitions(_ context.Context, list []*protocol.Acquisition) error {
+	time.Sleep(m.slow)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {
 		return m.err
 	}
-	m.write(a)
+	for _, a := range list {
+		if m.bad != "" && a.Request.Label == m.bad {
+			return errors.New("refused")
+		}
+	}
+	for _, a := range list {
+		m.write(a)
+	}
 	return nil
 }
 

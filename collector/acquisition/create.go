@@ -2,6 +2,7 @@ package acquisition
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -9,14 +10,83 @@ import (
 	"github.com/fulgidus/heimdall/protocol"
 )
 
+// wish is a request on its way into the store.
+type wish struct {
+	req  protocol.AcquisitionRequest
+	made *protocol.Acquisition
+	err  error
+	done chan struct{} // closed when made or err is set
+}
+
 // Create checks a request, stores it and sends the stations their commands. Faults of the request are
 // protocol.FieldErrors, all at once.
+//
+// Requests that come while others are being stored are stored together after them: one of the callers does it for all.
 func (c *Conductor) Create(ctx context.Context, req protocol.AcquisitionRequest) (*protocol.Acquisition, error) {
-	all, err := c.cfg.Stations.Stations(ctx)
-	if err != nil {
-		return nil, err
+	w := &wish{req: req, done: make(chan struct{})}
+	c.mu.Lock()
+	c.wishes = append(c.wishes, w)
+	c.mu.Unlock()
+	select {
+	case <-w.done:
+	case c.turn <- struct{}{}:
+		c.grant(context.WithoutCancel(ctx)) // others wait for it too
+		<-c.turn
+		<-w.done
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
+	return w.made, w.err
+}
+
+// grant stores all that is wished for, then sends the commands.
+func (c *Conductor) grant(ctx context.Context) {
+	c.mu.Lock()
+	wishes := c.wishes
+	c.wishes = nil
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, mostCreating)
+	defer cancel()
 	now := c.now()
+	made := c.prepare(ctx, wishes, now)
+	if err := c.store(ctx, made); err != nil && len(made) > 1 {
+		for _, w := range made { // one that the store refuses is not the fault of the others
+			w.err = c.store(ctx, []*wish{w})
+		}
+	} else if err != nil {
+		made[0].err = err
+	}
+	for _, w := range wishes {
+		close(w.done)
+	}
+	for _, w := range made {
+		if w.err == nil {
+			c.begin(ctx, w.made, now)
+		}
+	}
+}
+
+// prepare makes the acquisitions of those wishes that can be fulfilled, and gives these, the most urgent first.
+func (c *Conductor) prepare(ctx context.Context, wishes []*wish, now time.Time) (made []*wish) {
+	if len(wishes) == 0 {
+		return nil
+	}
+	all, err := c.cfg.Stations.Stations(ctx)
+	for _, w := range wishes {
+		w.err = err
+		if err == nil {
+			w.made, w.err = c.plan(w.req, all, now)
+		}
+		if w.err == nil {
+			made = append(made, w)
+		}
+	}
+	slices.SortStableFunc(made, func(a, b *wish) int { return b.req.Priority - a.req.Priority })
+	return made
+}
+
+// plan is the acquisition that a request asks for.
+func (c *Conductor) plan(req protocol.AcquisitionRequest, all []protocol.Station, now time.Time) (*protocol.Acquisition, error) {
 	asked, start, err := c.check(req, all, now)
 	if err != nil {
 		return nil, err
@@ -25,17 +95,29 @@ func (c *Conductor) Create(ctx context.Context, req protocol.AcquisitionRequest)
 		ID: newID(), Requested: protocol.FormatTime(now), StartTime: protocol.FormatTime(start), Request: req,
 	}
 	for _, s := range asked {
-		a.Stations = append(a.Stations, begin(s, start, end(a), now))
+		a.Stations = append(a.Stations, partOf(s, start, end(a), now))
 	}
 	summarize(a, c.uploaded)
-	if err := c.cfg.Store.CreateAcquisition(ctx, a); err != nil {
-		return nil, err
+	return a, nil
+}
+
+func (c *Conductor) store(ctx context.Context, made []*wish) error {
+	if len(made) == 0 {
+		return nil
 	}
+	list := make([]*protocol.Acquisition, len(made))
+	for i, w := range made {
+		list[i] = w.made
+	}
+	return c.cfg.Store.CreateAcquisitions(ctx, list)
+}
+
+// begin sends the stations of a stored acquisition their commands.
+func (c *Conductor) begin(ctx context.Context, a *protocol.Acquisition, now time.Time) {
 	if e := c.issue(ctx, a, due(a, now)); e != nil {
 		c.tell(ctx, *e)
 	}
 	c.cfg.Changed(a)
-	return a, nil
 }
 
 // now is the time as databases keep it.
@@ -43,8 +125,8 @@ func (c *Conductor) now() time.Time { return c.cfg.Now().UTC().Truncate(time.Mic
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
-// begin is the first state of a station: some can be told at once that nothing will come.
-func begin(s protocol.Station, start, end, now time.Time) protocol.AcquisitionStation {
+// partOf is how a station's part begins: some can be told at once that nothing will come.
+func partOf(s protocol.Station, start, end, now time.Time) protocol.AcquisitionStation {
 	out := protocol.AcquisitionStation{Station: s.ID, State: protocol.StationQueued, CommandID: newID()}
 	if first := start.Add(-issueAhead); first.After(now) {
 		out.NextAttempt = protocol.FormatTime(first)

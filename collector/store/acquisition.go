@@ -14,22 +14,58 @@ import (
 	"github.com/fulgidus/heimdall/protocol"
 )
 
-// CreateAcquisition adds an acquisition with its stations.
-func (db *DB) CreateAcquisition(ctx context.Context, a *protocol.Acquisition) error {
-	row, err := encodeAcquisition(a)
-	if err != nil {
-		return wrap(err, "create acquisition %.40q", a.ID)
+// CreateAcquisitions adds acquisitions with their stations: all of them, or none.
+func (db *DB) CreateAcquisitions(ctx context.Context, list []*protocol.Acquisition) error {
+	var acquisitions, stations [][]any
+	for _, a := range list {
+		row, err := encodeAcquisition(a)
+		if err != nil {
+			return wrap(err, "create acquisition %.40q", a.ID)
+		}
+		acquisitions = append(acquisitions, []any{
+			a.ID, string(a.State), a.Progress, row.requested, row.start, row.cancelRequested, a.Request.Label, row.request,
+		})
+		for i, s := range a.Stations {
+			row, err := encodeAcquisitionStation(s)
+			if err != nil {
+				return wrap(err, "create acquisition %.40q", a.ID)
+			}
+			stations = append(stations, append([]any{a.ID, i, s.Station}, row...))
+		}
 	}
-	err = db.transact(ctx, func(tx *sql.Tx) error {
-		_, err := db.exec(ctx, tx, `INSERT INTO acquisition (id, state, progress, requested, start_time, cancel_requested, label, request)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb)`,
-			a.ID, string(a.State), a.Progress, row.requested, row.start, row.cancelRequested, a.Request.Label, row.request)
+	err := db.transact(ctx, func(tx *sql.Tx) error {
+		err := db.insertRows(ctx, tx, `INSERT INTO acquisition (id, state, progress, requested, start_time, cancel_requested, label, request)`, acquisitions)
 		if err != nil {
 			return err
 		}
-		return db.insertAcquisitionStations(ctx, tx, a)
+		return db.insertRows(ctx, tx, `INSERT INTO acquisition_station (acquisition, ordinal, station, state, reason_code, message, command_id,
+			measurement, recording, attempt, next_attempt, earliest_start, cancel_id)`, stations)
 	})
-	return wrapData(err, "create acquisition %s", a.ID)
+	return wrapData(err, "create acquisitions")
+}
+
+// insertRows inserts rows, as many with one statement as its parameters allow.
+func (db *DB) insertRows(ctx context.Context, tx *sql.Tx, insert string, rows [][]any) error {
+	const mostRows = 500 // of 13 columns: SQLite takes 32,766 parameters, PostgreSQL 65,535
+	for some := range slices.Chunk(rows, mostRows) {
+		if _, err := db.exec(ctx, tx, insert+" VALUES "+placeholders(len(some), len(some[0])), slices.Concat(some...)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// placeholders are ($1, $2), ($3, $4) and so on.
+func placeholders(rows, columns int) string {
+	list := make([]string, rows)
+	for i := range list {
+		row := make([]string, columns)
+		for j := range row {
+			row[j] = fmt.Sprintf("$%d", i*columns+j+1)
+		}
+		list[i] = "(" + strings.Join(row, ", ") + ")"
+	}
+	return strings.Join(list, ", ")
 }
 
 // acquisitionRow is what differs between an acquisition and its row.
@@ -79,22 +115,6 @@ func optionalTime(name, text string) (*time.Time, error) {
 
 // storableJSON tells whether PostgreSQL's jsonb holds the text, which has no NUL in strings.
 func storableJSON(b []byte) bool { return !strings.Contains(string(b), `\u0000`) }
-
-func (db *DB) insertAcquisitionStations(ctx context.Context, tx *sql.Tx, a *protocol.Acquisition) error {
-	for i, s := range a.Stations {
-		row, err := encodeAcquisitionStation(s)
-		if err != nil {
-			return err
-		}
-		_, err = db.exec(ctx, tx, `INSERT INTO acquisition_station (acquisition, ordinal, station, state, reason_code, message, command_id,
-				measurement, recording, attempt, next_attempt, earliest_start, cancel_id)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9, $10, $11, $12, $13)`, append([]any{a.ID, i, s.Station}, row...)...)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // encodeAcquisitionStation is the row of a station's part, from its state on.
 func encodeAcquisitionStation(s protocol.AcquisitionStation) ([]any, error) {

@@ -43,7 +43,7 @@ func testAcquisitions(t *testing.T, s *server) {
 		if i%5 == 4 {
 			a.State, a.StartTime, a.Stations = protocol.AcquisitionDone, "", []protocol.AcquisitionStation{}
 		}
-		if err := db.CreateAcquisition(t.Context(), a); err != nil {
+		if err := db.CreateAcquisitions(t.Context(), []*protocol.Acquisition{a}); err != nil {
 			t.Fatal(err)
 		}
 		want = append([]*protocol.Acquisition{a}, want...)
@@ -118,7 +118,7 @@ func testUpdatesTogether(t *testing.T, s *server) {
 	for i := range n {
 		a := &protocol.Acquisition{ID: fmt.Sprint("a", i), State: protocol.AcquisitionQueued, Requested: "2026-11-24T02:00:00Z"}
 		a.Stations = []protocol.AcquisitionStation{{Station: "torino"}, {Station: "genova"}}
-		if err := s.open(t).CreateAcquisition(t.Context(), a); err != nil {
+		if err := s.open(t).CreateAcquisitions(t.Context(), []*protocol.Acquisition{a}); err != nil {
 			t.Fatal(err)
 		}
 		ids = append(ids, a.ID)
@@ -198,7 +198,7 @@ func testAcquisitionErrors(t *testing.T, db *store.DB) {
 		var err error
 		if spoil != nil {
 			spoil(&a)
-			err = db.CreateAcquisition(t.Context(), &a)
+			err = db.CreateAcquisitions(t.Context(), []*protocol.Acquisition{&a})
 		} else {
 			err = db.UpdateAcquisitions(t.Context(), []string{"0193-003"}, func(a *protocol.Acquisition) bool {
 				a.StartTime = "soon"
@@ -222,7 +222,7 @@ func testConcurrentUpdates(t *testing.T, s *server) {
 	for w := range workers {
 		a.Stations = append(a.Stations, protocol.AcquisitionStation{Station: fmt.Sprintf("station-%d", w)})
 	}
-	if err := s.open(t).CreateAcquisition(t.Context(), a); err != nil {
+	if err := s.open(t).CreateAcquisitions(t.Context(), []*protocol.Acquisition{a}); err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup

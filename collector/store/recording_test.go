@@ -40,7 +40,7 @@ func testCaptures(t *testing.T, s *server) {
 		Stations: []protocol.AcquisitionStation{{Station: "torino"}, {Station: "genova"}},
 	}
 	position := &protocol.Position{LatitudeDeg: 45, LongitudeDeg: 7.5, Precision: "10km"}
-	err := errors.Join(db.CreateAcquisition(t.Context(), acquisition), db.SaveInfo(t.Context(), "torino", &protocol.Info{Position: position}, t0))
+	err := errors.Join(db.CreateAcquisitions(t.Context(), []*protocol.Acquisition{acquisition}), db.SaveInfo(t.Context(), "torino", &protocol.Info{Position: position}, t0))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -167,10 +167,10 @@ func testRemoveRecordings(t *testing.T, s *server) {
 	moved := chunk("torino", 1, "old", 1) // of a spool that was left, and in a recording twice
 	moved.Spool = spoolOf(2)
 	commitAt(t, db, old, madeAt(old, moved)...)
-	err := db.CreateAcquisition(t.Context(), &protocol.Acquisition{
+	err := db.CreateAcquisitions(t.Context(), []*protocol.Acquisition{{
 		ID: "acq", State: protocol.AcquisitionDone, Requested: "2026-11-24T02:00:00Z",
 		Stations: []protocol.AcquisitionStation{{Station: "torino", State: protocol.StationDone}},
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
