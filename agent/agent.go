@@ -95,8 +95,9 @@ func (a *Agent) assemble(ctx context.Context) error {
 	}
 	var err error
 	a.recorder, err = recorder.New(recorder.Settings{
-		Receivers: sources, Sink: a.replies, NewMeter: a.newCaptureMeter, Permit: a.cfg.Control.permit, MayTune: a.cfg.Control.allows("tune"), Recorder: "heimdall-agent/" + a.version,
-		Now: a.now, Log: a.log.With("component", "recorder"),
+		Receivers: sources, Sink: a.replies, NewMeter: a.newCaptureMeter,
+		Permit: a.cfg.Control.permit, MayTune: a.cfg.Control.allows("tune"), LongestTune: time.Duration(a.cfg.Control.MaxDuration),
+		Recorder: "heimdall-agent/" + a.version, Now: a.now, Log: a.log.With("component", "recorder"),
 	})
 	if err != nil {
 		return err

@@ -154,6 +154,9 @@ func (st status) print(w io.Writer) error {
 			connected = fmt.Sprintf("%s at %s, %s, %s, %d samples lost", info.Hardware, configs.Hertz(info.CenterHz), samplesPerSecond(info.SampleRateHz), reach(r.HistoryS, int(r.Held)), r.LostSamplesTotal)
 		}
 		fmt.Fprintf(w, "  receiver %s: %s\n", info.ID, connected)
+		if r.Away != nil {
+			fmt.Fprintf(w, "    %s\n", awayFor(r.Away))
+		}
 		for _, name := range slices.Sorted(maps.Keys(r.Steps)) {
 			step := r.Steps[name]
 			fmt.Fprintf(w, "    %s: level %s dBFS, floor %s dBFS/Hz, SNR %s dB, %d detections\n", name, number(step.PowerDBFS), number(step.NoiseFloorDBFSHz), number(step.SNRDB), step.DetectionsTotal)

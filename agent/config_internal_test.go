@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/fulgidus/heimdall/configs"
-	"github.com/fulgidus/heimdall/protocol"
 )
 
 func TestLoadConfig_ShippedExampleNamesEveryKey(t *testing.T) {
@@ -194,27 +193,27 @@ func TestLoadConfig_Environment(t *testing.T) {
 
 func TestControlConfig_Judge(t *testing.T) {
 	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.Local)
-	capture := func(center, bandwidth, seconds float64) *protocol.Capture {
-		return &protocol.Capture{CenterHz: &center, BandwidthHz: &bandwidth, DurationS: &seconds}
-	}
 	open := ControlConfig{Allow: []string{"capture"}}
 	bounded := ControlConfig{Allow: []string{"capture"}, Hours: "08:00-22:30", MaxDuration: Interval(10 * time.Second)}
 	for name, c := range map[string]struct {
-		rules ControlConfig
-		order *protocol.Capture
-		at    time.Time
-		want  string
+		rules   ControlConfig
+		order   string
+		seconds float64
+		at      time.Time
+		want    string
 	}{
-		"nothing allowed":   {ControlConfig{}, capture(145e6, 1e4, 1), noon, "not_allowed"},
-		"all allowed":       {open, capture(1e9, 1e6, 1e5), noon, ""},
-		"inside":            {bounded, capture(145e6, 12.5e3, 10), noon, ""},
-		"too long":          {bounded, capture(145e6, 12.5e3, 10.1), noon, "too_long"},
-		"at night":          {bounded, capture(145e6, 12.5e3, 1), noon.Add(11 * time.Hour), "outside_hours"},
-		"over midnight":     {ControlConfig{Allow: []string{"capture"}, Hours: "22:00-06:00"}, capture(145e6, 1, 1), noon.Add(11 * time.Hour), ""},
-		"not over midnight": {ControlConfig{Allow: []string{"capture"}, Hours: "22:00-06:00"}, capture(145e6, 1, 1), noon, "outside_hours"},
+		"to tune":           {open, "tune", 1, noon, "not_allowed"},
+		"tune allowed":      {ControlConfig{Allow: []string{"capture", "tune"}}, "tune", 1, noon, ""},
+		"nothing allowed":   {ControlConfig{}, "capture", 1, noon, "not_allowed"},
+		"all allowed":       {open, "capture", 1e5, noon, ""},
+		"inside":            {bounded, "capture", 10, noon, ""},
+		"too long":          {bounded, "capture", 10.1, noon, "too_long"},
+		"at night":          {bounded, "capture", 1, noon.Add(11 * time.Hour), "outside_hours"},
+		"over midnight":     {ControlConfig{Allow: []string{"capture"}, Hours: "22:00-06:00"}, "capture", 1, noon.Add(11 * time.Hour), ""},
+		"not over midnight": {ControlConfig{Allow: []string{"capture"}, Hours: "22:00-06:00"}, "capture", 1, noon, "outside_hours"},
 	} {
 		got := ""
-		if no := c.rules.judge(c.order, c.at); no != nil {
+		if no := c.rules.judge(c.order, c.seconds, c.at); no != nil {
 			got = no.code
 		}
 		if got != c.want {

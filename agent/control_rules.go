@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/fulgidus/heimdall/configs"
-	"github.com/fulgidus/heimdall/protocol"
 )
 
 // Band is a closed range of frequencies, written 144M-146M.
@@ -67,12 +66,13 @@ type refusal struct{ code, message string }
 // allows tells whether the station takes a kind of order.
 func (c ControlConfig) allows(order string) bool { return slices.Contains(c.Allow, order) }
 
-// judge applies the station owner's rules to a capture, but for those on frequencies; nil means that it is allowed.
-func (c ControlConfig) judge(order *protocol.Capture, now time.Time) *refusal {
-	if !c.allows("capture") {
-		return &refusal{"not_allowed", "this station takes no orders to record; its owner would set control.allow: [capture]"}
+// judge applies the station owner's rules to an order to capture or to tune, but for those on frequencies; nil means that it
+// is allowed.
+func (c ControlConfig) judge(order string, durationS float64, now time.Time) *refusal {
+	if !c.allows(order) {
+		return &refusal{"not_allowed", fmt.Sprintf("this station takes no orders to %s; its owner would add %[1]s to control.allow", order)}
 	}
-	if limit := time.Duration(c.MaxDuration); limit > 0 && order.GetDurationS() > limit.Seconds() {
+	if limit := time.Duration(c.MaxDuration); limit > 0 && durationS > limit.Seconds() {
 		return &refusal{"too_long", fmt.Sprintf("the owner of this station allows at most %s (control.max_duration)", limit)}
 	}
 	if c.Hours != "" {

@@ -29,8 +29,9 @@ type orders struct {
 const (
 	// waitingOrders is how many commands may wait while an earlier one is looked at, which takes one write to the disk.
 	waitingOrders = 64
-	// mostCaptures is how many captures run at once; each holds a filter and a chunk of samples, some 200 KB.
-	mostCaptures = 32
+	// mostOrders is how many captures and orders to tune run at once; a capture holds a filter and a chunk of samples, some
+	// 200 KB.
+	mostOrders = 64
 )
 
 func newOrders(a *Agent, log *slog.Logger) *orders {
@@ -83,7 +84,9 @@ func (o *orders) execute(ctx context.Context, cmd *protocol.Command) {
 	}
 	switch order := cmd.GetOrder().(type) {
 	case *protocol.Command_Capture:
-		o.capture(ctx, cmd)
+		o.begin(ctx, cmd, o.agent.cfg.Control.judge("capture", order.Capture.GetDurationS(), o.agent.now()), o.agent.recorder.Capture)
+	case *protocol.Command_Tune:
+		o.begin(ctx, cmd, o.agent.cfg.Control.judge("tune", order.Tune.GetDurationS(), o.agent.now()), o.agent.recorder.Tune)
 	case *protocol.Command_Cancel:
 		o.cancel(ctx, cmd, order.Cancel.GetId())
 	case *protocol.Command_Resend:
@@ -100,11 +103,11 @@ func (o *orders) isRunning(id string) bool {
 	return running
 }
 
-// begin notes that an order is under way; it is false when too many are.
-func (o *orders) begin(id string, cancel context.CancelCauseFunc) bool {
+// note notes that an order is under way; it is false when too many are.
+func (o *orders) note(id string, cancel context.CancelCauseFunc) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.running) >= mostCaptures {
+	if len(o.running) >= mostOrders {
 		return false
 	}
 	o.running[id] = cancel
@@ -117,27 +120,28 @@ func (o *orders) end(id string) {
 	delete(o.running, id)
 }
 
-func (o *orders) capture(ctx context.Context, cmd *protocol.Command) {
+// begin carries out, beside others, an order that takes a while; no is what the owner's rules say against it.
+func (o *orders) begin(ctx context.Context, cmd *protocol.Command, no *refusal, carryOut func(context.Context, *protocol.Command) error) {
 	if !o.agent.clock.Reading().Set {
-		o.refuse(ctx, cmd, recorder.ReasonClockUncertain, "the clock of this station is not set: it cannot tell whether the order still holds, nor when it would record; order it again when state says time_quality other than unset")
+		o.refuse(ctx, cmd, recorder.ReasonClockUncertain, "the clock of this station is not set: it cannot tell whether the order still holds, nor when it would begin; order it again when state says time_quality other than unset")
 		return
 	}
-	if no := o.agent.cfg.Control.judge(cmd.GetCapture(), o.agent.now()); no != nil {
+	if no != nil {
 		o.refuse(ctx, cmd, no.code, no.message)
 		return
 	}
 	id := cmd.GetId()
 	running, cancel := context.WithCancelCause(ctx)
-	if !o.begin(id, cancel) {
+	if !o.note(id, cancel) {
 		cancel(nil)
-		o.refuse(ctx, cmd, "busy", fmt.Sprintf("%d captures are under way at this station: order it again when one has ended", mostCaptures))
+		o.refuse(ctx, cmd, recorder.ReasonBusy, fmt.Sprintf("%d orders are under way at this station: order it again when one has ended", mostOrders))
 		return
 	}
 	o.jobs.Go(func() {
 		defer cancel(nil)
 		defer o.end(id)
-		if err := o.agent.recorder.Capture(running, cmd); err != nil {
-			o.log.ErrorContext(ctx, "a capture's last reply could not be stored", "command", id, "error", err)
+		if err := carryOut(running, cmd); err != nil {
+			o.log.ErrorContext(ctx, "an order's last reply could not be stored", "command", id, "error", err)
 		}
 	})
 }
@@ -187,7 +191,7 @@ func (o *orders) repeat(ctx context.Context, id string, last []byte) {
 	if !reply.GetState().Final() {
 		reply.State = protocol.Reply_STATE_FAILED.Enum()
 		reply.ReasonCode = proto.String(recorder.ReasonInterrupted)
-		reply.Message = proto.String("the agent stopped before the capture was complete: order it again")
+		reply.Message = proto.String("the agent stopped before the order was carried out: order it again")
 	}
 	o.reply(ctx, reply)
 }

@@ -74,7 +74,7 @@ func TestOrders(t *testing.T) {
 	narrow.BandwidthHz = proto.Float64(100e3)
 	recorded := expect(narrow, done, "")
 	expect(capture(3*3600), refused, "too_long")
-	expect(&protocol.Tune{}, refused, "unknown_order")
+	expect(&protocol.Tune{CenterHz: proto.Float64(145e6)}, refused, "not_allowed")
 	resent := lastReply(t, a, expect(&protocol.Resend{Ranges: protocol.Ranges{{From: 1, To: 1}}.Wire()}, done, ""))
 	if want := "1 of these records were still here and are sent again; 0 are gone"; resent.GetMessage() != want {
 		t.Errorf("got %q, want %q", resent.GetMessage(), want)
@@ -146,12 +146,12 @@ func TestOrders_Bounded(t *testing.T) {
 	a, stop := here.start(t)
 	here.hears(t)
 	start := proto.Int64(time.Now().Add(time.Hour).UnixNano())
-	for i := range mostCaptures + 1 {
+	for i := range mostOrders + 1 {
 		order := capture(0.1)
 		order.Start = start
 		cmd := ordered(order)
 		a.orders.take(t.Context(), cmd)
-		if i == mostCaptures {
+		if i == mostOrders {
 			if reply := lastReply(t, a, cmd); reply.GetReasonCode() != "busy" {
 				t.Errorf("capture %d: got %v, want busy", i+1, reply)
 			}
@@ -171,8 +171,8 @@ func TestOrders_Bounded(t *testing.T) {
 			failed++
 		}
 	}
-	if failed != mostCaptures {
-		t.Errorf("%d captures say that they were interrupted, want %d", failed, mostCaptures)
+	if failed != mostOrders {
+		t.Errorf("%d captures say that they were interrupted, want %d", failed, mostOrders)
 	}
 }
 

@@ -32,7 +32,8 @@ type reporter struct {
 // reception is what about a receiver is worth a state at once.
 type reception struct {
 	connected bool
-	levelled  bool // every step has been measured
+	levelled  bool   // every step has been measured
+	away      string // the order that keeps it off its plan
 }
 
 // run reports until the context ends, then says that the station stopped.
@@ -89,7 +90,11 @@ func receptionOf(s protocol.ReceiverState) reception {
 	for _, step := range s.Steps {
 		levelled = levelled && step.PowerDBFS != nil
 	}
-	return reception{s.Connected, levelled}
+	away := ""
+	if s.Away != nil {
+		away = s.Away.Order
+	}
+	return reception{s.Connected, levelled, away}
 }
 
 func (r *reporter) reportHealth(ctx context.Context, now time.Duration) {

@@ -32,8 +32,10 @@ type tapLine struct {
 	Held             int           `json:"held,omitempty"` // detections whose IQ stays in memory beyond that
 	TimeQuality      string        `json:"time_quality"`
 	UncertaintyS     float64       `json:"time_uncertainty_s"`
-	Backlog          *int64        `json:"backlog,omitempty"`      // absent where no agent runs
-	Acknowledged     *uint64       `json:"acknowledged,omitempty"` // likewise
+	// Away is what keeps the receiver off its plan; then nothing is measured.
+	Away         *protocol.ReceiverAway `json:"away,omitempty"`
+	Backlog      *int64                 `json:"backlog,omitempty"`      // absent where no agent runs
+	Acknowledged *uint64                `json:"acknowledged,omitempty"` // likewise
 }
 
 type tapDetection struct {
@@ -44,10 +46,15 @@ type tapDetection struct {
 }
 
 func lineOf(s survey.Snapshot) tapLine {
+	if s.Away != nil {
+		return tapLine{
+			Time: protocol.FormatTime(s.Time), Receiver: s.Receiver, HistoryS: round(s.History.Seconds(), 1e3), Held: s.Held, Away: s.Away,
+		}
+	}
 	rec := s.Measurement
 	m := rec.GetMeasurement()
 	line := tapLine{
-		Time: protocol.FormatTime(time.Unix(0, rec.GetTime())), Receiver: s.Receiver, Step: s.Step, Detections: s.Detections,
+		Time: protocol.FormatTime(s.Time), Receiver: s.Receiver, Step: s.Step, Detections: s.Detections,
 		PowerDBFS: decimal(m.PowerDbfs), NoiseFloorDBFSHz: decimal(m.NoiseFloorDbfsHz), SNRDB: decimal(m.SnrDb), PeakHz: m.PeakHz,
 		HistoryS: round(s.History.Seconds(), 1e3), Held: s.Held,
 		TimeQuality: rec.GetTimeQuality().Short(), UncertaintyS: rec.GetTimeUncertaintyS(),
@@ -86,6 +93,9 @@ func (l tapLine) String() string {
 	if t, err := protocol.ParseTime(l.Time); err == nil {
 		clock = t.Format("15:04:05.000")
 	}
+	if l.Away != nil {
+		return fmt.Sprintf("%s  %s %s", clock, l.Receiver, awayFor(l.Away))
+	}
 	fmt.Fprintf(&b, "%s  %s %s  level %s dBFS  floor %s dBFS/Hz  SNR %s dB", clock, l.Receiver, l.Step, number(l.PowerDBFS), number(l.NoiseFloorDBFSHz), number(l.SNRDB))
 	if l.PeakHz != nil {
 		fmt.Fprintf(&b, " at %s", configs.Hertz(math.Round(*l.PeakHz)))
@@ -118,6 +128,11 @@ func reach(historyS float64, held int) string {
 		text += fmt.Sprintf(", %d detections held", held)
 	}
 	return text
+}
+
+// awayFor says for people what keeps a receiver off its plan.
+func awayFor(h *protocol.ReceiverAway) string {
+	return fmt.Sprintf("off its plan, at %s for order %s until %s", configs.Hertz(math.Round(h.CenterHz)), h.Order, h.Until)
 }
 
 // forget is a Publisher for a view: records are counted, not kept.

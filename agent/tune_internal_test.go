@@ -1,15 +1,20 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/fulgidus/heimdall/agent/recorder"
+	"github.com/fulgidus/heimdall/packaging/servers"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -37,6 +42,7 @@ func (s site) follows(t *testing.T, a *Agent, centerHz float64) {
 
 // A capture beside the passband takes the receiver there; measurements of the plan stop meanwhile and go on afterwards.
 func TestOrders_Retune(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	here := newSite(t, "control: {allow: [capture, tune], deny: [868M-869M]}")
 	a, stop := here.start(t)
 	here.hears(t)
@@ -100,5 +106,83 @@ func TestOrders_RetuneNotAllowed(t *testing.T) {
 	a.orders.take(t.Context(), cmd)
 	if reply := lastReply(t, a, cmd); reply.GetReasonCode() != recorder.ReasonOutOfPassband {
 		t.Errorf("got %v, want out_of_passband", reply)
+	}
+}
+
+// Over a real broker: an order to tune takes the receiver there, everybody sees so, and a cancel brings it back.
+func TestOrders_TuneAndCancel(t *testing.T) {
+	broker := servers.Mosquitto(t)
+	latest, _ := retained(t, broker.URL)
+	here := newSite(t, "control: {allow: [capture, tune]}\nmqtt: {url: \""+broker.URL+"\"}")
+	a, stop := here.start(t)
+	here.hears(t)
+	send := commander(t, broker.URL)
+	tune := ordered(&protocol.Tune{CenterHz: proto.Float64(elsewhereHz), DurationS: proto.Float64(600)})
+	send(tune)
+
+	here.follows(t, a, elsewhereHz)
+	eventually(t, "the state says who holds the receiver", func() error {
+		var s protocol.State
+		text := latest("heimdall/v1/torino/state")
+		if err := json.Unmarshal(text, &s); err != nil {
+			return err
+		}
+		if away := s.Receivers["r0"].Away; away == nil || away.Order != tune.GetId() || away.CenterHz != elsewhereHz || len(text) >= stateBytes {
+			return fmt.Errorf("%s", text)
+		}
+		return nil
+	})
+	var line tapLine
+	for line.Away == nil { // the first may be of what was measured before
+		line = linesOf[tapLine](t, firstLine(t, TapCmd{configFlag: configFlag{here.config}, JSON: true}))[0]
+	}
+	if want := "r0 off its plan, at 433.92 MHz for order " + tune.GetId(); line.Receiver != "r0" || !strings.Contains(line.String(), want) {
+		t.Errorf("tap: %s, want it to say %q", line, want)
+	}
+	text, err := output(t, StatusCmd{configFlag: configFlag{here.config}})
+	if want := "off its plan, at 433.92 MHz for order " + tune.GetId(); err != nil || !strings.Contains(text, want) {
+		t.Errorf("status: %v, no %q in\n%s", err, want, text)
+	}
+	beside := ordered(elsewhere(time.Second)) // the same tuning
+	send(beside)
+	if reply := lastReply(t, a, beside); reply.GetState() != protocol.Reply_STATE_DONE {
+		t.Errorf("a capture at the same tuning: %v", reply)
+	}
+	other := ordered(capture(0.5))
+	other.GetCapture().Start = proto.Int64(time.Now().Add(time.Second).UnixNano())
+	send(other)
+	reply := lastReply(t, a, other)
+	if in := time.Until(time.Unix(0, reply.GetEarliestStart())); reply.GetReasonCode() != recorder.ReasonBusy || in < 500*time.Second || in > 600*time.Second {
+		t.Errorf("a capture of the plan meanwhile: %v, want busy for ten minutes", reply)
+	}
+
+	cancel := ordered(&protocol.Cancel{Id: tune.Id})
+	send(cancel)
+	if reply := lastReply(t, a, tune); reply.GetState() != protocol.Reply_STATE_CANCELLED {
+		t.Errorf("got %v, want cancelled", reply)
+	}
+	here.follows(t, a, skyCenterHz)
+	stop()
+}
+
+// commander sends commands to the station as a collector does, in the form for people.
+func commander(t *testing.T, url string) func(*protocol.Command) {
+	t.Helper()
+	client := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + strings.TrimPrefix(url, "mqtt://")).SetClientID("commander"))
+	settle := func(token mqtt.Token) {
+		t.Helper()
+		if !token.WaitTimeout(10*time.Second) || token.Error() != nil {
+			t.Fatal(token.Error())
+		}
+	}
+	settle(client.Connect())
+	t.Cleanup(func() { client.Disconnect(0) })
+	return func(cmd *protocol.Command) {
+		t.Helper()
+		text, err := protocol.MarshalJSON(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		settle(client.Publish("heimdall/v1/torino/command", 1, false, text))
 	}
 }

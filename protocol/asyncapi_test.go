@@ -158,7 +158,7 @@ func schemas() string {
 	}
 	b.WriteString("    SeqRange:\n      description: Both ends belong to it.\n      type: array\n      items: {type: integer, minimum: 1}\n      minItems: 2\n      maxItems: 2\n")
 	for _, v := range []any{
-		protocol.Info{}, protocol.State{}, protocol.Position{}, protocol.ReceiverInfo{}, protocol.PlanStep{}, protocol.ReceiverState{}, protocol.StepState{},
+		protocol.Info{}, protocol.State{}, protocol.Position{}, protocol.ReceiverInfo{}, protocol.PlanStep{}, protocol.ReceiverState{}, protocol.ReceiverAway{}, protocol.StepState{},
 	} {
 		structSchema(&b, reflect.TypeOf(v))
 	}

@@ -138,6 +138,14 @@ type ReceiverState struct {
 	HistoryS         float64              `json:"history_s"`      // how far back its IQ reaches
 	Held             uint64               `json:"held,omitempty"` // detections whose IQ stays in memory beyond that
 	Steps            map[string]StepState `json:"steps"`
+	Away             *ReceiverAway        `json:"away,omitempty"` // absent: it follows its plan
+}
+
+// ReceiverAway says what keeps a receiver off its plan.
+type ReceiverAway struct {
+	Order    string  `json:"order"` // id of the command
+	CenterHz float64 `json:"center_hz"`
+	Until    string  `json:"until"`
 }
 
 // StepState is the latest measurement of one step of a plan.

@@ -52,20 +52,12 @@ type shaper interface {
 
 // cut does the capture. short says why it ends early, when it still holds samples.
 func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refusal, err error) {
-	reader, err := r.seek(ctx)
+	reader, err := r.seek(ctx, r.job.start)
 	if err != nil {
 		return nil, nil, r.silence(err)
 	}
-	// The watch runs only while samples are waited for: a slow disk is not the receiver's silence.
-	reading, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	watch := time.AfterFunc(r.set.Patience, func() { stop(errSilent) })
-	watch.Stop()
-	next := func(b *radio.Block, limit int) error {
-		watch.Reset(r.set.Patience)
-		defer watch.Stop()
-		return reader.Next(reading, b, limit)
-	}
+	next, stop := r.watch(ctx, reader)
+	defer stop()
 	f, err := r.frame(reader, next)
 	if err != nil {
 		return nil, nil, r.silence(err)
@@ -80,7 +72,7 @@ func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refu
 			return nil, nil, err
 		}
 	}
-	if err := r.progress(ctx, protocol.Reply_STATE_CAPTURING, 0); err != nil {
+	if err := r.progress(ctx, protocol.Reply_STATE_CAPTURING, 0, ""); err != nil {
 		return nil, nil, err
 	}
 	reader.Back(shape.before())
@@ -100,7 +92,7 @@ func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refu
 		err = short
 	}
 	if err == nil && r.job.iq {
-		err = r.progress(ctx, protocol.Reply_STATE_UPLOADING, 0.5)
+		err = r.progress(ctx, protocol.Reply_STATE_UPLOADING, 0.5, "")
 	}
 	if err != nil {
 		return nil, nil, err
@@ -108,28 +100,42 @@ func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refu
 	return out.manifest(f, shape.span()), short, nil
 }
 
-// seek waits for the first sample. When it is overdue and samples did come, the clock that their times are read from was set
-// back: then it waits for as long as it takes now.
-func (r *run) seek(ctx context.Context) (*history.Reader, error) {
+// watch gives a way to read on that does not wait for ever. Time counts only while samples are waited for: a slow disk is not the
+// receiver's silence.
+func (r *run) watch(ctx context.Context, reader *history.Reader) (next func(*radio.Block, int) error, stop func()) {
+	reading, cancel := context.WithCancelCause(ctx)
+	watch := time.AfterFunc(r.set.Patience, func() { cancel(errSilent) })
+	watch.Stop()
+	next = func(b *radio.Block, limit int) error {
+		watch.Reset(r.set.Patience)
+		defer watch.Stop()
+		return reader.Next(reading, b, limit)
+	}
+	return next, func() { cancel(nil) }
+}
+
+// seek waits for the first sample of a time. When it is overdue and samples did come, the clock that their times are read from
+// was set back: then it waits for as long as it takes now.
+func (r *run) seek(ctx context.Context, at time.Time) (*history.Reader, error) {
 	ring := r.job.receiver.History
 	for {
 		before := ring.Span().To
-		reading, stop := context.WithTimeoutCause(ctx, r.wait(), errSilent)
-		reader, err := ring.Seek(reading, r.job.start)
+		reading, stop := context.WithTimeoutCause(ctx, r.wait(at), errSilent)
+		reader, err := ring.Seek(reading, at)
 		stop()
-		if now := ring.Span().To; !errors.Is(err, errSilent) || now.Equal(before) || now.After(r.job.start) {
+		if now := ring.Span().To; !errors.Is(err, errSilent) || now.Equal(before) || now.After(at) {
 			return reader, err
 		}
 	}
 }
 
-// wait is how long the first sample may take. A receiver whose samples come late is given that time too.
-func (r *run) wait() time.Duration {
+// wait is how long the first sample of a time may take. A receiver whose samples come late is given that time too.
+func (r *run) wait(at time.Time) time.Duration {
 	newest := r.job.receiver.History.Span().To
 	if newest.IsZero() {
 		newest = r.set.Now()
 	}
-	return max(0, r.job.start.Sub(newest)) + r.set.Patience
+	return max(0, at.Sub(newest)) + r.set.Patience
 }
 
 // silence names the ways in which a receiver can stop delivering.
@@ -148,28 +154,37 @@ func (j *job) counts(b *radio.Block) bool {
 	return b.Flags&radio.Settling == 0 && (j.reserved == nil || b.Tuning.Near(j.tuning))
 }
 
-// frame looks at the first sample that counts, without using it up.
-func (r *run) frame(reader *history.Reader, next func(*radio.Block, int) error) (*frame, error) {
-	var b radio.Block
-	here := *reader
-	if err := next(&b, 1); err != nil {
-		return nil, err
-	}
+// settled brings the reader to the first sample that counts, which is also b's.
+func (r *run) settled(reader *history.Reader, b *radio.Block, next func(*radio.Block, int) error) error {
 	j := r.job
+	here := *reader
+	if err := next(b, 1); err != nil {
+		return err
+	}
 	if late := b.Time.Sub(j.start); late > mostLate && b.LostBefore == 0 {
-		return nil, refuse(ReasonClockUncertain, "the clock of this station was set while it heard %s: the first sample after it is %v late: order another time",
+		return refuse(ReasonClockUncertain, "the clock of this station was set while it heard %s: the first sample after it is %v late: order another time",
 			j.start.UTC().Format(time.RFC3339Nano), late.Round(time.Millisecond))
 	}
-	for !j.counts(&b) {
+	for !j.counts(b) {
 		if !b.End().Before(j.end()) {
-			return nil, refuse(ReasonNoSamples, "receiver %q was not at %s in time", j.receiver.ID, j.band())
+			return refuse(ReasonNoSamples, "receiver %q was not at %s in time", j.receiver.ID, j.band())
 		}
 		here = *reader
-		if err := next(&b, pieceSamples); err != nil {
-			return nil, err
+		if err := next(b, pieceSamples); err != nil {
+			return err
 		}
 	}
 	*reader = here
+	return nil
+}
+
+// frame looks at the first sample that counts, without using it up.
+func (r *run) frame(reader *history.Reader, next func(*radio.Block, int) error) (*frame, error) {
+	var b radio.Block
+	if err := r.settled(reader, &b, next); err != nil {
+		return nil, err
+	}
+	j := r.job
 	j.info.Tuning, j.info.Format = b.Tuning, b.Format
 	if no := r.admits(j); no != nil {
 		return nil, no

@@ -40,21 +40,34 @@ func (j *job) release() {
 
 // plan checks the order and chooses the receiver. Its errors are refusals.
 func (r *run) plan() (*job, error) {
+	if no := r.sensible(r.set.MaxDuration); no != nil {
+		return nil, no
+	}
+	return r.among(r.consider)
+}
+
+// sensible checks what an order says by itself. A longest of 0 is no limit.
+func (r *run) sensible(longest time.Duration) *refusal {
 	o := r.order
 	d := o.GetDurationS()
 	switch {
 	case !(d > 0) || math.IsInf(d, 0):
-		return nil, refuse(ReasonBadDuration, "duration_s %g: want more than 0", d)
-	case r.set.MaxDuration > 0 && d > r.set.MaxDuration.Seconds():
-		return nil, refuse(ReasonBadDuration, "duration_s %g: this station records at most %v at once", d, r.set.MaxDuration)
+		return refuse(ReasonBadDuration, "duration_s %g: want more than 0", d)
+	case longest > 0 && d > longest.Seconds():
+		return refuse(ReasonBadDuration, "duration_s %g: this station takes at most %v at once", d, longest)
 	case !(o.GetCenterHz() >= 0) || math.IsInf(o.GetCenterHz(), 0):
-		return nil, refuse(ReasonBadFrequency, "center_hz %g: want a frequency", o.GetCenterHz())
+		return refuse(ReasonBadFrequency, "center_hz %g: want a frequency", o.GetCenterHz())
 	case o.BandwidthHz != nil && (!(o.GetBandwidthHz() > 0) || math.IsInf(o.GetBandwidthHz(), 0)):
-		return nil, refuse(ReasonBadBandwidth, "bandwidth_hz %g: want more than 0, or leave it out for the whole passband", o.GetBandwidthHz())
+		return refuse(ReasonBadBandwidth, "bandwidth_hz %g: want more than 0, or leave it out for the whole passband", o.GetBandwidthHz())
 	case o.Start != nil && time.Unix(0, o.GetStart()).Sub(r.set.Now()) > farFuture:
-		return nil, refuse(ReasonBadStart, "start %s: more than a day ahead: order it later", time.Unix(0, o.GetStart()).UTC().Format(time.RFC3339))
+		return refuse(ReasonBadStart, "start %s: more than a day ahead: order it later", time.Unix(0, o.GetStart()).UTC().Format(time.RFC3339))
 	}
+	return nil
+}
 
+// among asks every receiver that the order may mean, and takes the best.
+func (r *run) among(consider func(Receiver) ([]way, *refusal)) (*job, error) {
+	o := r.order
 	var all []way
 	var why *refusal
 	found := false
@@ -63,7 +76,7 @@ func (r *run) plan() (*job, error) {
 			continue
 		}
 		found = true
-		ways, no := r.consider(rx)
+		ways, no := consider(rx)
 		all = append(all, ways...)
 		why = nearer(why, no)
 	}

@@ -50,6 +50,7 @@ const (
 	ReasonOverwritten     = "overwritten"
 	ReasonNoSamples       = "no_samples"
 	ReasonClockUncertain  = "clock_uncertain"
+	ReasonNotTunable      = "not_tunable"
 	ReasonBusy            = "busy"     // another order has the receiver elsewhere
 	ReasonTooSoon         = "too_soon" // the receiver cannot be tuned in time
 	ReasonInterrupted     = "interrupted"
@@ -102,7 +103,8 @@ type Settings struct {
 	// needs no more than the word to record.
 	MayTune bool
 
-	MaxDuration time.Duration // 0: no limit
+	MaxDuration time.Duration // of a capture; 0: no limit
+	LongestTune time.Duration // how long an order may hold a receiver without a capture; 0: an hour
 	MaxBytes    uint64        // of one capture's samples; 0: 256 MiB
 	// Patience is how long a capture waits for samples that are due; 0: 10 s.
 	Patience time.Duration
@@ -112,7 +114,7 @@ type Settings struct {
 	Log      *slog.Logger
 }
 
-// Recorder executes captures. Any number may run at once.
+// Recorder executes captures, and orders to tune. Any number may run at once.
 type Recorder struct {
 	set Settings
 }
@@ -124,6 +126,9 @@ func New(set Settings) (*Recorder, error) {
 	}
 	if set.MaxBytes == 0 {
 		set.MaxBytes = 256 << 20
+	}
+	if set.LongestTune <= 0 {
+		set.LongestTune = time.Hour
 	}
 	if set.Patience <= 0 {
 		set.Patience = 10 * time.Second
@@ -151,21 +156,18 @@ func refuse(code, format string, args ...any) *refusal {
 // is the sink's: then the order has no last reply.
 func (r *Recorder) Capture(ctx context.Context, cmd *protocol.Command) error {
 	run := &run{Recorder: r, cmd: cmd, order: cmd.GetCapture()}
-	last := run.execute(ctx)
-	if ctx.Err() != nil {
-		// The last word is still said when the capture was cancelled or the agent stops.
-		kept, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		ctx = kept
-	}
-	if err := r.set.Sink.Put(ctx, run.record(last)); err != nil {
-		return fmt.Errorf("last reply to command %s: %w", cmd.GetId(), err)
-	}
-	r.set.Log.InfoContext(ctx, "capture ended", "command", cmd.GetId(), "state", last.GetState().String(), "reason", last.GetReasonCode())
-	return nil
+	return run.carryOut(ctx, run.plan, run.record)
 }
 
-// run is one capture under way.
+// Tune executes a tune command: it holds a receiver at a tuning for a while, and puts its replies into the sink: accepted;
+// capturing when the receiver is there, with what it applied in the message; done after the time; or refused, failed, expired,
+// cancelled with the reason. Its error is that of Capture.
+func (r *Recorder) Tune(ctx context.Context, cmd *protocol.Command) error {
+	run := &run{Recorder: r, cmd: cmd, order: asCapture(cmd.GetTune(), r.set.LongestTune)}
+	return run.carryOut(ctx, run.planTune, run.hold)
+}
+
+// run is one order under way.
 type run struct {
 	*Recorder
 	cmd   *protocol.Command
@@ -174,8 +176,24 @@ type run struct {
 	lose  context.CancelCauseFunc // ends what is under way, because a more urgent order took the receiver
 }
 
-// execute does the work and returns the last reply.
-func (r *run) execute(ctx context.Context) *protocol.Reply {
+// carryOut does the work and puts the last reply into the sink.
+func (r *run) carryOut(ctx context.Context, plan func() (*job, error), work func(context.Context) (*protocol.Reply, error)) error {
+	last := r.execute(ctx, plan, work)
+	if ctx.Err() != nil {
+		// The last word is still said when the order was cancelled or the agent stops.
+		kept, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		ctx = kept
+	}
+	if err := r.set.Sink.Put(ctx, r.wrap(last)); err != nil {
+		return fmt.Errorf("last reply to command %s: %w", r.cmd.GetId(), err)
+	}
+	r.set.Log.InfoContext(ctx, "order ended", "command", r.cmd.GetId(), "state", last.GetState().String(), "reason", last.GetReasonCode())
+	return nil
+}
+
+// execute plans, reserves and does the work, and returns the last reply.
+func (r *run) execute(ctx context.Context, plan func() (*job, error), work func(context.Context) (*protocol.Reply, error)) *protocol.Reply {
 	if at := r.cmd.GetExpires(); at != 0 && r.set.Now().UnixNano() > at {
 		reply := r.reply(protocol.Reply_STATE_EXPIRED)
 		reply.Message = proto.String("the command arrived after its expiry: check the clocks, or give it more time")
@@ -184,7 +202,7 @@ func (r *run) execute(ctx context.Context) *protocol.Reply {
 	held, lose := context.WithCancelCause(ctx)
 	defer lose(nil)
 	r.lose = lose
-	job, err := r.plan()
+	job, err := plan()
 	if err != nil {
 		return r.ending(ctx, protocol.Reply_STATE_REFUSED, err)
 	}
@@ -192,12 +210,21 @@ func (r *run) execute(ctx context.Context) *protocol.Reply {
 	r.job = job
 	accepted := r.reply(protocol.Reply_STATE_ACCEPTED)
 	accepted.EarliestStart = proto.Int64(job.start.UnixNano())
-	if err := r.set.Sink.Put(ctx, r.record(accepted)); err != nil {
+	if err := r.set.Sink.Put(ctx, r.wrap(accepted)); err != nil {
 		return r.ending(ctx, protocol.Reply_STATE_FAILED, err)
 	}
-	manifest, short, err := r.cut(held)
+	done, err := work(held)
 	if err != nil {
 		return r.ending(held, protocol.Reply_STATE_FAILED, err)
+	}
+	return done
+}
+
+// record cuts the capture and gives the reply with its manifest.
+func (r *run) record(ctx context.Context) (*protocol.Reply, error) {
+	manifest, short, err := r.cut(ctx)
+	if err != nil {
+		return nil, err
 	}
 	done := r.reply(protocol.Reply_STATE_DONE)
 	done.Progress = proto.Float64(1)
@@ -205,7 +232,7 @@ func (r *run) execute(ctx context.Context) *protocol.Reply {
 	if short != nil {
 		done.ReasonCode, done.Message = proto.String(short.code), proto.String(short.message)
 	}
-	return done
+	return done, nil
 }
 
 // ending is the reply to an order that was not carried out.
@@ -220,7 +247,7 @@ func (r *run) ending(ctx context.Context, state protocol.Reply_State, err error)
 	case errors.As(context.Cause(ctx), &why):
 		state = protocol.Reply_STATE_REFUSED
 	case ctx.Err() != nil:
-		state, why = protocol.Reply_STATE_FAILED, refuse(ReasonInterrupted, "the agent stopped before the capture was complete: order it again")
+		state, why = protocol.Reply_STATE_FAILED, refuse(ReasonInterrupted, "the agent stopped before the order was carried out: order it again")
 	case errors.As(err, &exceeded):
 		state, why = protocol.Reply_STATE_REFUSED, historyExceeded(exceeded)
 	case errors.As(err, &why):
@@ -261,8 +288,8 @@ func (r *run) reply(state protocol.Reply_State) *protocol.Reply {
 	return &protocol.Reply{CommandId: r.cmd.Id, Acquisition: r.order.Acquisition, State: &state}
 }
 
-// record wraps a reply.
-func (r *run) record(reply *protocol.Reply) *protocol.Record {
+// wrap makes a record of a reply.
+func (r *run) wrap(reply *protocol.Reply) *protocol.Record {
 	rec := &protocol.Record{
 		Time: proto.Int64(r.set.Now().UnixNano()),
 		Body: &protocol.Record_Reply{Reply: reply},
@@ -274,10 +301,13 @@ func (r *run) record(reply *protocol.Reply) *protocol.Record {
 }
 
 // progress stores a reply that is not the last.
-func (r *run) progress(ctx context.Context, state protocol.Reply_State, part float64) error {
+func (r *run) progress(ctx context.Context, state protocol.Reply_State, part float64, message string) error {
 	reply := r.reply(state)
 	reply.Progress = proto.Float64(part)
-	if err := r.set.Sink.Put(ctx, r.record(reply)); err != nil {
+	if message != "" {
+		reply.Message = &message
+	}
+	if err := r.set.Sink.Put(ctx, r.wrap(reply)); err != nil {
 		return fmt.Errorf("reply to command %s: %w", r.cmd.GetId(), err)
 	}
 	return nil

@@ -110,6 +110,11 @@ func (r *run) reserve(j *job, displace bool) *refusal {
 	var soon *timetable.SoonError
 	var taken *timetable.BusyError
 	for range 3 { // samples go on meanwhile, and so may others
+		if at := r.cmd.GetExpires(); r.order.Start == nil && at != 0 && j.start.UnixNano() > at {
+			no := refuse(ReasonBusy, "receiver %q is taken until %s, after this order expires: order it for then or later", j.receiver.ID, stamp(j.start))
+			no.earliest = j.start
+			return no
+		}
 		q.From, q.To = j.start, j.end().Add(j.reach()+afterEnd)
 		reserved, err := j.receiver.Table.Reserve(q, displace)
 		switch {

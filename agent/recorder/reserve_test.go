@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/fulgidus/heimdall/agent/history"
@@ -289,5 +291,127 @@ func TestCapture_RetunesBesideTheSpike(t *testing.T) {
 		if got, want := m.GetTuning().GetCenterHz(), uhf-rate/4; math.Abs(got-want) > 1 || m.GetCenterHz() != uhf {
 			t.Errorf("tuned to %.0f Hz for %.0f Hz, want %.0f", got, m.GetCenterHz(), want)
 		}
+	})
+}
+
+func tuneCommand(id string, order *protocol.Tune) *protocol.Command {
+	return &protocol.Command{Id: &id, Order: &protocol.Command_Tune{Tune: order}}
+}
+
+// tune orders one and returns its replies.
+func (s *station) tune(t *testing.T, order *protocol.Tune) result {
+	t.Helper()
+	id := uuid.NewString()
+	if err := s.Tune(t.Context(), tuneCommand(id, order)); err != nil {
+		t.Fatal(err)
+	}
+	return s.sink.result(t, id)
+}
+
+func TestTune_HoldsTheReceiver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newTuner()
+		s := tunable(t, nil, u)
+		began := time.Now()
+		s.sink.seen = func(r *protocol.Record) {
+			if r.GetReply().GetState() != protocol.Reply_STATE_CAPTURING {
+				return
+			}
+			if took := time.Since(began); took > 300*time.Millisecond || !strings.Contains(r.GetReply().GetMessage(), `"a" is at 433.92 MHz, 250 kHz of samples, until 2026-11-24T02:00:02`) {
+				t.Errorf("there after %v: %v", took, r.GetReply())
+			}
+			if at := u.ring.Span().Tuning; at.CenterHz != uhf || at.SampleRateHz != 250e3 {
+				t.Errorf("the receiver is at %+v", at)
+			}
+		}
+		r := s.tune(t, &protocol.Tune{CenterHz: proto.Float64(uhf), SampleRateHz: proto.Float64(250e3), DurationS: proto.Float64(2)})
+		if diff := cmp.Diff([]string{"ACCEPTED", "CAPTURING", "DONE"}, r.states()); diff != "" {
+			t.Errorf("states (-want +got): %s\n%v", diff, r.last())
+		}
+		if took := time.Since(began); took < 2*time.Second || took > 2300*time.Millisecond {
+			t.Errorf("it took %v, want 2 s and the retune", took)
+		}
+		time.Sleep(200 * time.Millisecond)
+		if at := u.ring.Span().Tuning; at.CenterHz != center {
+			t.Errorf("afterwards the receiver is at %.0f Hz, want its plan", at.CenterHz)
+		}
+	})
+}
+
+func TestTune_IsCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newTuner()
+		s := tunable(t, nil, u)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(recorder.ErrCancelled) })
+		began := time.Now()
+		if err := s.Tune(ctx, tuneCommand("c", &protocol.Tune{CenterHz: proto.Float64(uhf)})); err != nil {
+			t.Fatal(err)
+		}
+		if last := s.sink.result(t, "c").last(); last.GetState() != protocol.Reply_STATE_CANCELLED || time.Since(began) != time.Second {
+			t.Errorf("got %v after %v, want cancelled at once", last, time.Since(began))
+		}
+		time.Sleep(200 * time.Millisecond)
+		if at := u.ring.Span().Tuning; at.CenterHz != center {
+			t.Errorf("the receiver is still at %.0f Hz", at.CenterHz)
+		}
+	})
+}
+
+func TestTune_Refuses(t *testing.T) {
+	hz := proto.Float64
+	for _, tc := range []struct {
+		name    string
+		station func(*station)
+		order   *protocol.Tune
+		code    string
+	}{
+		{"fixed", func(s *station) { s.info.Tunable = false }, &protocol.Tune{CenterHz: hz(uhf)}, recorder.ReasonNotTunable},
+		{"recorded times", func(s *station) { s.info.Timeline = false }, &protocol.Tune{CenterHz: hz(uhf)}, recorder.ReasonNotLive},
+		{"out of range", nil, &protocol.Tune{CenterHz: hz(2.4e9)}, recorder.ReasonOutOfPassband},
+		{"rate out of range", nil, &protocol.Tune{CenterHz: hz(uhf), SampleRateHz: hz(1e3)}, recorder.ReasonOutOfPassband},
+		{"no frequency", nil, &protocol.Tune{CenterHz: hz(math.NaN())}, recorder.ReasonBadFrequency},
+		{"too long", nil, &protocol.Tune{CenterHz: hz(uhf), DurationS: hz(3601)}, recorder.ReasonBadDuration},
+		{"other receiver", nil, &protocol.Tune{CenterHz: hz(uhf), Receiver: proto.String("z")}, recorder.ReasonUnknownReceiver},
+		{"the owner denies the edge", func(s *station) {
+			s.set.Permit = func(_, high float64) (string, string) {
+				if high > uhf+rate/2-1 {
+					return "frequency_denied", "no"
+				}
+				return "", ""
+			}
+		}, &protocol.Tune{CenterHz: hz(uhf)}, "frequency_denied"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := tunable(t, tc.station, newTuner())
+				if r := s.tune(t, tc.order); len(r.replies) != 1 || r.last().GetState() != protocol.Reply_STATE_REFUSED || r.last().GetReasonCode() != tc.code {
+					t.Errorf("got %v, want refused with %s", r.replies, tc.code)
+				}
+			})
+		})
+	}
+}
+
+// An order for now waits for a receiver that others have, unless it would expire meanwhile.
+func TestTune_WaitsItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := tunable(t, nil, newTuner())
+		var running sync.WaitGroup
+		running.Go(func() { s.tune(t, &protocol.Tune{CenterHz: proto.Float64(868e6), DurationS: proto.Float64(3)}) })
+		synctest.Wait()
+		short := tuneCommand("short", &protocol.Tune{CenterHz: proto.Float64(uhf), DurationS: proto.Float64(1)})
+		short.Expires = proto.Int64(epoch.Add(2 * time.Second).UnixNano())
+		if err := s.Tune(t.Context(), short); err != nil {
+			t.Fatal(err)
+		}
+		last := s.sink.result(t, "short").last()
+		if at := time.Unix(0, last.GetEarliestStart()).Sub(epoch).Seconds(); last.GetReasonCode() != recorder.ReasonBusy || math.Abs(at-3.5) > 0.1 {
+			t.Errorf("expires before: %v, want busy until 3.5 s", last)
+		}
+		if r := s.tune(t, &protocol.Tune{CenterHz: proto.Float64(uhf), DurationS: proto.Float64(1)}); r.last().GetState() != protocol.Reply_STATE_DONE {
+			t.Errorf("without an expiry: %v", r.last())
+		}
+		running.Wait()
 	})
 }

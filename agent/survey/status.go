@@ -27,14 +27,17 @@ type Health struct {
 	Unpublished uint64        // records given up at the end of a run
 }
 
-// Snapshot is what a receiver hears now, for a live view.
+// Snapshot is what a receiver hears now, for a live view; or, while it is off its plan and nothing is measured, why.
 type Snapshot struct {
 	Receiver, Step string
-	Measurement    *protocol.Record // the latest; the subscriber's own copy
+	Measurement    *protocol.Record // the latest; the subscriber's own copy. Nil while nothing is measured
 	Detection      *protocol.Record // the latest of this step; nil before the first
 	Detections     uint64           // emissions so far
 	History        time.Duration    // how far back the history reaches
 	Held           int              // stretches around detections that stay beyond that
+
+	Time time.Time              // of the sample that the rest is true of
+	Away *protocol.ReceiverAway // what keeps the receiver off its plan
 }
 
 // status is what other goroutines may ask for.
@@ -110,8 +113,8 @@ func (s *Survey) tell(measurement *protocol.Record, step *stepStatus) {
 		return
 	}
 	history, held := s.set.History.Span().Duration(), len(s.set.History.Held())
-	for ch := range s.status.subscribers {
-		snapshot := Snapshot{
+	s.show(func() Snapshot {
+		return Snapshot{
 			Receiver:    s.set.Receiver,
 			Step:        measurement.GetStep(),
 			Measurement: proto.CloneOf(measurement),
@@ -119,16 +122,46 @@ func (s *Survey) tell(measurement *protocol.Record, step *stepStatus) {
 			Detections:  step.state.DetectionsTotal,
 			History:     history,
 			Held:        held,
+			Time:        time.Unix(0, measurement.GetTime()),
 		}
+	})
+}
+
+// show gives every subscriber a snapshot of its own. The caller holds mu.
+func (s *Survey) show(snapshot func() Snapshot) {
+	for ch := range s.status.subscribers {
 		select {
-		case ch <- snapshot:
+		case ch <- snapshot():
 		default:
 		}
 	}
 }
 
-// Subscribe gives a snapshot with every measurement from now on, until cancel is called; then the channel is closed. A
-// subscriber that is snapshotQueue behind misses some.
+// showAway tells subscribers that nothing is measured, and why.
+func (s *Survey) showAway(at time.Time) {
+	away := s.away()
+	if away == nil {
+		return
+	}
+	history, held := s.set.History.Span().Duration(), len(s.set.History.Held())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.show(func() Snapshot {
+		return Snapshot{Receiver: s.set.Receiver, History: history, Held: held, Time: at, Away: away}
+	})
+}
+
+// away says what keeps the receiver off its plan; nil: nothing.
+func (s *Survey) away() *protocol.ReceiverAway {
+	by, away := s.set.Table.Away()
+	if !away {
+		return nil
+	}
+	return &protocol.ReceiverAway{Order: by.Order, CenterHz: by.Tuning.CenterHz, Until: protocol.FormatTime(by.To)}
+}
+
+// Subscribe gives a snapshot with every measurement from now on, and every second while the receiver is off its plan, until
+// cancel is called; then the channel is closed. A subscriber that is snapshotQueue behind misses some.
 func (s *Survey) Subscribe() (snapshots <-chan Snapshot, cancel func()) {
 	ch := make(chan Snapshot, snapshotQueue)
 	s.update(func(st *status) { st.subscribers[ch] = struct{}{} })
@@ -167,7 +200,7 @@ func (s *Survey) Info() (radio.Info, bool) {
 // State is the receiver's part of the station's state, with the latest measurement of every step.
 func (s *Survey) State() protocol.ReceiverState {
 	h := s.Health()
-	state := protocol.ReceiverState{Connected: h.Connected, HistoryS: h.History.Seconds(), Held: uint64(h.Held), Steps: map[string]protocol.StepState{}}
+	state := protocol.ReceiverState{Connected: h.Connected, HistoryS: h.History.Seconds(), Held: uint64(h.Held), Steps: map[string]protocol.StepState{}, Away: s.away()}
 	for _, n := range h.Lost {
 		state.LostSamplesTotal += n
 	}

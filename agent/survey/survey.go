@@ -214,7 +214,7 @@ func (s *Survey) read(ctx context.Context, rx radio.Receiver, info radio.Info) (
 		return false, err
 	}
 	var block radio.Block
-	var sinceHealth uint64
+	var sinceHealth, sinceShown uint64
 	for {
 		if err := rx.Read(ctx, &block); err != nil {
 			return delivered, err
@@ -234,6 +234,10 @@ func (s *Survey) read(ctx context.Context, rx radio.Receiver, info radio.Info) (
 		}
 		if err := s.follow(ctx, rx, steps, &block, steps.next(done)); err != nil {
 			return true, err
+		}
+		if sinceShown += uint64(block.Samples()); steps.place == elsewhere && float64(sinceShown) >= block.Tuning.SampleRateHz {
+			sinceShown = 0
+			s.showAway(block.End())
 		}
 		if sinceHealth += uint64(block.Samples()); float64(sinceHealth) >= block.Tuning.SampleRateHz/2 {
 			sinceHealth = 0
