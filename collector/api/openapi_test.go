@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fulgidus/heimdall/packaging/servers"
 )
 
 // openAPI is the part of an OpenAPI document that the tests look at.
@@ -87,6 +89,12 @@ func TestOpenAPI_HasEveryRouteAndNoOther(t *testing.T) {
 			t.Errorf("POST %s is not described", want)
 		}
 	}
+}
+
+// Two validators that others wrote judge the document.
+func TestOpenAPI_IsValid(t *testing.T) {
+	answer := get(t, newWorld().handler(t), "GET", "/api/v1/openapi.json")
+	servers.ValidateOpenAPI(t, answer.Body.Bytes())
 }
 
 func exampleID(path string) string {

