@@ -84,7 +84,7 @@ func (c ExportRecordingsCmd) toFolder(ctx context.Context, s streams, choice rec
 	if err := os.MkdirAll(f.dir, 0o777); err != nil {
 		return fmt.Errorf("make the folder: %w", err)
 	}
-	failed := false
+	saved, failed := false, false
 	err := c.chosen(ctx, s.err, choice, func(list []protocol.Recording) error {
 		for i := range list {
 			e, err := f.save(ctx, &list[i], c.Archives)
@@ -97,17 +97,23 @@ func (c ExportRecordingsCmd) toFolder(ctx context.Context, s streams, choice rec
 			if err != nil {
 				return err
 			}
+			saved = true
 			if err := c.tell(s.out, progress, e); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err == nil && c.Acquisition != "" && !c.Archives {
-		err = f.saveCollection(c.Acquisition)
+	switch {
+	case err != nil:
+		return err
+	case failed:
+		err = errReported
+	case !saved:
+		progress.say("no recordings")
 	}
-	if err == nil && failed {
-		return errReported
+	if saved && c.Acquisition != "" && !c.Archives {
+		err = errors.Join(err, f.saveCollection(c.Acquisition))
 	}
 	return err
 }

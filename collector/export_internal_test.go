@@ -116,6 +116,11 @@ func TestExportRecordings_OfAnAcquisition(t *testing.T) {
 	if packed := folderOf(t, dir); err != nil || len(packed) != 6 || !strings.Contains(out, "genova_") || !strings.Contains(out, ".sigmf (32 B)") {
 		t.Errorf("%v, %s, %v", err, out, packed)
 	}
+	nowhere := filepath.Join(t.TempDir(), "none")
+	out, errs, err = export(ExportRecordingsCmd{selection: selection{Stations: []string{"aosta"}}, Out: nowhere})
+	if err != nil || out != "" || errs != "no recordings\n" || len(folderOf(t, nowhere)) != 0 {
+		t.Errorf("of a station that has none: %v, %s%s, %v", err, out, errs, folderOf(t, nowhere))
+	}
 	for _, c := range []struct {
 		cmd  ExportRecordingsCmd
 		want string

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -66,21 +67,16 @@ func (c recordingChoice) check() error {
 	return nil
 }
 
-// chosen hands over the recordings of a choice, some at a time. It says on w which of an acquisition's are gone.
+// chosen hands over the recordings of a choice, some at a time. It says on w which of an acquisition's are not there, and why.
 func (r remote) chosen(ctx context.Context, w io.Writer, c recordingChoice, each func([]protocol.Recording) error) error {
 	if err := c.check(); err != nil {
 		return err
 	}
 	ids := c.IDs
 	if c.Acquisition != "" {
-		a := new(protocol.Acquisition)
-		if err := r.call(ctx, http.MethodGet, "/api/v1/acquisitions/"+url.PathEscape(c.Acquisition), nil, a); err != nil {
+		var err error
+		if ids, err = r.recordingsOf(ctx, w, c.Acquisition); err != nil {
 			return err
-		}
-		for _, s := range byStation(a) {
-			if s.Recording != "" {
-				ids = append(ids, s.Recording)
-			}
 		}
 	} else if len(ids) == 0 {
 		return pages(ctx, r, "/api/v1/recordings", c.query(), each)
@@ -100,6 +96,27 @@ func (r remote) chosen(ctx context.Context, w io.Writer, c recordingChoice, each
 		}
 	}
 	return nil
+}
+
+// recordingsOf lists the recordings of an acquisition, by station, and accounts for the stations that have none.
+func (r remote) recordingsOf(ctx context.Context, w io.Writer, acquisition string) ([]string, error) {
+	a := new(protocol.Acquisition)
+	if err := r.call(ctx, http.MethodGet, "/api/v1/acquisitions/"+url.PathEscape(acquisition), nil, a); err != nil {
+		return nil, err
+	}
+	if !a.Request.IQ {
+		fmt.Fprintln(w, "this acquisition did not ask for IQ")
+		return nil, nil
+	}
+	var ids []string
+	for _, s := range byStation(a) {
+		if s.Recording == "" {
+			fmt.Fprintf(w, "%s has no recording: %s\n", s.Station, strings.TrimRight(string(s.State)+", "+s.Message, ", "))
+			continue
+		}
+		ids = append(ids, s.Recording)
+	}
+	return ids, nil
 }
 
 // gone tells whether the collector says that there is no such thing.

@@ -108,7 +108,10 @@ func TestChosen_SaysWhichRecordingsAreGone(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/api/v1/acquisitions/a1":
-			fmt.Fprint(w, `{"id":"a1","state":"done","stations":[{"station":"torino","recording":"r1"},{"station":"genova"},{"station":"aosta","recording":"r3"},{"station":"udine","recording":"r3"}]}`)
+			fmt.Fprint(w, `{"id":"a1","state":"done","request":{"iq":true},"stations":[{"station":"torino","state":"done","recording":"r1"},
+				{"station":"genova","state":"refused","message":"paused"},{"station":"lecco","state":"expired"},{"station":"aosta","recording":"r3"},{"station":"udine","recording":"r3"}]}`)
+		case "/api/v1/acquisitions/a2":
+			fmt.Fprint(w, `{"id":"a2","state":"done","stations":[{"station":"torino","state":"done"}]}`)
 		case "/api/v1/recordings/r3":
 			fmt.Fprint(w, `{"id":"r3"}`)
 		default:
@@ -126,8 +129,13 @@ func TestChosen_SaysWhichRecordingsAreGone(t *testing.T) {
 	var said strings.Builder
 	r := remote{URL: server.URL}
 	err := r.chosen(t.Context(), &said, recordingChoice{Acquisition: "a1"}, collect)
-	if err != nil || said.String() != "recording r1 is no longer kept\n" || strings.Join(got, " ") != "r3 r3" {
+	if err != nil || said.String() != "genova has no recording: refused, paused\nlecco has no recording: expired\nrecording r1 is no longer kept\n" || strings.Join(got, " ") != "r3 r3" {
 		t.Errorf("%v, %q, %q", err, said.String(), got)
+	}
+	said.Reset()
+	err = r.chosen(t.Context(), &said, recordingChoice{Acquisition: "a2"}, collect)
+	if err != nil || said.String() != "this acquisition did not ask for IQ\n" || len(got) != 2 {
+		t.Errorf("without IQ: %v, %q, %q", err, said.String(), got)
 	}
 	if err := r.chosen(t.Context(), &said, recordingChoice{IDs: []string{"r1"}}, collect); !gone(err) {
 		t.Errorf("a recording that was asked for by name: %v", err)
