@@ -318,14 +318,17 @@ func (n *network) waitVerified(patience time.Duration) []verdict {
 	return lines
 }
 
-// agent starts a station and tells its state directory.
+// agent starts a station, whose receiver has more settings, and tells its state directory.
 func (n *network) agent(t testing.TB, id, source, more string) (p *program, state string) {
 	t.Helper()
 	state = t.TempDir()
+	if !strings.Contains(more, "history:") {
+		more += ", history: 16MiB"
+	}
 	config := writeFile(t, id+".yaml", fmt.Sprintf(`
 station: {id: %s, position: {lat: 47.1721, lon: 8.42683, publish: exact}}
 mqtt: {url: %q}
-receivers: [{id: r0, source: %q, history: 16MiB%s}]
+receivers: [{id: r0, source: %q%s}]
 spool: {path: %q, limit: 64MiB}
 control: {allow: [capture]}
 `, id, n.road, source, more, state))
