@@ -50,7 +50,7 @@ func migrationsFor(folder string) ([]migration, error) {
 
 // Migrate brings the tables up to date and tells how many migrations it applied. Any number of collectors may call it at
 // once. On a server with TimescaleDB it makes the large tables hypertables, also when the extension came later than the
-// tables.
+// tables. A database that a newer version has migrated gives a NewerError.
 func (db *DB) Migrate(ctx context.Context) (applied int, err error) {
 	list, err := db.migrations()
 	if err != nil {
@@ -129,10 +129,22 @@ func (db *DB) migrations() ([]migration, error) {
 	return migrationsFor(folder)
 }
 
-// known refuses a database that a newer version has migrated: what this one would read of it need not be true.
+// NewerError says that a newer version has migrated the database: what this one would read of it need not be true. No
+// number of attempts changes it.
+type NewerError struct {
+	Database int // number of the newest migration that was applied
+	Known    int // number of the newest one that this version has
+}
+
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("the tables of this database are at migration %d, made by a newer heimdall-collector, and this one knows %d: "+
+		"upgrade this collector, or restore the database from a backup made before", e.Database, e.Known)
+}
+
+// known refuses a database that a newer version has migrated, with a NewerError.
 func known(newest int, list []migration) error {
 	if newest > len(list) {
-		return &Error{Class: ClassAll, Err: fmt.Errorf("the database is at migration %d and this version knows %d: run a newer version", newest, len(list))}
+		return &Error{Class: ClassAll, Err: &NewerError{Database: newest, Known: len(list)}}
 	}
 	return nil
 }
