@@ -24,6 +24,7 @@ import (
 	"github.com/fulgidus/heimdall/collector/link"
 	"github.com/fulgidus/heimdall/collector/store"
 	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/packaging/servers"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -435,6 +436,31 @@ func TestCheckCmd_TriesEverything(t *testing.T) {
 	err = CheckCmd{configFlag: configFlag{configFile(t, cfg)}, Wait: configs.Duration(time.Minute)}.Run(ctx, streams{out: io.Discard, err: io.Discard})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the wait outlives its context: %v", err)
+	}
+}
+
+// What an account may not do is found before the first run, not by it.
+func TestCheckCmd_AsksForLeave(t *testing.T) {
+	cfg := testConfig(t)
+	address := servers.Postgres(t)
+	db, err := sql.Open("pgx", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	account := fmt.Sprintf("plain%d", time.Now().UnixNano()) // it belongs to the whole server
+	cfg.Store.URL = configs.Secret(strings.Replace(address, "heimdall@", account+"@", 1))
+	grant := "GRANT CREATE ON SCHEMA public TO " + account
+	for _, step := range []struct{ statement, verdict, detail string }{
+		{"CREATE ROLE " + account + " LOGIN", "fail", ": " + grant},
+		{grant, "warn", "`heimdall-collector migrate` or `run` brings the tables up to date"},
+	} {
+		if _, err := db.ExecContext(t.Context(), step.statement); err != nil {
+			t.Fatal(err)
+		}
+		if f := checkStore(t.Context(), cfg); f.Verdict != step.verdict || !strings.HasSuffix(f.Detail, step.detail) {
+			t.Errorf("after %s: %v", step.statement, f)
+		}
 	}
 }
 

@@ -143,3 +143,12 @@ func collided(err error) bool {
 	}
 	return false
 }
+
+// noTable tells whether there is no table of the name that was asked for.
+func noTable(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code == "42P01"
+	}
+	lite, ok := errors.AsType[*sqlite.Error](err)
+	return ok && lite.Code() == sqlite3.SQLITE_ERROR
+}

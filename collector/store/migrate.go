@@ -56,7 +56,7 @@ func (db *DB) Migrate(ctx context.Context) (applied int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("migrate: %w", err)
 	}
-	if err := db.makeMigrationTable(ctx); err != nil {
+	if err := db.prepareMigration(ctx); err != nil {
 		return 0, wrap(err, "migrate")
 	}
 	err = db.transact(ctx, func(tx *sql.Tx) error {
@@ -89,6 +89,27 @@ func (db *DB) Migrate(ctx context.Context) (applied int, err error) {
 		db.grantReaders(ctx)
 	}
 	return applied, nil
+}
+
+// MayMigrate is the error, with the mend, of an account that may not make the tables that Migrate would make in a database
+// of this description.
+func (db *DB) MayMigrate(ctx context.Context, d Description) error {
+	if _, ok := db.backend.(postgresBackend); !ok || d.Migration == d.Newest {
+		return nil
+	}
+	return mayMakeTables(ctx, db.read)
+}
+
+// prepareMigration makes the table that records migrations where nothing has been migrated yet.
+func (db *DB) prepareMigration(ctx context.Context) error {
+	d, err := db.Describe(ctx)
+	if err != nil {
+		return err
+	}
+	if err := db.MayMigrate(ctx, d); err != nil || d.Migration > 0 {
+		return err
+	}
+	return db.makeMigrationTable(ctx)
 }
 
 func (db *DB) apply(ctx context.Context, tx *sql.Tx, m migration) error {
@@ -150,18 +171,14 @@ func known(newest int, list []migration) error {
 }
 
 // migration is the number of the newest applied migration, which is one that is known; 0 in a database that has none.
-func (db *DB) migration(ctx context.Context) (int, error) {
+func (db *DB) migration(ctx context.Context, list []migration) (int, error) {
 	var n int
 	err := db.queryRow(ctx, db.read, "SELECT coalesce(max(number), 0) FROM migration").Scan(&n)
-	if err != nil && classify(err) == ClassAll {
-		return 0, nil // there is no such table yet
+	if noTable(err) {
+		return 0, nil
 	}
 	if err != nil {
 		return 0, wrap(err, "ask for the newest migration")
-	}
-	list, err := db.migrations()
-	if err != nil {
-		return 0, err
 	}
 	return n, known(n, list)
 }

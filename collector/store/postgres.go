@@ -127,3 +127,21 @@ func (postgresBackend) describe(ctx context.Context, db *sql.DB, d *Description)
 	}
 	return db.QueryRowContext(ctx, "SELECT coalesce(current_setting('timescaledb.license', true), 'apache')").Scan(&d.TimescaleEdition)
 }
+
+// mayMakeTables is the error, with the mend, of an account that may not.
+func mayMakeTables(ctx context.Context, db *sql.DB) error {
+	var account, database, schema string
+	var may bool
+	err := db.QueryRowContext(ctx, `SELECT quote_ident(current_user), quote_ident(current_database()),
+		coalesce(quote_ident(current_schema()), ''), coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)`).
+		Scan(&account, &database, &schema, &may)
+	switch {
+	case err != nil || may:
+		return wrap(err, "ask whether this account may make tables")
+	case schema == "":
+		err = fmt.Errorf("database %s has no schema in the search path of %s: CREATE SCHEMA %s AUTHORIZATION %s", database, account, account, account)
+	default:
+		err = fmt.Errorf("%s may not make tables in schema %s of database %s: GRANT CREATE ON SCHEMA %s TO %s", account, schema, database, schema, account)
+	}
+	return &Error{Class: ClassAll, Err: err}
+}
