@@ -115,6 +115,9 @@ type Spool struct {
 	marks        []mark
 	commits      uint64
 	shed         uint64 // records given up since the start
+	shedFull     uint64 // of those, for want of room on the disk
+	reserveUsed  bool   // the disk was full, and has had no room for the reserve since
+	fault        error  // why the disk takes no commit; nil: it does
 }
 
 // entry is a record that waits for its commit.
