@@ -72,6 +72,8 @@ type Client struct {
 	cfg     Config
 	broker  *url.URL
 	trouble atomic.Pointer[error] // why there is no session
+	// closures is of Run alone.
+	closures closures
 	// sends counts calls into paho that may hang: when a connection ends at the wrong moment, Publish returns only after
 	// the write timeout. Nobody waits for them but the end of Run.
 	sends sync.WaitGroup
@@ -130,11 +132,15 @@ func parseURL(s string) (*url.URL, error) {
 func (c *Client) Run(ctx context.Context) error {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		began := time.Now()
-		if !c.lost(ctx, attempt, c.serve(ctx)) {
+		err := c.serve(ctx)
+		if !c.lost(ctx, attempt, err) {
 			break
 		}
 		if time.Since(began) > backoffMax {
 			attempt = 0 // it was a session, not an attempt
+		}
+		if c.closures.suspicious(time.Now(), err) {
+			c.giveWay(ctx)
 		}
 		select {
 		case <-ctx.Done():
