@@ -77,6 +77,8 @@ type Config struct {
 
 	Log *slog.Logger     // nil: silent
 	Now func() time.Time // nil: time.Now; for the expiry of orders
+
+	tooLarge *seldom // says that messages are
 }
 
 func (c Config) withDefaults() Config {
@@ -107,7 +109,18 @@ func (c Config) withDefaults() Config {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.tooLarge == nil {
+		c.tooLarge = new(seldom)
+	}
 	return c
+}
+
+// sayTooLarge says that a message was not let in.
+func (c Config) sayTooLarge(topic string, bytes int) {
+	if unsaid, ok := c.tooLarge.say(time.Now()); ok {
+		c.Log.Warn("a message is far too large and was ignored: see who publishes there, and clear it at the broker if it is retained",
+			"topic", topic, "bytes", bytes, "limit_bytes", mostPacket, "more_before", unsaid)
+	}
 }
 
 func (c Config) check() error {

@@ -97,7 +97,9 @@ func (s *session) receive(ctx context.Context, m inbound) {
 	case protocol.TopicStatus:
 		s.denied = string(m.payload) != protocol.Online
 	case protocol.TopicCommand:
-		s.ordered(ctx, m.payload)
+		if len(m.payload) > 0 { // a retained one was cleared, or it was too large
+			s.ordered(ctx, m.payload)
+		}
 	default:
 		s.cfg.Log.DebugContext(ctx, "a message was ignored", "topic", m.topic)
 	}
@@ -105,7 +107,7 @@ func (s *session) receive(ctx context.Context, m inbound) {
 
 func (s *session) acknowledged(spool [protocol.SpoolBytes]byte, payload []byte) {
 	if len(payload) == 0 {
-		return // a retained one was cleared
+		return // a retained one was cleared, or it was too large
 	}
 	ack, err := readAck(spool, payload)
 	if err != nil {
