@@ -8,7 +8,6 @@ import (
 	"slices"
 	"testing"
 	"testing/iotest"
-	"time"
 )
 
 // packet is a packet of MQTT with a body that would be an endless length in a header.
@@ -107,19 +106,4 @@ func FuzzBounded(f *testing.F) {
 			t.Errorf("%d bytes came out of %d", len(whole), len(stream))
 		}
 	})
-}
-
-func TestSeldom(t *testing.T) {
-	var s seldom
-	now := time.Now()
-	for i, want := range []struct {
-		after  time.Duration
-		unsaid int
-		ok     bool
-	}{{0, 0, true}, {0, 0, false}, {sayEvery - 1, 0, false}, {1, 2, true}, {sayEvery, 0, true}} {
-		now = now.Add(want.after)
-		if unsaid, ok := s.say(now); unsaid != want.unsaid || ok != want.ok {
-			t.Errorf("%d: %d, %v; want %d, %v", i, unsaid, ok, want.unsaid, want.ok)
-		}
-	}
 }
