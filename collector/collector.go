@@ -377,7 +377,7 @@ func (c *Collector) migrate(ctx context.Context) error {
 			return err
 		}
 		if attempt%60 == 0 && ctx.Err() == nil { // each minute
-			c.log.ErrorContext(ctx, "database is not ready, trying on", "error", err)
+			c.log.ErrorContext(ctx, "database is not ready, trying on", "error", unreachable(err, "store.url"))
 		}
 		select {
 		case <-ctx.Done():

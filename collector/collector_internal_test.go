@@ -337,9 +337,12 @@ func TestNewLog_KeepsToItsLevel(t *testing.T) {
 
 func TestRedact_HidesPasswords(t *testing.T) {
 	for address, want := range map[string]string{
-		"postgres://u:secret@h/d": "postgres://u:xxxxx@h/d",
-		"sqlite:a/b.db":           "sqlite:a/b.db",
-		"postgres://u:%zz@h":      "postgres",
+		"postgres://u:secret@h/d":               "postgres://u:xxxxx@h/d",
+		"postgres://h/d?user=u&password=secret": "postgres://h/d",
+		"postgres://u:12/secret@h/d":            "postgres",
+		"sqlite:100%?a=b#c":                     "sqlite:100%?a=b#c",
+		"sqlite:a/b.db":                         "sqlite:a/b.db",
+		"postgres://u:%zz@h":                    "postgres",
 	} {
 		if got := redact(address); got != want {
 			t.Errorf("redact(%q) is %q, want %q", address, got, want)

@@ -120,6 +120,34 @@ key: &a hush
 	}
 }
 
+// What is shown of a fault may be pasted anywhere.
+func TestDecode_KeepsSecrets(t *testing.T) {
+	for text, want := range map[string]string{
+		"mqtt://torino:hush@host":           "mqtt://***@host",
+		"postgres://torino:hu/sh@host/db":   "postgres://***@host/db",
+		"mqtts://host:8883":                 "mqtts://host:8883",
+		"file:///a?anchor=2017-11-27@2026":  "file:///a?anchor=2017-11-27@2026",
+		"sim:scene.yaml?station=torino@x":   "sim:scene.yaml?station=torino@x",
+		"s3://key:hush@bucket?endpoint=a@b": "s3://***@b",
+	} {
+		var faults configs.Faults
+		if err := configs.Decode("x.yaml", []byte("station: {id: a}\ncount: "+text+"\n"), &example{}); !errors.As(err, &faults) || faults[0].Value != want {
+			t.Errorf("%s: %v, want it shown as %s", text, err, want)
+		}
+	}
+	var faults configs.Faults
+	if err := configs.Decode("x.yaml", []byte("key: hush\n"), &picky{}); !errors.As(err, &faults) || faults[0].Value != "***" {
+		t.Errorf("%v, want the secret as stars", err)
+	}
+}
+
+// picky refuses whatever secret it is given.
+type picky struct {
+	Key configs.Secret `yaml:"key"`
+}
+
+func (*picky) Check(report func(field, message string)) { report("key", "want another") }
+
 func TestDecode_Syntax(t *testing.T) {
 	for text, want := range map[string]string{
 		"station: {id: torino\n":       "x.yaml:1:",

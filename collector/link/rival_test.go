@@ -29,7 +29,9 @@ func TestClient_StandsByForItsRival(t *testing.T) {
 		stops[i] = background(t, both[i].Run)
 	}
 
-	knows := func(c *link.Client) bool { return c.Ready() != nil && strings.Contains(c.Ready().Error(), `uses the id "one"`) }
+	knows := func(c *link.Client) bool {
+		return c.Ready() != nil && strings.Contains(c.Ready().Error(), `uses the id "one"`)
+	}
 	// Four sessions of one of them, and as many pauses, which double.
 	for deadline := time.Now().Add(time.Minute); !knows(both[0]) && !knows(both[1]); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {

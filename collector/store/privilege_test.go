@@ -16,7 +16,8 @@ func TestPostgreSQL_AccountWithoutLeave(t *testing.T) {
 	s := postgresServer(t)
 	account := fmt.Sprintf("Plain%d", time.Now().UnixNano()) // an account belongs to the whole server; it is to be quoted
 	s.exec(t, fmt.Sprintf("CREATE ROLE %q LOGIN", account))
-	db, err := store.Open(t.Context(), strings.Replace(s.url, "heimdall@", account+"@", 1), slog.New(slog.DiscardHandler))
+	var log strings.Builder
+	db, err := store.Open(t.Context(), strings.Replace(s.url, "heimdall@", account+"@", 1), slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,6 +50,18 @@ func TestPostgreSQL_AccountWithoutLeave(t *testing.T) {
 	}
 	if _, _, err := db.Commit(t.Context(), received, []*protocol.Record{measurement("torino", 1, 1)}, nil); err != nil {
 		t.Errorf("in tables that others made: %v", err)
+	}
+	const readers = "role heimdall_read not made"
+	if strings.Contains(log.String(), readers) {
+		t.Errorf("the readers may, and yet:\n%s", log.String())
+	}
+	s.exec(t, "REVOKE SELECT ON record FROM heimdall_read")
+	if _, err := db.Migrate(t.Context()); err != nil {
+		t.Error(err)
+	}
+	const mend = `"CREATE ROLE heimdall_read NOLOGIN; GRANT USAGE ON SCHEMA public TO heimdall_read; GRANT SELECT ON record, spectrum_bin, `
+	if text := log.String(); strings.Count(text, readers) != 1 || !strings.Contains(text, mend) || strings.Contains(text, `\n`) {
+		t.Errorf("want one line with the mend:\n%s", text)
 	}
 
 	s.exec(t, fmt.Sprintf("ALTER ROLE %q SET search_path = nowhere", account))

@@ -21,6 +21,7 @@ type Verdict struct {
 	Missing   uint64                    `json:"missing"`
 	Duplicate uint64                    `json:"duplicate"` // rows beyond one for a number
 
+	Owed            uint64          `json:"-"` // of the missing: never settled here, so that retiring the spool declares them
 	MissingRanges   protocol.Ranges `json:"-"`
 	DuplicateRanges protocol.Ranges `json:"-"`
 }
@@ -72,6 +73,7 @@ func (db *DB) verify(ctx context.Context, q querier, l *ledger, final bool) (Ver
 	if final {
 		missing = missing.Union(pending)
 	}
+	v.Owed = missing.Count()
 	// The ledger is a promise; the rows are the proof.
 	missing = missing.Union(l.received.Subtract(released).Subtract(present)).Union(l.rejected.Subtract(released).Subtract(refused))
 	v.Stored, v.Duplicate = rows, rows-present.Count()
