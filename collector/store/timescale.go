@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -178,6 +179,20 @@ func (db *DB) grantReaders(ctx context.Context) {
 	if may, err := db.readersMay(ctx); err == nil && may {
 		return
 	}
+	err := db.tryGrantReaders(ctx)
+	if err == nil {
+		var may bool
+		if may, err = db.readersMay(ctx); err == nil && !may { // the server only warns whoever may use a view and not share it
+			err = errors.New("no privileges were granted")
+		}
+	}
+	if err != nil {
+		db.log.LogAttrs(ctx, slog.LevelWarn, "role heimdall_read not made: an administrator may do it",
+			slog.String("statements", db.readersMend(ctx)), slog.Any("error", err))
+	}
+}
+
+func (db *DB) tryGrantReaders(ctx context.Context) error {
 	for _, statement := range []string{
 		`DO $$ BEGIN
 			IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'heimdall_read') THEN
@@ -196,11 +211,10 @@ func (db *DB) grantReaders(ctx context.Context) {
 			return err
 		})
 		if err != nil {
-			db.log.LogAttrs(ctx, slog.LevelWarn, "role heimdall_read not made: an administrator may do it",
-				slog.String("statements", db.readersMend(ctx)), slog.Any("error", err))
-			return
+			return err
 		}
 	}
+	return nil
 }
 
 // readersMay tells whether the role heimdall_read may see all that it is to see.
