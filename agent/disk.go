@@ -29,7 +29,12 @@ func spoolLimit(cfg SpoolConfig) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("ask for the size of the disk under %s: %w; spool.limit does without", cfg.Path, err)
 	}
-	return int64(min(mostSpoolBytes, disk/spoolShare)), nil
+	limit := int64(min(mostSpoolBytes, disk/spoolShare))
+	if limit < spool.SmallestLimit {
+		return 0, fmt.Errorf("spool.limit: a fifth of the disk under spool.path, %s, is %s, and a spool needs %s: name a directory on a larger disk in spool.path, or say in spool.limit that it may take more of this one",
+			cfg.Path, configs.Bytes(limit), configs.Bytes(spool.SmallestLimit))
+	}
+	return limit, nil
 }
 
 // standing is the lowest directory of a path that is there already, and may be written.

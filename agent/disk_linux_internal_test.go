@@ -34,6 +34,18 @@ func onSmallDisk(t *testing.T, here site, bytes int) {
 	})
 }
 
+// A fifth of a disk may be less than a spool needs: the mend is named, not the part that found out.
+func TestSpoolLimit_TinyDisk(t *testing.T) {
+	here := newSite(t, "")
+	onSmallDisk(t, here, 1<<20)
+	cfg := here.load(t)
+	cfg.Spool.Limit = 0
+	f := checkSpool(cfg)[0]
+	if want := "spool.limit: a fifth of the disk under spool.path, " + here.state + ", is 204.8 KiB, and a spool needs 256 KiB: "; f.Verdict != "fail" || !strings.HasPrefix(f.Detail, want) {
+		t.Errorf("%+v\nwant %s", f, want)
+	}
+}
+
 // fill writes until the disk takes no more.
 func fill(t *testing.T, f *os.File) {
 	t.Helper()

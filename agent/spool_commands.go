@@ -235,6 +235,9 @@ func askSpool(ctx context.Context, cfg Config) (report spoolReport, err error) {
 	return report, nil
 }
 
+// exampleLine is one of spool list --json.
+const exampleLine = `{"lane":"detection","spool":"9f1c02aa5be07731","seq":4711,"state":"unacked","kind":"detection","time":"2026-11-24T01:25:32.500000000Z","bytes":187}`
+
 // SpoolListCmd lists records.
 type SpoolListCmd struct {
 	configFlag `embed:""`
@@ -245,7 +248,8 @@ type SpoolListCmd struct {
 
 // Help begins with the example.
 func (SpoolListCmd) Help() string {
-	return "Example:  heimdall-agent spool list --lane detection --limit 20\n\nLanes: " + strings.Trim(fmt.Sprint(spool.Lanes()), "[]") + "."
+	return "Example:  heimdall-agent spool list --lane detection --limit 20\n\nLanes: " + strings.Trim(fmt.Sprint(spool.Lanes()), "[]") + ".\n\n" +
+		"A line with --json, which has `error` instead of kind and time where the record is damaged:\n\n    " + exampleLine
 }
 
 var errEnough = errors.New("enough")

@@ -215,6 +215,11 @@ func TestQuantities(t *testing.T) {
 			t.Errorf("%q was accepted", text)
 		}
 	}
+	for _, text := range []string{"900000d", "-900000d", "9000000h", "9999999999999m", "99999999999999s", "293y"} {
+		if err := new(configs.Duration).UnmarshalText([]byte(text)); !errors.Is(err, configs.ErrTooLong) {
+			t.Errorf("%q: got %v, want %v", text, err, configs.ErrTooLong)
+		}
+	}
 	for want, got := range map[string]string{
 		"12.001145 kHz": configs.Hertz(12001.144970001233).String(), "77.50029 kHz": configs.Hertz(77500.28999999999).String(),
 		"12.001145001 MHz": configs.Hertz(12001145.001).String(), "1e+30 Hz": configs.Hertz(1e30).String(), "100 Hz": configs.Hertz(100).String(), "0 Hz": configs.Hertz(0).String(),

@@ -19,8 +19,8 @@ import (
 
 const (
 	defaultLimit = 2 << 30
-	// smallestLimit leaves room for one burst and the records that tell of what was given up.
-	smallestLimit = 256 << 10
+	// SmallestLimit is the least of Options.LimitBytes: it leaves room for one burst and the records that tell of what was given up.
+	SmallestLimit = 256 << 10
 	// maxPayload is the most bytes of one record: it must fit a message with its identity and headers.
 	maxPayload = protocol.MaxMessageBytes - 64
 	// mostWaiting is how many bytes may wait in memory for a disk that does not take them.
@@ -155,8 +155,8 @@ func Open(dir string, options Options) (*Spool, error) {
 	if s.limit == 0 {
 		s.limit = defaultLimit
 	}
-	if s.limit < smallestLimit {
-		return nil, fmt.Errorf("spool limit: %d bytes: want at least %d", s.limit, smallestLimit)
+	if s.limit < SmallestLimit {
+		return nil, fmt.Errorf("spool limit: %d bytes: want at least %d", s.limit, SmallestLimit)
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
