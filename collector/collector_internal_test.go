@@ -340,6 +340,8 @@ func TestRedact_HidesPasswords(t *testing.T) {
 		"postgres://u:secret@h/d":               "postgres://u:xxxxx@h/d",
 		"postgres://h/d?user=u&password=secret": "postgres://h/d",
 		"postgres://u:12/secret@h/d":            "postgres",
+		"postgres://u:12?secret@h/d":            "postgres",
+		"postgres://u:12#secret@h/d":            "postgres",
 		"sqlite:100%?a=b#c":                     "sqlite:100%?a=b#c",
 		"sqlite:a/b.db":                         "sqlite:a/b.db",
 		"postgres://u:%zz@h":                    "postgres",

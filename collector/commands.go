@@ -39,7 +39,7 @@ func redact(address string) string {
 		return address
 	}
 	u, err := url.Parse(address)
-	if err != nil || strings.Contains(u.Path, "@") {
+	if err != nil || strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") {
 		return strings.SplitN(address, ":", 2)[0]
 	}
 	u.RawQuery, u.Fragment = "", ""

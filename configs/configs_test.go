@@ -139,14 +139,27 @@ func TestDecode_KeepsSecrets(t *testing.T) {
 	if err := configs.Decode("x.yaml", []byte("key: hush\n"), &picky{}); !errors.As(err, &faults) || faults[0].Value != "***" {
 		t.Errorf("%v, want the secret as stars", err)
 	}
+	for text, want := range map[string]string{"torino:hush@host": "***@host", "torino:hu@sh@host:1883": "***@host:1883", "host:1883": "host:1883"} {
+		if err := configs.Decode("x.yaml", []byte("url: "+text+"\n"), &picky{}); !errors.As(err, &faults) || faults[0].Value != want {
+			t.Errorf("%s: %v, want it shown as %s", text, err, want)
+		}
+	}
 }
 
-// picky refuses whatever secret it is given.
+// picky refuses whatever secret and address it is given.
 type picky struct {
 	Key configs.Secret `yaml:"key"`
+	URL string         `yaml:"url"`
 }
 
-func (*picky) Check(report func(field, message string)) { report("key", "want another") }
+func (p *picky) Check(report func(field, message string)) {
+	if p.Key != "" {
+		report("key", "want another")
+	}
+	if p.URL != "" {
+		report("url", "want another")
+	}
+}
 
 func TestDecode_Syntax(t *testing.T) {
 	for text, want := range map[string]string{

@@ -197,6 +197,14 @@ func (p place) hidden() place {
 	return p
 }
 
+// ofServer is the place of a server's address, where what is before an @ may be a password even without a scheme.
+func (p place) ofServer() place {
+	if at := strings.LastIndexByte(p.text, '@'); at >= 0 && !strings.Contains(p.text, "://") {
+		p.text = Secret(p.text[:at]).String() + p.text[at:]
+	}
+	return p
+}
+
 // withoutAccount hides user and password of a server's URL, also of one that is too malformed to be parsed: what is shown of a
 // fault may be pasted anywhere.
 func withoutAccount(text string) string {
@@ -228,6 +236,9 @@ func (d *decoder) value(field string, n ast.Node, v reflect.Value, depth int) {
 	d.places[field] = position(n)
 	if _, secret := v.Interface().(Secret); secret {
 		d.places[field] = d.places[field].hidden()
+	}
+	if field == "url" || strings.HasSuffix(field, ".url") {
+		d.places[field] = d.places[field].ofServer()
 	}
 	switch n.(type) {
 	case *ast.NullNode:

@@ -78,7 +78,7 @@ type Config struct {
 	Log *slog.Logger     // nil: silent
 	Now func() time.Time // nil: time.Now; for the expiry of orders
 
-	tooLarge *seldom // says that messages are
+	tooLarge *seldom // when to warn of a message that is too large
 }
 
 func (c Config) withDefaults() Config {
@@ -147,14 +147,15 @@ func (c Config) check() error {
 
 // address is the broker's host and port.
 func (c Config) address() (string, error) {
+	notURL := errors.New("mqtt.url: not the address of a broker: write mqtt://host:1883 or mqtts://host:8883")
 	u, err := url.Parse(c.URL)
 	if err != nil {
-		return "", errors.New("mqtt.url: not a URL: write mqtt://host:1883 or mqtts://host:8883") // err would show a password in it
+		return "", notURL // err would show a password in it
 	}
 	ports := map[string]string{"mqtt": "1883", "tcp": "1883", "mqtts": "8883", "ssl": "8883", "tls": "8883"}
 	port, ok := ports[u.Scheme]
 	if !ok || u.Hostname() == "" {
-		return "", fmt.Errorf("mqtt.url: %s: write mqtt://host:1883 or mqtts://host:8883", u.Redacted())
+		return "", notURL // nor u.Redacted(): without a scheme a password is no part that it knows
 	}
 	if u.User != nil {
 		return "", fmt.Errorf("mqtt.url: %s: write the account in mqtt.username and mqtt.password", u.Redacted())

@@ -31,7 +31,7 @@ type rejected struct {
 
 // news tells which numbers are new, and whether to say so now: there may be more than are named.
 func (r *rejections) news(spool [protocol.SpoolBytes]byte, is rejected, now time.Time) (protocol.Ranges, bool) {
-	was := r.said[spool]
+	was, known := r.said[spool]
 	fresh := is.seqs.Subtract(was.seqs)
 	if fresh.Empty() && is.count <= was.count {
 		return nil, false
@@ -39,7 +39,7 @@ func (r *rejections) news(spool [protocol.SpoolBytes]byte, is rejected, now time
 	if _, ok := r.lines.say(now); !ok {
 		return nil, false
 	}
-	if r.said == nil || len(r.said) >= mostRejectedSpools {
+	if r.said == nil || !known && len(r.said) >= mostRejectedSpools {
 		r.said = map[[protocol.SpoolBytes]byte]rejected{}
 	}
 	r.said[spool] = is

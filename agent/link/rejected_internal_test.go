@@ -41,6 +41,18 @@ func TestRejections_News(t *testing.T) {
 	if n := len(r.said); n > mostRejectedSpools {
 		t.Errorf("%d spools are remembered", n)
 	}
+
+	// What is new of a spool that is known makes it forget no other.
+	var full rejections
+	for n := range mostRejectedSpools {
+		now = now.Add(sayEvery)
+		full.news([8]byte{byte(n)}, rejected{count: 1}, now)
+	}
+	now = now.Add(sayEvery)
+	full.news([8]byte{0}, rejected{count: 2}, now)
+	if _, again := full.news([8]byte{1}, rejected{count: 1}, now.Add(sayEvery)); again {
+		t.Error("a spool was forgotten for the news of another")
+	}
 }
 
 func TestSeldom(t *testing.T) {

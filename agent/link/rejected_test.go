@@ -12,6 +12,7 @@ import (
 
 // What a collector refused is acknowledged like the rest: only the log tells the owner, and once.
 func TestLink_RejectedRecordsAreTold(t *testing.T) {
+	t.Parallel()
 	broker := servers.Mosquitto(t)
 	c := newCollector(t, "main")
 	c.refused = protocol.Ranges{{From: 3, To: 4}}
@@ -19,7 +20,7 @@ func TestLink_RejectedRecordsAreTold(t *testing.T) {
 	var text safeBuffer
 	a := startAgent(t, broker.URL, func(c *link.Config) { c.Log = slog.New(slog.NewTextHandler(&text, nil)) })
 	eventually(t, "the collector is seen", a.CollectorOnline)
-	for n := 1; n <= 5; n++ {
+	for n := 1; n <= 3; n++ {
 		a.add(t, 10*n, 10*n+9)
 		eventually(t, "all acknowledged", a.empty)
 	}

@@ -55,17 +55,28 @@ func (c *closures) suspicious(now time.Time, err error) bool {
 func (c *Client) giveWay(ctx context.Context) {
 	w, err := c.openWitness(ctx)
 	if err != nil {
-		c.cfg.Log.DebugContext(ctx, "it could not be asked whether another collector uses this id", "error", err)
+		c.notAsked(ctx, err)
 		return
 	}
 	defer w.mqtt.Disconnect(quiesceMillis)
-	c.closures.rival = w.ask(ctx)
-	for present := c.closures.rival; present; present = w.ask(ctx) {
+	present, err := w.ask(ctx)
+	if err != nil {
+		c.notAsked(ctx, err)
+		return
+	}
+	c.closures.rival = present
+	for ; present; present, _ = w.ask(ctx) { // where it can no longer be asked, it is after the next closure
 		c.fail(fmt.Errorf("another collector uses the id %q; give each its own id in its configuration", c.cfg.ID))
 		c.cfg.Log.ErrorContext(ctx, "another collector uses this id, so this one stands by: give each its own id in its configuration",
 			"id", c.cfg.ID, "broker", c.broker.Host)
 		w.standBy(ctx)
 	}
+}
+
+// notAsked has the rival asked after the next closure, not only when rivalSpan is over.
+func (c *Client) notAsked(ctx context.Context, err error) {
+	c.closures.asked = time.Time{}
+	c.cfg.Log.DebugContext(ctx, "it could not be asked whether another collector uses this id", "error", err)
 }
 
 // witness is a connection under another client id that hears what is said of this collector.
@@ -113,14 +124,17 @@ func (w *witness) standBy(ctx context.Context) {
 }
 
 // ask tells whether a client that is not this one speaks for the collector. It says that the collector is offline: what is
-// heard before that may be what the broker retained.
-func (w *witness) ask(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+// heard before that may be what the broker retained. The error is of a question that did not get through.
+func (w *witness) ask(ctx context.Context) (present bool, err error) {
+	limited, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	if await(ctx, w.mqtt.Publish(w.client.statusTopic(), 1, true, protocol.Offline)) != nil {
-		return false
+	if err := await(limited, w.mqtt.Publish(w.client.statusTopic(), 1, true, protocol.Offline)); err != nil {
+		return false, fmt.Errorf("publish that the collector is offline: %w", err)
 	}
-	return w.hear(ctx, protocol.Offline) && w.contradicts(ctx)
+	if !w.hear(limited, protocol.Offline) {
+		return false, errors.New("the broker did not pass the question on")
+	}
+	return w.contradicts(ctx), nil
 }
 
 // contradicts tells whether the rival says that it is online, as long as it may take.

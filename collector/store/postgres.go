@@ -39,7 +39,7 @@ func openPostgres(ctx context.Context, address string, log *slog.Logger) (*DB, e
 // readable refuses an address whose password would be taken for another part of it, and shows nothing of it.
 func readable(address string) error {
 	u, err := url.Parse(address)
-	if err != nil || strings.Contains(u.Path, "@") {
+	if err != nil || strings.Contains(u.Path+u.Fragment, "@") { // in a query it may be of a user's name
 		return errors.New("open store: store.url cannot be read: want postgres://user:password@host/database, " +
 			"in user and password %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %25 for %")
 	}
