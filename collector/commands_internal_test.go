@@ -335,11 +335,9 @@ func TestVerifyCmd_ProvesTheDelivery(t *testing.T) {
 	var line struct {
 		Station, Spool             string
 		Stored, Missing, Duplicate uint64
-		MissingRanges              string `json:"missing_ranges"`
-		DuplicateRanges            string `json:"duplicate_ranges"`
 	}
 	if err := json.Unmarshal([]byte(out), &line); err != nil || line.Station != "torino" || line.Spool != "3132333435363738" || line.Missing != 1 || line.Duplicate != 1 ||
-		line.MissingRanges != "{[3,4)}" || line.DuplicateRanges != "{[4,5)}" {
+		!strings.Contains(out, `"missing_ranges":[[3,3]],"duplicate_ranges":[[4,4]]`) {
 		t.Errorf("%+v, %v in %s", line, err, out)
 	}
 }

@@ -92,6 +92,15 @@ func spans(numbers protocol.Ranges) string {
 	return strings.Join(list, ", ")
 }
 
+// pairs are numbers as JSON has them everywhere: [from,to], both ends included.
+func pairs(numbers protocol.Ranges) [][2]uint64 {
+	list := make([][2]uint64, len(numbers))
+	for i, r := range numbers {
+		list[i] = [2]uint64{r.From, r.To}
+	}
+	return list
+}
+
 // openUsed opens the database of a collector that has run, for a command.
 func openUsed(ctx context.Context, cfg Config, command string) (*store.DB, error) {
 	unused := fmt.Errorf("%s: %s: no collector has used this database yet; --config names the configuration of the one that has", command, redact(string(cfg.Store.URL)))
@@ -121,16 +130,10 @@ func (c VerifyCmd) print(w io.Writer, verdicts []store.Verdict) error {
 		for _, v := range verdicts {
 			line := struct {
 				store.Verdict
-				Spool           string `json:"spool"`
-				MissingRanges   string `json:"missing_ranges,omitempty"`
-				DuplicateRanges string `json:"duplicate_ranges,omitempty"`
-			}{Verdict: v, Spool: fmt.Sprintf("%x", v.Spool)}
-			if v.Missing > 0 {
-				line.MissingRanges = v.MissingRanges.String()
-			}
-			if v.Duplicate > 0 {
-				line.DuplicateRanges = v.DuplicateRanges.String()
-			}
+				Spool           string      `json:"spool"`
+				MissingRanges   [][2]uint64 `json:"missing_ranges,omitempty"`
+				DuplicateRanges [][2]uint64 `json:"duplicate_ranges,omitempty"`
+			}{Verdict: v, Spool: fmt.Sprintf("%x", v.Spool), MissingRanges: pairs(v.MissingRanges), DuplicateRanges: pairs(v.DuplicateRanges)}
 			if err := encoder.Encode(line); err != nil {
 				return err
 			}

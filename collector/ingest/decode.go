@@ -156,7 +156,7 @@ func (g *Ingest) refuse(m item, rec *protocol.Record, err error, b *batch) {
 		g.refuseBytes(m, rec.Kind(), payload, err, b)
 		return
 	}
-	g.complaints.note(m.topic.Station, protocol.CodeOf(err), err)
+	g.complaints.note(m.topic.Station, m.Topic, protocol.CodeOf(err), err)
 	b.reject(protocol.Rejection{
 		Station: m.topic.Station, Spool: slices.Clone(rec.GetSpool()), Seq: seq, Kind: rec.Kind(), Time: rec.GetTime(),
 		Reason: reason(err), Payload: cut(payload),
@@ -165,7 +165,7 @@ func (g *Ingest) refuse(m item, rec *protocol.Record, err error, b *batch) {
 
 // refuseBytes keeps what has no number, as far as the station's share of the day goes.
 func (g *Ingest) refuseBytes(m item, kind protocol.Kind, payload []byte, err error, b *batch) {
-	g.complaints.note(m.topic.Station, protocol.CodeOf(err), err)
+	g.complaints.note(m.topic.Station, m.Topic, protocol.CodeOf(err), err)
 	if !g.inbox.keepGarbage(m.topic.Station, m.at) {
 		g.counts.excess.Add(1)
 		return

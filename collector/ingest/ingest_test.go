@@ -282,16 +282,16 @@ func TestIngest_TellsTheLogOfRejections(t *testing.T) {
 		r.sendRecord(t, refused)
 		rest(time.Second)
 		expect("at once",
-			`level=WARN msg="a record is rejected" station=north reason=absurd_time field=time`,
-			`level=WARN msg="a record is rejected" station=south reason=malformed field=status`,
-			`level=WARN msg="a record is rejected" station=west reason=refused field=""`)
+			`level=WARN msg="a record is rejected" station=north reason=absurd_time topic=heimdall/v1/north/measurement field=time`,
+			`level=WARN msg="a record is rejected" station=south reason=malformed topic=heimdall/v1/south/status field=status`,
+			`level=WARN msg="a record is rejected" station=west reason=refused`)
 		r.send("south/info", []byte("[]"))
 		rest(time.Minute)
-		expect("after a minute", `level=WARN msg="more records are rejected" station=south count=1500 reason=malformed field=""`)
+		expect("after a minute", `level=WARN msg="more records are rejected" station=south count=1500 reason=malformed topic=heimdall/v1/south/info`)
 		rest(time.Minute)
 		r.sendRecord(t, absurd)
 		rest(time.Second)
-		expect("after another", `level=WARN msg="a record is rejected" station=north reason=absurd_time field=time`)
+		expect("after another", `level=WARN msg="a record is rejected" station=north reason=absurd_time topic=heimdall/v1/north/measurement field=time`)
 	})
 }
 
