@@ -225,7 +225,7 @@ func (a *Agent) status() status {
 		State: a.state(a.condition()), Info: a.info(), Clock: a.clockStatus(),
 		Spool: spoolStatus{
 			Identity: fmt.Sprintf("%x", stats.Identity), Records: stats.Records, Bytes: stats.Bytes, LimitBytes: stats.Limit,
-			LastSeq: stats.LastSeq, Shed: stats.Shed,
+			LastSeq: stats.LastSeq, Shed: stats.Shed, Disk: newDiskStatus(a.cfg.Spool.Path, stats),
 		},
 		Broker: a.brokerStatus(),
 	}

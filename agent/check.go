@@ -124,7 +124,7 @@ func checkStation(ctx context.Context, cfg Config) []finding {
 			findings = append(findings, checkReceiver(ctx, r))
 		}
 	}
-	return append(findings, checkSpool(cfg))
+	return append(findings, checkSpool(cfg)...)
 }
 
 func checkRunning(st status) []finding {
@@ -143,11 +143,20 @@ func checkRunning(st status) []finding {
 	if st.Broker.DuplicateIdentity {
 		findings = append(findings, finding{"fail", "broker", duplicateIdentity})
 	}
-	return append(findings, spoolFinding(st.Spool.Bytes, st.Spool.LimitBytes, st.Spool.Records))
+	return append(findings, spoolFindings(st.Spool)...)
 }
 
-func spoolFinding(bytes, limit, records int64) finding {
-	return finding{"ok", "spool", fmt.Sprintf("%s of %s, %d records wait", configs.Bytes(bytes), configs.Bytes(limit), records)}
+func spoolFindings(s spoolStatus) []finding {
+	detail := fmt.Sprintf("%s of %s, %d records wait%s", configs.Bytes(s.Bytes), configs.Bytes(s.LimitBytes), s.Records, s.Disk.free())
+	return append([]finding{{"ok", "spool", detail}}, diskFindings(s.Disk, s.LimitBytes)...)
+}
+
+func diskFindings(d diskStatus, limit int64) []finding {
+	var findings []finding
+	for _, warning := range d.warnings(limit) {
+		findings = append(findings, finding{"warn", "disk", warning})
+	}
+	return findings
 }
 
 // checkReceiver opens the receiver and listens for a while.
@@ -189,22 +198,24 @@ func checkReceiver(ctx context.Context, cfg ReceiverConfig) finding {
 	return finding{"ok", "receiver", detail}
 }
 
-func checkSpool(cfg Config) finding {
+func checkSpool(cfg Config) []finding {
 	limit, err := spoolLimit(cfg.Spool)
 	if err != nil {
-		return finding{"fail", "spool", err.Error()}
+		return []finding{{"fail", "spool", err.Error()}}
 	}
 	stats, err := spool.Stat(cfg.Spool.Path)
+	disk := newDiskStatus(cfg.Spool.Path, stats)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return finding{"ok", "spool", fmt.Sprintf("%s will be made, up to %s", cfg.Spool.Path, configs.Bytes(limit))}
+		detail := fmt.Sprintf("%s will be made, up to %s%s", cfg.Spool.Path, configs.Bytes(limit), disk.free())
+		return append([]finding{{"ok", "spool", detail}}, diskFindings(disk, limit)...)
 	case err != nil:
-		return finding{"fail", "spool", err.Error()}
+		return []finding{{"fail", "spool", err.Error()}}
 	case stats.Station != "" && stats.Station != cfg.Station.ID && stats.Records > 0:
 		err := &spool.StationError{Path: cfg.Spool.Path, Station: stats.Station, Records: stats.Records}
-		return finding{"fail", "spool", "station.id: " + cfg.Station.ID + ": " + err.Error()}
+		return []finding{{"fail", "spool", "station.id: " + cfg.Station.ID + ": " + err.Error()}}
 	}
-	return spoolFinding(stats.Bytes, limit, stats.Records)
+	return spoolFindings(spoolStatus{Bytes: stats.Bytes, LimitBytes: limit, Records: stats.Records, Disk: disk})
 }
 
 func checkClock(c *clock.Clock) finding {

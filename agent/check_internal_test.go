@@ -39,7 +39,7 @@ func TestCheck_WithoutAnAgent(t *testing.T) {
 		if errors.Is(err, errReported) != strict { // no broker is configured, which is a warning
 			t.Errorf("strict %v: ended with %v", strict, err)
 		}
-		for what, want := range map[string]string{"config": "ok", "receiver": "ok", "spool": "ok", "broker": "warn", "control": "ok"} {
+		for what, want := range map[string]string{"config": "ok", "receiver": "ok", "spool": "ok", "broker": "warn", "control": "ok", "disk": ""} {
 			if got := verdictOf(findings, what); got != want {
 				t.Errorf("%s: got %q, want %q in %+v", what, got, want, findings)
 			}
@@ -80,22 +80,22 @@ func TestCheck_NoCertificateIsAFaultOfTheConfig(t *testing.T) {
 func TestCheck_DamagedSpool(t *testing.T) {
 	here := newSite(t, "")
 	cfg := here.load(t)
-	if f := checkSpool(cfg); f.Verdict != "ok" || !strings.Contains(f.Detail, "will be made, up to 16 MiB") {
+	if f := checkSpool(cfg)[0]; f.Verdict != "ok" || !strings.Contains(f.Detail, "will be made, up to 16 MiB") {
 		t.Errorf("no spool yet: %+v", f)
 	}
 	if _, err := os.Stat(here.state); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the check made the directory: %v", err)
 	}
 	a := here.open(t)
-	if f := checkSpool(cfg); f.Verdict != "fail" || !strings.Contains(f.Detail, "in use") {
+	if f := checkSpool(cfg)[0]; f.Verdict != "fail" || !strings.Contains(f.Detail, "in use") {
 		t.Errorf("spool of another process: %+v", f)
 	}
 	a.Close()
-	if f := checkSpool(cfg); f.Verdict != "ok" || !strings.Contains(f.Detail, "of 16 MiB, 0 records wait") {
+	if f := checkSpool(cfg)[0]; f.Verdict != "ok" || !strings.Contains(f.Detail, "of 16 MiB, 0 records wait") {
 		t.Errorf("a sound spool: %+v", f)
 	}
 	write(t, filepath.Join(here.state, "spool.db"), strings.Repeat("not bbolt ", 1000))
-	if f := checkSpool(cfg); f.Verdict != "fail" {
+	if f := checkSpool(cfg)[0]; f.Verdict != "fail" {
 		t.Errorf("a damaged spool: %+v", f)
 	}
 }

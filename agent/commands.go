@@ -162,7 +162,10 @@ func (st status) print(w io.Writer) error {
 			fmt.Fprintf(w, "    %s: level %s dBFS, floor %s dBFS/Hz, SNR %s dB, %d detections\n", name, number(step.PowerDBFS), number(step.NoiseFloorDBFSHz), number(step.SNRDB), step.DetectionsTotal)
 		}
 	}
-	fmt.Fprintf(w, "  spool %s: %d records wait, the oldest for %.0f s; %s of %s used\n", st.Spool.Identity, st.Spool.Records, st.State.BacklogAgeS, configs.Bytes(st.Spool.Bytes), configs.Bytes(st.Spool.LimitBytes))
+	fmt.Fprintf(w, "  spool %s: %d records wait, the oldest of %.0f s ago; %s of %s used%s\n", st.Spool.Identity, st.Spool.Records, st.State.BacklogAgeS, configs.Bytes(st.Spool.Bytes), configs.Bytes(st.Spool.LimitBytes), st.Spool.Disk.free())
+	for _, warning := range st.Spool.Disk.warnings(st.Spool.LimitBytes) {
+		fmt.Fprintf(w, "    warning: %s\n", warning)
+	}
 	fmt.Fprintf(w, "  clock %s\n", st.Clock)
 	_, err := fmt.Fprintf(w, "  broker %s\n", st.Broker)
 	return err

@@ -127,7 +127,7 @@ type DeliveryConfig struct {
 	Ack     string           `yaml:"ack"`
 	Window  int              `yaml:"window"`
 	Timeout configs.Duration `yaml:"timeout"`
-	Keep    configs.Duration `yaml:"keep"`
+	Keep    Keep             `yaml:"keep"`
 }
 
 // ControlConfig says which orders the station takes from the network.
@@ -161,7 +161,7 @@ func DefaultConfig() Config {
 	return Config{
 		MQTT:     MQTTConfig{Format: "protobuf", Prefix: "heimdall"},
 		Spool:    SpoolConfig{Path: stateDir()},
-		Delivery: DeliveryConfig{Ack: "collector", Window: 64, Timeout: configs.Duration(30 * time.Second), Keep: configs.Duration(time.Hour)},
+		Delivery: DeliveryConfig{Ack: "collector", Window: 64, Timeout: configs.Duration(30 * time.Second), Keep: Keep(time.Hour)},
 		Clock:    ClockConfig{Uncertainty: Uncertainty(time.Second)},
 		Log:      LogConfig{Level: "info", Format: "text"},
 	}
@@ -217,13 +217,17 @@ func LoadConfig(path string) (Config, error) {
 		return Config{}, err
 	}
 	const password = "HEIMDALL_AGENT_MQTT_PASSWORD"
-	if v := os.Getenv(password); v != "" {
+	v := os.Getenv(password)
+	if v != "" {
 		if err := cfg.MQTT.Password.UnmarshalText([]byte(v)); err != nil {
 			return Config{}, fmt.Errorf("%s: %w", password, err)
 		}
 	}
 	if cfg.MQTT.Username == "" {
 		cfg.MQTT.Username = os.Getenv(envUsername)
+	}
+	if v != "" && cfg.MQTT.Username == "" {
+		return Config{}, fmt.Errorf("%s: mqtt.username is missing, the account that the password belongs to: write it there or in %s", password, envUsername)
 	}
 	for i := range cfg.Receivers {
 		cfg.Receivers[i].setDefaults()
@@ -329,12 +333,15 @@ func (c *Config) checkMQTT(report func(field, message string)) {
 	if c.MQTT.Prefix == "" || strings.ContainsAny(c.MQTT.Prefix, "+#") || strings.HasPrefix(c.MQTT.Prefix, "/") || strings.HasSuffix(c.MQTT.Prefix, "/") {
 		report("mqtt.prefix", "want a topic without wildcards and without a slash at its ends, for instance heimdall")
 	}
+	if c.MQTT.Password != "" && c.MQTT.Username == "" && os.Getenv(envUsername) == "" {
+		report("mqtt.username", "missing: mqtt.password needs the account that it belongs to")
+	}
 	if c.MQTT.URL == "" {
 		return
 	}
 	u, err := url.Parse(c.MQTT.URL)
 	switch {
-	case err != nil || u.Host == "" || (u.Scheme != "mqtt" && u.Scheme != "mqtts"):
+	case err != nil || u.Host == "" || (u.Scheme != "mqtt" && u.Scheme != "mqtts") || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 		report("mqtt.url", "want mqtt://host:1883 or mqtts://host:8883")
 	case u.User != nil:
 		report("mqtt.url", "leave user and password out of the URL; use mqtt.username and mqtt.password")
@@ -350,9 +357,6 @@ func (c *Config) checkMQTT(report func(field, message string)) {
 				report(key, "is only used with TLS: write mqtts:// in mqtt.url, or leave it out")
 			}
 		}
-	}
-	if c.MQTT.Password != "" && c.MQTT.Username == "" && os.Getenv(envUsername) == "" {
-		report("mqtt.username", "missing: mqtt.password needs the account that it belongs to")
 	}
 	if (c.MQTT.Cert == "") != (c.MQTT.Key == "") {
 		report("mqtt.cert", "a client certificate needs both mqtt.cert and mqtt.key")
@@ -415,9 +419,6 @@ func (c *CalibrationConfig) check(field string, report func(field, message strin
 	}
 }
 
-// mostKeep bounds how long acknowledged records stay; a spool is no archive.
-const mostKeep = 30 * day
-
 // mostPause bounds the durations of a detection's rules: what they hold back is kept in memory that long.
 const mostPause = configs.Duration(time.Minute)
 
@@ -471,11 +472,8 @@ func (c *Config) checkDelivery(report func(field, message string)) {
 	if t := time.Duration(c.Delivery.Timeout); t < time.Second || t > mostTimeout {
 		report("delivery.timeout", "want at least 1s and at most 1h")
 	}
-	if k := time.Duration(c.Delivery.Keep); k < 0 || k > mostKeep {
-		report("delivery.keep", "want 0s to 30d")
-	}
 	if c.Spool.Limit != 0 && c.Spool.Limit < 1<<20 {
-		report("spool.limit", "want at least 1MiB")
+		report("spool.limit", "want at least 1MiB; where the disk under spool.path has less, name another one there")
 	}
 	if c.Spool.Path == "" {
 		report("spool.path", "name a directory that outlives a restart")

@@ -99,10 +99,15 @@ func TestLoadConfig_Broken(t *testing.T) {
 		"zero position":        {"station: {id: torino, position: {lat: 0, lon: 0}}\nreceivers: [{id: r0, source: \"sim:s?station=a\"}]", "Gulf of Guinea"},
 		"publish":              {"station: {id: torino, position: {lat: 45, lon: 7, publish: city}}\nreceivers: [{id: r0, source: \"sim:s?station=a\"}]", `station.position.publish: "city": want exact, 10km or hidden`},
 		"broker without port":  {with("mqtt: {url: broker}"), `mqtt.url: "broker": want mqtt://host:1883`},
-		"password in the URL":  {with("mqtt: {url: \"mqtt://u:p@h\"}"), "use mqtt.username and mqtt.password"},
+		"password in the URL":  {with("mqtt: {url: \"mqtt://u:p@h\"}"), `mqtt.url: "mqtt://***@h": leave user and password out of the URL; use mqtt.username and mqtt.password`},
+		"password, no scheme":  {with("mqtt: {url: \"u:p@h\"}"), `mqtt.url: "***@h": want mqtt://host:1883`},
+		"password, a slash":    {with("mqtt: {url: \"mqtt://u:1/p@h\"}"), `mqtt.url: "mqtt://***@h": want mqtt://host:1883`},
+		"password, a hash":     {with("mqtt: {url: \"mqtt://u:1#p@h\"}"), `mqtt.url: "mqtt://***@h": want mqtt://host:1883`},
 		"wildcard prefix":      {with("mqtt: {prefix: \"a/#\"}"), "mqtt.prefix"},
 		"wire format":          {with("mqtt: {format: xml}"), `mqtt.format: "xml": want protobuf or json`},
 		"keep":                 {with("delivery: {keep: 31d}"), `delivery.keep: "31d": want 0s to 30d`},
+		"keep for ever":        {with("delivery: {keep: 900000d}"), `delivery.keep: "900000d": want 0s to 30d`},
+		"keep what":            {with("delivery: {keep: long}"), `"long" is no duration`},
 		"half a certificate":   {with("mqtt: {url: \"mqtts://h\", cert: a.pem}"), "needs both"},
 		"missing secret":       {with("mqtt: {password: \"file:/nowhere/pw\"}"), "mqtt.password"},
 		"receiver id":          {"station: {id: torino}\nreceivers: [{id: R 0, source: \"sim:s?station=a\"}]", `receivers[0].id: "R 0"`},
@@ -142,7 +147,7 @@ func TestLoadConfig_Broken(t *testing.T) {
 		"ack":                  {with("delivery: {ack: never}"), "want collector or broker"},
 		"window":               {with("delivery: {window: 0}"), "want 1 to 10000"},
 		"time-out":             {with("delivery: {timeout: 10ms}"), "want at least 1s"},
-		"spool limit":          {"station: {id: torino}\nreceivers: [{id: r0, source: \"sim:s?station=a\"}]\nspool: {limit: 1kB}", "want at least 1MiB"},
+		"spool limit":          {"station: {id: torino}\nreceivers: [{id: r0, source: \"sim:s?station=a\"}]\nspool: {limit: 1kB}", "spool.limit: \"1kB\": want at least 1MiB; where the disk under spool.path"},
 		"allow":                {with("control: {allow: [transmit]}"), "want capture or tune"},
 		"band":                 {with("control: {frequencies: [145M]}"), "want a band like 144M-146M"},
 		"hours":                {with("control: {hours: always}"), "want local times"},
@@ -173,6 +178,9 @@ func TestLoadConfig_Environment(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("HEIMDALL_AGENT_MQTT_PASSWORD", "hush")
+	if _, err := LoadConfig(path); err == nil || !strings.Contains(err.Error(), "HEIMDALL_AGENT_MQTT_PASSWORD: mqtt.username is missing") {
+		t.Errorf("a password without an account: %v", err)
+	}
 	t.Setenv("HEIMDALL_AGENT_MQTT_USERNAME", "torino")
 	cfg, err := LoadConfig(path)
 	if err != nil || cfg.MQTT.Password != "hush" || cfg.MQTT.Username != "torino" {

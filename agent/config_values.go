@@ -52,6 +52,20 @@ func (u *Uncertainty) UnmarshalText(text []byte) error {
 	return (*configs.Duration)(u).UnmarshalText(text)
 }
 
+// Keep is how long acknowledged records stay; a spool is no archive.
+type Keep configs.Duration
+
+const mostKeep = Keep(30 * day)
+
+// UnmarshalText reads a duration up to mostKeep.
+func (k *Keep) UnmarshalText(text []byte) error {
+	err := (*configs.Duration)(k).UnmarshalText(text)
+	if errors.Is(err, configs.ErrTooLong) || *k < 0 || *k > mostKeep {
+		return errors.New("want 0s to 30d")
+	}
+	return err
+}
+
 const (
 	mostMeasurement = time.Hour // of samples in one measurement
 	mostSpectrum    = day

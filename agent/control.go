@@ -103,6 +103,8 @@ type spoolStatus struct {
 	LimitBytes int64  `json:"limit_bytes"`
 	LastSeq    uint64 `json:"last_seq"`
 	Shed       uint64 `json:"shed"`
+
+	Disk diskStatus `json:"disk"`
 }
 
 type clockStatus struct {
@@ -144,7 +146,7 @@ func (c *controlServer) tap(w http.ResponseWriter, r *http.Request) {
 func (c *controlServer) spoolStat(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	st := c.agent.spool.Stats()
-	_ = json.NewEncoder(w).Encode(newSpoolReport(c.agent.cfg.Station.ID, st.Limit, st)) // the reader went away: nobody is left to tell
+	_ = json.NewEncoder(w).Encode(newSpoolReport(c.agent.cfg, st.Limit, st)) // the reader went away: nobody is left to tell
 }
 
 // spoolRecords streams a line for each record of the spool, then an empty one that says that these were all.

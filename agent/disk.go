@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/fulgidus/heimdall/agent/spool"
+	"github.com/fulgidus/heimdall/configs"
 )
 
 const (
@@ -26,7 +29,12 @@ func spoolLimit(cfg SpoolConfig) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("ask for the size of the disk under %s: %w; spool.limit does without", cfg.Path, err)
 	}
-	return int64(min(mostSpoolBytes, disk/spoolShare)), nil
+	limit := int64(min(mostSpoolBytes, disk/spoolShare))
+	if limit < spool.SmallestLimit {
+		return 0, fmt.Errorf("spool.limit: a fifth of the disk under spool.path, %s, is %s, and a spool needs %s: name a directory on a larger disk in spool.path, or say in spool.limit that it may take more of this one",
+			cfg.Path, configs.Bytes(limit), configs.Bytes(spool.SmallestLimit))
+	}
+	return limit, nil
 }
 
 // standing is the lowest directory of a path that is there already, and may be written.
@@ -46,3 +54,60 @@ func standing(path string) (string, error) {
 		}
 	}
 }
+
+// diskStatus is how the disk serves the spool.
+type diskStatus struct {
+	Path        string `json:"path"`
+	FreeBytes   *int64 `json:"free_bytes,omitempty"` // for this account; absent when unknown
+	TakenBytes  int64  `json:"taken_bytes"`          // by the files of the spool
+	ReserveUsed bool   `json:"reserve_used"`         // it was full, and has had no room for the reserve since
+	ShedFull    uint64 `json:"shed_disk_full"`       // records given up and declared for want of room on it, since the agent started
+	Unwritten   int    `json:"unwritten_records"`    // in memory, because it takes none
+	Fault       string `json:"fault,omitempty"`      // why it takes none
+}
+
+func newDiskStatus(path string, st spool.Stats) diskStatus {
+	d := diskStatus{
+		Path: path, TakenBytes: spool.TakenBytes(path), ReserveUsed: st.ReserveUsed, ShedFull: st.ShedFull, Unwritten: st.Unwritten,
+	}
+	if st.Fault != nil {
+		d.Fault = st.Fault.Error()
+	}
+	dir, err := standing(path)
+	if err != nil {
+		return d // what is said of the limit says so too
+	}
+	if free, known := spool.FreeBytes(dir); known {
+		d.FreeBytes = &free
+	}
+	return d
+}
+
+// free says how much room there is, for the end of a line; empty when that is not known.
+func (d diskStatus) free() string {
+	if d.FreeBytes == nil {
+		return ""
+	}
+	return fmt.Sprintf(", %s free on the disk", configs.Bytes(*d.FreeBytes))
+}
+
+// warnings says what is wrong with the disk, and the mend, for a spool of up to so many bytes.
+func (d diskStatus) warnings(limit int64) []string {
+	var out []string
+	if d.Fault != "" {
+		out = append(out, fmt.Sprintf("%s: takes nothing (%s), and %d records wait in memory: free space on its disk, or see that it can be written", d.Path, d.Fault, d.Unwritten))
+	}
+	if d.ShedFull > 0 {
+		out = append(out, fmt.Sprintf("%s: its disk was full: %d records were given up, and declared, since the agent started: %s", d.Path, d.ShedFull, roomMend))
+	}
+	if d.ReserveUsed {
+		out = append(out, d.Path+": its disk was full and the reserve is in use: "+roomMend)
+	}
+	if d.FreeBytes != nil && limit > *d.FreeBytes+d.TakenBytes {
+		out = append(out, fmt.Sprintf("%s: its disk has %s for the spool, and spool.limit is %s: it will be full first: %s",
+			d.Path, configs.Bytes(*d.FreeBytes+d.TakenBytes), configs.Bytes(limit), roomMend))
+	}
+	return out
+}
+
+const roomMend = "free space there, lower spool.limit, or name a directory on a larger disk in spool.path"

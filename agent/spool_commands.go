@@ -48,6 +48,7 @@ type spoolReport struct {
 	BytesPerSecond float64              `json:"bytes_per_second,omitempty"`
 	HoldsS         float64              `json:"holds_s,omitempty"` // how long an outage may last at this rate
 	Lanes          map[string]laneCount `json:"lanes"`
+	Disk           diskStatus           `json:"disk"`
 }
 
 type laneCount struct {
@@ -55,10 +56,11 @@ type laneCount struct {
 	Bytes   int64 `json:"bytes"`
 }
 
-func newSpoolReport(station string, limit int64, st spool.Stats) spoolReport {
+func newSpoolReport(cfg Config, limit int64, st spool.Stats) spoolReport {
 	r := spoolReport{
-		Station: station, Spool: fmt.Sprintf("%x", st.Identity), Records: st.Records, Bytes: st.Bytes, KeptRecords: st.Kept,
+		Station: cfg.Station.ID, Spool: fmt.Sprintf("%x", st.Identity), Records: st.Records, Bytes: st.Bytes, KeptRecords: st.Kept,
 		KeptBytes: st.KeptBytes, LimitBytes: limit, LastSeq: st.LastSeq, Lanes: map[string]laneCount{},
+		Disk: newDiskStatus(cfg.Spool.Path, st),
 	}
 	for lane, l := range st.Lanes {
 		r.Lanes[string(lane)] = laneCount(l)
@@ -84,7 +86,7 @@ func (r spoolReport) print(w io.Writer) error {
 	if r.Oldest != nil {
 		waits += ", the oldest of " + r.Oldest.Format(time.DateTime) + " UTC"
 	}
-	fmt.Fprintf(w, "%s spool %s: %s\n", r.Station, r.Spool, waits)
+	fmt.Fprintf(w, "%s spool %s: %s%s\n", r.Station, r.Spool, waits, r.Disk.free())
 	fmt.Fprintf(w, "%d acknowledged records are kept (%s); the last number is %d\n", r.KeptRecords, configs.Bytes(r.KeptBytes), r.LastSeq)
 	if r.HoldsS > 0 {
 		fmt.Fprintf(w, "spool holds %s at this rate, of up to %s\n", people(time.Duration(r.HoldsS)*time.Second), configs.Bytes(r.LimitBytes))
@@ -96,7 +98,15 @@ func (r spoolReport) print(w io.Writer) error {
 			fmt.Fprintf(table, "%s\t%d\t%s\n", lane, l.Records, configs.Bytes(l.Bytes))
 		}
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, warning := range r.Disk.warnings(r.LimitBytes) {
+		if _, err := fmt.Fprintln(w, "warning:", warning); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // people says a stretch of time as one thinks of it.
@@ -213,7 +223,7 @@ func askSpool(ctx context.Context, cfg Config) (report spoolReport, err error) {
 			return report, err
 		}
 		limit, err := spoolLimit(cfg.Spool)
-		return newSpoolReport(cfg.Station.ID, limit, st), err
+		return newSpoolReport(cfg, limit, st), err
 	}
 	if err != nil {
 		return report, err
@@ -225,6 +235,9 @@ func askSpool(ctx context.Context, cfg Config) (report spoolReport, err error) {
 	return report, nil
 }
 
+// exampleLine is one of spool list --json.
+const exampleLine = `{"lane":"detection","spool":"9f1c02aa5be07731","seq":4711,"state":"unacked","kind":"detection","time":"2026-11-24T01:25:32.500000000Z","bytes":187}`
+
 // SpoolListCmd lists records.
 type SpoolListCmd struct {
 	configFlag `embed:""`
@@ -235,7 +248,8 @@ type SpoolListCmd struct {
 
 // Help begins with the example.
 func (SpoolListCmd) Help() string {
-	return "Example:  heimdall-agent spool list --lane detection --limit 20\n\nLanes: " + strings.Trim(fmt.Sprint(spool.Lanes()), "[]") + "."
+	return "Example:  heimdall-agent spool list --lane detection --limit 20\n\nLanes: " + strings.Trim(fmt.Sprint(spool.Lanes()), "[]") + ".\n\n" +
+		"A line with --json, which has `error` instead of kind and time where the record is damaged:\n\n    " + exampleLine
 }
 
 var errEnough = errors.New("enough")

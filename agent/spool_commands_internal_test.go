@@ -137,6 +137,21 @@ func TestSpoolCommands_WithAndWithoutAnAgent(t *testing.T) {
 	}
 }
 
+// The help shows a line as it is printed.
+func TestSpoolList_HelpShowsALine(t *testing.T) {
+	code, text := captured(t, "spool", "list", "--help")
+	if code != 0 || !strings.Contains(text, "\n    "+exampleLine+"\n") {
+		t.Errorf("ended with %d:\n%s", code, text)
+	}
+	var l spoolLine
+	if err := json.Unmarshal([]byte(exampleLine), &l); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := json.Marshal(l); err != nil || string(again) != exampleLine {
+		t.Errorf("%v\nprinted %s\nin help %s", err, again, exampleLine)
+	}
+}
+
 // A spool that another program holds, without a socket to ask: it is told who has it.
 func TestSpoolCommands_SayWhoHasIt(t *testing.T) {
 	here := newSite(t, "")

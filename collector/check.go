@@ -135,8 +135,11 @@ func checkStore(ctx context.Context, cfg Config) finding {
 		return fail("database", unreachable(err, "store.url"))
 	}
 	detail := fmt.Sprintf("%s %s, migration %d", redact(string(cfg.Store.URL)), d, d.Migration)
-	if d.Migration == 0 {
-		return finding{"warn", "database", detail + ": `heimdall-collector migrate` or `run` makes the tables"}
+	if d.Migration < d.Newest {
+		if err := db.MayMigrate(ctx, d); err != nil {
+			return fail("database", fmt.Errorf("%s: %w", detail, err))
+		}
+		return finding{"warn", "database", fmt.Sprintf("%s of %d: `heimdall-collector migrate` or `run` brings the tables up to date", detail, d.Newest)}
 	}
 	return finding{"ok", "database", detail}
 }

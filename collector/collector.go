@@ -296,7 +296,9 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 	run(ctx, &work, c.serve)
 	run(ctx, &work, c.events.Run)
-	if c.migrate(ctx) == nil {
+	if err := c.migrate(ctx); err != nil {
+		stop(err)
+	} else {
 		run(linkCtx, &link, c.client.Run)
 		for _, part := range c.workers() {
 			run(ctx, &work, part)
@@ -359,7 +361,8 @@ func (c *Collector) setTablesReady(err error) {
 // migrateRetry is the pause while the database does not answer.
 const migrateRetry = time.Second
 
-// migrate brings the database up to date, waiting for one that does not answer. It fails only when the context ends.
+// migrate brings the database up to date, waiting for one that does not answer. It fails when the context ends, and on a
+// database that a newer version has migrated.
 func (c *Collector) migrate(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
 		applied, err := c.store.Migrate(ctx)
@@ -370,8 +373,11 @@ func (c *Collector) migrate(ctx context.Context) error {
 			}
 			return nil
 		}
+		if errors.As(err, new(*store.NewerError)) {
+			return err
+		}
 		if attempt%60 == 0 && ctx.Err() == nil { // each minute
-			c.log.ErrorContext(ctx, "database is not ready, trying on", "error", err)
+			c.log.ErrorContext(ctx, "database is not ready, trying on", "error", unreachable(err, "store.url"))
 		}
 		select {
 		case <-ctx.Done():

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/packaging/servers"
 )
 
 func TestCollector_AnnouncesItselfAndTakesItBack(t *testing.T) {
@@ -258,6 +262,44 @@ func TestRun_ExitCodes(t *testing.T) {
 	}
 }
 
+// A database that a newer version has migrated is no place to work in, nor one to wait for. Only check, which reports all it
+// finds, ends with 1.
+func TestRun_RefusesADatabaseOfANewerVersion(t *testing.T) {
+	postgres := servers.Postgres(t)
+	for driver, spoil := range map[string]func(*Config) (address string){
+		"sqlite": func(c *Config) string { return filepath.Join(c.Data, "heimdall.db") },
+		"pgx": func(c *Config) string {
+			c.Store.URL = configs.Secret(postgres)
+			return postgres
+		},
+	} {
+		t.Run(driver, func(t *testing.T) {
+			cfg := testConfig(t)
+			address := spoil(&cfg)
+			file := configFile(t, cfg)
+			if code := run([]string{"migrate", "--config", file}, streams{out: io.Discard, err: io.Discard}); code != 0 {
+				t.Fatalf("migrate ends with %d", code)
+			}
+			db, err := sql.Open(driver, address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if _, err := db.ExecContext(t.Context(), "INSERT INTO migration (number, name, applied) SELECT 99, 'later', applied FROM migration WHERE number = 1"); err != nil {
+				t.Fatal(err)
+			}
+			for command, want := range map[string]int{"run": exitUsage, "migrate": exitUsage, "verify": exitUsage, "check": exitFailed} {
+				var said output
+				code := run([]string{command, "--config", file}, streams{out: &said, err: &said})
+				const sentence = "at migration 99, made by a newer heimdall-collector, and this one knows "
+				if code != want || strings.Count(said.String(), sentence) != 1 || !strings.Contains(said.String(), "upgrade this collector, or restore") {
+					t.Errorf("%s ends with %d, want %d and why:\n%s", command, code, want, said.String())
+				}
+			}
+		})
+	}
+}
+
 func TestRun_HelpBeginsWithAnExample(t *testing.T) {
 	help := func(args ...string) string {
 		t.Helper()
@@ -295,9 +337,14 @@ func TestNewLog_KeepsToItsLevel(t *testing.T) {
 
 func TestRedact_HidesPasswords(t *testing.T) {
 	for address, want := range map[string]string{
-		"postgres://u:secret@h/d": "postgres://u:xxxxx@h/d",
-		"sqlite:a/b.db":           "sqlite:a/b.db",
-		"postgres://u:%zz@h":      "postgres",
+		"postgres://u:secret@h/d":               "postgres://u:xxxxx@h/d",
+		"postgres://h/d?user=u&password=secret": "postgres://h/d",
+		"postgres://u:12/secret@h/d":            "postgres",
+		"postgres://u:12?secret@h/d":            "postgres",
+		"postgres://u:12#secret@h/d":            "postgres",
+		"sqlite:100%?a=b#c":                     "sqlite:100%?a=b#c",
+		"sqlite:a/b.db":                         "sqlite:a/b.db",
+		"postgres://u:%zz@h":                    "postgres",
 	} {
 		if got := redact(address); got != want {
 			t.Errorf("redact(%q) is %q, want %q", address, got, want)

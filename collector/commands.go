@@ -32,12 +32,17 @@ func (f configFlag) load(w io.Writer) (Config, error) {
 	return cfg, nil
 }
 
-// redact takes the password out of a database's URL.
+// redact takes what may hold a password out of a database's URL. One that cannot be read gives its scheme alone: a password that
+// is not escaped may be anywhere in it.
 func redact(address string) string {
+	if strings.HasPrefix(address, "sqlite:") {
+		return address
+	}
 	u, err := url.Parse(address)
-	if err != nil {
+	if err != nil || strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") {
 		return strings.SplitN(address, ":", 2)[0]
 	}
+	u.RawQuery, u.Fragment = "", ""
 	return u.Redacted()
 }
 

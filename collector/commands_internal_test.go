@@ -24,6 +24,7 @@ import (
 	"github.com/fulgidus/heimdall/collector/link"
 	"github.com/fulgidus/heimdall/collector/store"
 	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/packaging/servers"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -251,7 +252,12 @@ func TestRetireSpoolCmd_ClosesTheAccountOfADeadCard(t *testing.T) {
 	torino.seq.Add(4) // these are on the card that died
 	torino.measure()
 	w.stored(t, "measurements", 4)
-	if out, err := retire("torino", "3132333435363738"); err != nil || out != "torino 3132333435363738: declared 4 records as abandoned: {[4,8)}\n" {
+	var errs output
+	err := (VerifyCmd{configFlag: configFlag{file}, Final: true}).Run(t.Context(), streams{out: io.Discard, err: &errs})
+	if !errors.Is(err, errReported) || !strings.Contains(errs.String(), "missing 4-7; if its disk is gone for good, `heimdall-collector station retire-spool torino 3132333435363738` ") {
+		t.Errorf("verify before: %v, %s", err, errs.String())
+	}
+	if out, err := retire("torino", "3132333435363738"); err != nil || out != "torino 3132333435363738: declared 4 records as abandoned: 4-7\n" {
 		t.Errorf("%q, %v", out, err)
 	}
 	if _, err := retire("torino", "0102030405060708"); err == nil || !strings.Contains(err.Error(), "nothing is known of this spool") || exitCode(err, io.Discard) != exitFailed {
@@ -323,18 +329,34 @@ func TestVerifyCmd_ProvesTheDelivery(t *testing.T) {
 		}
 	}
 	out, errs, err = verify(VerifyCmd{Station: "torino", JSON: true})
-	if !errors.Is(err, errReported) || !strings.Contains(errs, "torino 3132333435363738: missing {[3,4)}, there twice {[4,5)}") {
+	if !errors.Is(err, errReported) || !strings.Contains(errs, "torino 3132333435363738: missing 3, there twice 4\n") {
 		t.Errorf("got %v, %s", err, errs)
 	}
 	var line struct {
 		Station, Spool             string
 		Stored, Missing, Duplicate uint64
-		MissingRanges              string `json:"missing_ranges"`
-		DuplicateRanges            string `json:"duplicate_ranges"`
 	}
 	if err := json.Unmarshal([]byte(out), &line); err != nil || line.Station != "torino" || line.Spool != "3132333435363738" || line.Missing != 1 || line.Duplicate != 1 ||
-		line.MissingRanges != "{[3,4)}" || line.DuplicateRanges != "{[4,5)}" {
+		!strings.Contains(out, `"missing_ranges":[[3,3]],"duplicate_ranges":[[4,4]]`) {
 		t.Errorf("%+v, %v in %s", line, err, out)
+	}
+}
+
+func TestFault_IsForPeople(t *testing.T) {
+	var many protocol.Ranges
+	for n := range uint64(30) {
+		many.Add(2 * n)
+	}
+	for want, v := range map[string]store.Verdict{
+		"torino 0000000000000000: there twice 7":      {Duplicate: 1, DuplicateRanges: protocol.Ranges{{From: 7, To: 7}}},
+		"torino 0000000000000000: missing 1-401, 405": {Missing: 402, MissingRanges: protocol.Ranges{{From: 1, To: 401}, {From: 405, To: 405}}}, // rows that were removed by hand
+		"torino 0000000000000000: missing 1-2; if its disk is gone for good, `heimdall-collector station retire-spool torino 0000000000000000` declares what it owes": {Missing: 2, Owed: 2, MissingRanges: protocol.Ranges{{From: 1, To: 2}}},
+		"torino 0000000000000000: missing 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36, 38, and 10 ranges more":                              {Missing: 30, MissingRanges: many},
+	} {
+		v.Station = "torino"
+		if got := fault(v); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
 	}
 }
 
@@ -435,6 +457,81 @@ func TestCheckCmd_TriesEverything(t *testing.T) {
 	err = CheckCmd{configFlag: configFlag{configFile(t, cfg)}, Wait: configs.Duration(time.Minute)}.Run(ctx, streams{out: io.Discard, err: io.Discard})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the wait outlives its context: %v", err)
+	}
+}
+
+// A server that does not let the collector in says whom, where and what to correct in one line, without the password.
+func TestMigrateCmd_SaysWhyItIsNotLetIn(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "postgres")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for parent := dir; strings.HasPrefix(parent, os.TempDir()+"/"); parent = filepath.Dir(parent) { // the server has another account where root tests
+		if err := os.Chmod(parent, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cluster, err := servers.StartPostgres(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Stop)
+	if err := cluster.SQL(t.Context(), "CREATE ROLE torino LOGIN PASSWORD 'right'"); err != nil {
+		t.Fatal(err)
+	}
+	rules := "host all torino 127.0.0.1/32 scram-sha-256\nhost all stranger 127.0.0.1/32 reject\nhost all all 127.0.0.1/32 trust\n"
+	if err := os.WriteFile(filepath.Join(dir, "data", "pg_hba.conf"), []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.SQL(t.Context(), "SELECT pg_reload_conf()"); err != nil {
+		t.Fatal(err)
+	}
+	const keys = "store.url, or HEIMDALL_COLLECTOR_STORE_URL where that is set"
+	server := fmt.Sprintf("the server at 127.0.0.1:%d ", cluster.Port)
+	for account, want := range map[string]string{
+		"torino:hush@127.0.0.1:%d/postgres":   server + `refuses the password of user "torino": correct it in ` + keys,
+		"torino:right@127.0.0.1:%d/nowhere":   server + "has no database \"nowhere\": make it with `createdb nowhere` there, or name another in " + keys,
+		"stranger:hush@127.0.0.1:%d/postgres": server + `does not let user "stranger" in (`,
+	} {
+		cfg := testConfig(t)
+		cfg.Store.URL = configs.Secret("postgres://" + fmt.Sprintf(account, cluster.Port))
+		var said output
+		eventually(t, "the new rules", func() bool { // they are read a moment after the call
+			said = output{}
+			err = (MigrateCmd{configFlag{configFile(t, cfg)}}).Run(t.Context(), streams{out: io.Discard, err: &said})
+			return err != nil && strings.Contains(err.Error(), want)
+		})
+		if strings.Contains(err.Error(), "\n") || strings.Contains(err.Error()+said.String(), "hush") || strings.Count(err.Error(), "SQLSTATE") > 0 {
+			t.Errorf("%v\n%s", err, said.String())
+		}
+		if f := checkStore(t.Context(), cfg); f.Verdict != "fail" || !strings.Contains(f.Detail, want) {
+			t.Errorf("check: %v", f)
+		}
+	}
+}
+
+// What an account may not do is found before the first run, not by it.
+func TestCheckCmd_AsksForLeave(t *testing.T) {
+	cfg := testConfig(t)
+	address := servers.Postgres(t)
+	db, err := sql.Open("pgx", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	account := fmt.Sprintf("plain%d", time.Now().UnixNano()) // it belongs to the whole server
+	cfg.Store.URL = configs.Secret(strings.Replace(address, "heimdall@", account+"@", 1))
+	grant := "GRANT CREATE ON SCHEMA public TO " + account
+	for _, step := range []struct{ statement, verdict, detail string }{
+		{"CREATE ROLE " + account + " LOGIN", "fail", ": " + grant},
+		{grant, "warn", "`heimdall-collector migrate` or `run` brings the tables up to date"},
+	} {
+		if _, err := db.ExecContext(t.Context(), step.statement); err != nil {
+			t.Fatal(err)
+		}
+		if f := checkStore(t.Context(), cfg); f.Verdict != step.verdict || !strings.HasSuffix(f.Detail, step.detail) {
+			t.Errorf("after %s: %v", step.statement, f)
+		}
 	}
 }
 

@@ -282,7 +282,7 @@ func (c *Config) checkMQTT(report func(field, message string)) {
 	}
 	u, err := url.Parse(c.MQTT.URL)
 	switch {
-	case err != nil || u.Host == "" || (u.Scheme != "mqtt" && u.Scheme != "mqtts"):
+	case err != nil || u.Host == "" || (u.Scheme != "mqtt" && u.Scheme != "mqtts") || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 		report("mqtt.url", "want mqtt://host:1883 or mqtts://host:8883")
 	case u.User != nil:
 		report("mqtt.url", "leave user and password out of the URL; use mqtt.username and mqtt.password")

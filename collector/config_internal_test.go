@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -187,4 +189,60 @@ func TestDataDir_ServesOneProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	second.close()
+}
+
+// No password or key is shown by what goes wrong, however it was written and wherever it does not belong.
+func TestConfig_KeepsSecrets(t *testing.T) {
+	for _, text := range []string{
+		"mqtt: {url: \"mqtt://torino:hush@127.0.0.1:1\"}",
+		"mqtt: {url: \"mqtt://torino:hu/hush@127.0.0.1:1\"}",
+		"mqtt: {url: \"mqtt://torino:1/hush@127.0.0.1:1\"}",
+		"mqtt: {url: \"mqtt://torino:1?hush@127.0.0.1:1\"}",
+		"mqtt: {url: \"torino:hush@127.0.0.1:1\"}",
+		"store: {url: \"torino:hush@127.0.0.1:1/d\"}",
+		"archive: {url: \"key:hush@bucket\"}",
+		"mqtt: {url: \"mqtt://127.0.0.1:1\", username: torino, password: hush}",
+		"store: {url: \"mysql://torino:hush@127.0.0.1:1/d\"}",
+		"store: {url: \"postgres://torino:hush@127.0.0.1:1/d\"}",
+		"store: {url: \"postgres://torino@127.0.0.1:1/d?password=hush\"}",
+		"store: {url: \"postgres://torino:a/hush@127.0.0.1:1/d\"}",
+		"store: {url: \"postgres://torino:1/hush@127.0.0.1:1/d\"}",
+		"store: {url: \"postgres://torino:a:@hush%zz@127.0.0.1:1/d\"}",
+		"store: {url: \"postgres://torino:hush@127.0.0.1:1/d?sslmode=perhaps\"}",
+		"archive: {url: \"s3://key:hush@bucket?endpoint=http://127.0.0.1:1\"}",
+		"archive: {url: \"s3://key:a/hush@bucket?endpoint=http://127.0.0.1:1\"}",
+		"archive: {url: \"s3://bucket?endpoint=http://key:hush@127.0.0.1:1\"}",
+		"archive: {url: \"s3://bucket?endpoint=http://127.0.0.1:1\", access_key: key, secret_key: hush}",
+	} {
+		path := filepath.Join(t.TempDir(), "x.yaml")
+		text += "\ndata: " + t.TempDir() + "\nhttp: {listen: \"127.0.0.1:0\"}\nlog: {level: debug}\n"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var said output
+		for _, command := range []string{"check", "migrate", "verify"} {
+			if code := run([]string{command, "--config", path}, streams{out: &said, err: &said}); code == 0 && command == "check" {
+				t.Errorf("all is well with %s", text)
+			}
+		}
+		cfg, err := LoadConfig(path)
+		if err == nil {
+			ctx, cancel := context.WithCancel(t.Context())
+			c, err := Open(ctx, cfg, "test", newLog(cfg.Log, &said))
+			if err != nil {
+				fmt.Fprintln(&said, err)
+			} else {
+				ended := make(chan error, 1) // Run returns once
+				go func() { ended <- c.Run(ctx) }()
+				eventually(t, "it has tried the database", func() bool { return strings.Contains(said.String(), "level=ERROR") || c.tablesReady() == nil })
+				fmt.Fprintln(&said, c.conditions(ctx))
+				cancel()
+				fmt.Fprintln(&said, <-ended)
+			}
+			cancel()
+		}
+		if strings.Contains(said.String(), "hush") {
+			t.Errorf("%s\nsays\n%s", text, said.String())
+		}
+	}
 }

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/fulgidus/heimdall/collector/store"
 )
 
 // version is set when a release is built.
@@ -91,7 +93,8 @@ func exampleFirst(options kong.HelpOptions, ctx *kong.Context) error {
 	return kong.DefaultHelpPrinter(options, ctx)
 }
 
-// exitCode is what the program ends with after an error, which it prints unless that has been done.
+// exitCode is what the program ends with after an error, which it prints unless that has been done. That this version is too
+// old for the database it was given is like a fault of the configuration: a service manager's next attempt ends alike.
 func exitCode(err error, w io.Writer) int {
 	if err == nil {
 		return 0
@@ -99,7 +102,7 @@ func exitCode(err error, w io.Writer) int {
 	if !errors.Is(err, errReported) {
 		fmt.Fprintln(w, err)
 	}
-	if errors.As(err, new(usageError)) {
+	if errors.As(err, new(usageError)) || errors.As(err, new(*store.NewerError)) {
 		return exitUsage
 	}
 	return exitFailed

@@ -64,7 +64,7 @@ func (c RetireSpoolCmd) Run(ctx context.Context, s streams) error {
 	case owed.Empty():
 		_, err = fmt.Fprintf(s.out, "%s %s owes nothing\n", c.Station, c.Spool)
 	default:
-		_, err = fmt.Fprintf(s.out, "%s %s: declared %d records as abandoned: %s\n", c.Station, c.Spool, owed.Count(), owed)
+		_, err = fmt.Fprintf(s.out, "%s %s: declared %d records as abandoned: %s\n", c.Station, c.Spool, owed.Count(), spans(owed))
 	}
 	return err
 }

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/fulgidus/heimdall/collector/store"
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 // VerifyCmd proves the delivery.
@@ -48,11 +50,55 @@ func (c VerifyCmd) Run(ctx context.Context, s streams) error {
 	}
 	for _, v := range verdicts {
 		if !v.OK() {
-			fmt.Fprintf(s.err, "%s %x: missing %s, there twice %s\n", v.Station, v.Spool, v.MissingRanges, v.DuplicateRanges)
+			fmt.Fprintln(s.err, fault(v))
 			err = errReported
 		}
 	}
 	return err
+}
+
+// fault says what is wrong with a spool, and what can be done where something can.
+func fault(v store.Verdict) string {
+	var wrong []string
+	if v.Missing > 0 {
+		wrong = append(wrong, "missing "+spans(v.MissingRanges))
+	}
+	if v.Duplicate > 0 {
+		wrong = append(wrong, "there twice "+spans(v.DuplicateRanges))
+	}
+	line := fmt.Sprintf("%s %x: %s", v.Station, v.Spool, strings.Join(wrong, ", "))
+	if v.Owed > 0 {
+		line += fmt.Sprintf("; if its disk is gone for good, `heimdall-collector station retire-spool %s %x` declares what it owes", v.Station, v.Spool)
+	}
+	return line
+}
+
+// mostSpans is how many a line of text shows.
+const mostSpans = 20
+
+// spans are numbers as people write them: 1-401, 405.
+func spans(numbers protocol.Ranges) string {
+	list := make([]string, 0, mostSpans+1)
+	for _, r := range numbers.Head(mostSpans) {
+		if r.From == r.To {
+			list = append(list, fmt.Sprint(r.From))
+		} else {
+			list = append(list, fmt.Sprintf("%d-%d", r.From, r.To))
+		}
+	}
+	if more := len(numbers) - len(list); more > 0 {
+		list = append(list, fmt.Sprintf("and %d ranges more", more))
+	}
+	return strings.Join(list, ", ")
+}
+
+// pairs are numbers as JSON has them everywhere: [from,to], both ends included.
+func pairs(numbers protocol.Ranges) [][2]uint64 {
+	list := make([][2]uint64, len(numbers))
+	for i, r := range numbers {
+		list[i] = [2]uint64{r.From, r.To}
+	}
+	return list
 }
 
 // openUsed opens the database of a collector that has run, for a command.
@@ -84,16 +130,10 @@ func (c VerifyCmd) print(w io.Writer, verdicts []store.Verdict) error {
 		for _, v := range verdicts {
 			line := struct {
 				store.Verdict
-				Spool           string `json:"spool"`
-				MissingRanges   string `json:"missing_ranges,omitempty"`
-				DuplicateRanges string `json:"duplicate_ranges,omitempty"`
-			}{Verdict: v, Spool: fmt.Sprintf("%x", v.Spool)}
-			if v.Missing > 0 {
-				line.MissingRanges = v.MissingRanges.String()
-			}
-			if v.Duplicate > 0 {
-				line.DuplicateRanges = v.DuplicateRanges.String()
-			}
+				Spool           string      `json:"spool"`
+				MissingRanges   [][2]uint64 `json:"missing_ranges,omitempty"`
+				DuplicateRanges [][2]uint64 `json:"duplicate_ranges,omitempty"`
+			}{Verdict: v, Spool: fmt.Sprintf("%x", v.Spool), MissingRanges: pairs(v.MissingRanges), DuplicateRanges: pairs(v.DuplicateRanges)}
 			if err := encoder.Encode(line); err != nil {
 				return err
 			}

@@ -120,6 +120,47 @@ key: &a hush
 	}
 }
 
+// What is shown of a fault may be pasted anywhere.
+func TestDecode_KeepsSecrets(t *testing.T) {
+	for text, want := range map[string]string{
+		"mqtt://torino:hush@host":           "mqtt://***@host",
+		"postgres://torino:hu/sh@host/db":   "postgres://***@host/db",
+		"mqtts://host:8883":                 "mqtts://host:8883",
+		"file:///a?anchor=2017-11-27@2026":  "file:///a?anchor=2017-11-27@2026",
+		"sim:scene.yaml?station=torino@x":   "sim:scene.yaml?station=torino@x",
+		"s3://key:hush@bucket?endpoint=a@b": "s3://***@b",
+	} {
+		var faults configs.Faults
+		if err := configs.Decode("x.yaml", []byte("station: {id: a}\ncount: "+text+"\n"), &example{}); !errors.As(err, &faults) || faults[0].Value != want {
+			t.Errorf("%s: %v, want it shown as %s", text, err, want)
+		}
+	}
+	var faults configs.Faults
+	if err := configs.Decode("x.yaml", []byte("key: hush\n"), &picky{}); !errors.As(err, &faults) || faults[0].Value != "***" {
+		t.Errorf("%v, want the secret as stars", err)
+	}
+	for text, want := range map[string]string{"torino:hush@host": "***@host", "torino:hu@sh@host:1883": "***@host:1883", "host:1883": "host:1883"} {
+		if err := configs.Decode("x.yaml", []byte("url: "+text+"\n"), &picky{}); !errors.As(err, &faults) || faults[0].Value != want {
+			t.Errorf("%s: %v, want it shown as %s", text, err, want)
+		}
+	}
+}
+
+// picky refuses whatever secret and address it is given.
+type picky struct {
+	Key configs.Secret `yaml:"key"`
+	URL string         `yaml:"url"`
+}
+
+func (p *picky) Check(report func(field, message string)) {
+	if p.Key != "" {
+		report("key", "want another")
+	}
+	if p.URL != "" {
+		report("url", "want another")
+	}
+}
+
 func TestDecode_Syntax(t *testing.T) {
 	for text, want := range map[string]string{
 		"station: {id: torino\n":       "x.yaml:1:",
@@ -185,6 +226,11 @@ func TestQuantities(t *testing.T) {
 	for _, text := range []string{"", "M", "NaN", "1e400", "five", "--1"} {
 		if new(configs.Hertz).UnmarshalText([]byte(text)) == nil || new(configs.Duration).UnmarshalText([]byte(text)) == nil || new(configs.Bytes).UnmarshalText([]byte(text)) == nil {
 			t.Errorf("%q was accepted", text)
+		}
+	}
+	for _, text := range []string{"900000d", "-900000d", "9000000h", "9999999999999m", "99999999999999s", "293y"} {
+		if err := new(configs.Duration).UnmarshalText([]byte(text)); !errors.Is(err, configs.ErrTooLong) {
+			t.Errorf("%q: got %v, want %v", text, err, configs.ErrTooLong)
 		}
 	}
 	for want, got := range map[string]string{

@@ -184,9 +184,36 @@ func position(n ast.Node) place {
 	}
 	p := place{line: t.Position.Line, column: t.Position.Column}
 	if _, scalar := n.(ast.ScalarNode); scalar {
-		p.text = scalarText(n, t)
+		p.text = withoutAccount(scalarText(n, t))
 	}
 	return p
+}
+
+// hidden is the place of a secret, whose text is shown only where it names a file.
+func (p place) hidden() place {
+	if p.text != "" && !strings.HasPrefix(p.text, "file:") {
+		p.text = Secret(p.text).String()
+	}
+	return p
+}
+
+// ofServer is the place of a server's address, where what is before an @ may be a password even without a scheme.
+func (p place) ofServer() place {
+	if at := strings.LastIndexByte(p.text, '@'); at >= 0 && !strings.Contains(p.text, "://") {
+		p.text = Secret(p.text[:at]).String() + p.text[at:]
+	}
+	return p
+}
+
+// withoutAccount hides user and password of a server's URL, also of one that is too malformed to be parsed: what is shown of a
+// fault may be pasted anywhere.
+func withoutAccount(text string) string {
+	scheme, rest, ok := strings.Cut(text, "://")
+	at := strings.LastIndexByte(rest, '@')
+	if !ok || at < 0 || scheme == "file" {
+		return text
+	}
+	return scheme + "://" + Secret(rest[:at]).String() + rest[at:]
 }
 
 func scalarText(n ast.Node, t *token.Token) string {
@@ -207,6 +234,12 @@ func (d *decoder) value(field string, n ast.Node, v reflect.Value, depth int) {
 		return
 	}
 	d.places[field] = position(n)
+	if _, secret := v.Interface().(Secret); secret {
+		d.places[field] = d.places[field].hidden()
+	}
+	if field == "url" || strings.HasSuffix(field, ".url") {
+		d.places[field] = d.places[field].ofServer()
+	}
 	switch n.(type) {
 	case *ast.NullNode:
 		return // a key without a value keeps its default

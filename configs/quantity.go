@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -57,9 +58,15 @@ func (h Hertz) String() string {
 // Duration is a length of time: 10s, 250ms, 1h30m, 30d, 1y; a plain number is seconds.
 type Duration time.Duration
 
-var longUnits = map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour, "y": 365 * 24 * time.Hour}
+// longUnits are those that time.ParseDuration does not know, and those in which it may be too long for it.
+var longUnits = map[string]time.Duration{
+	"s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour, "w": 7 * 24 * time.Hour, "y": 365 * 24 * time.Hour,
+}
 
-// UnmarshalText reads a duration.
+// ErrTooLong says that a duration is one, but longer than any here.
+var ErrTooLong = errors.New("longer than the longest duration, 292y")
+
+// UnmarshalText reads a duration. The error may be an ErrTooLong.
 func (d *Duration) UnmarshalText(text []byte) error {
 	s := strings.TrimSpace(string(text))
 	compact := strings.ReplaceAll(s, " ", "")
@@ -75,8 +82,11 @@ func (d *Duration) UnmarshalText(text []byte) error {
 		}
 	}
 	v, err := strconv.ParseFloat(compact, 64)
-	if err != nil || math.IsNaN(v) || math.Abs(v*float64(unit)) >= math.MaxInt64 {
+	if err != nil || math.IsNaN(v) {
 		return fmt.Errorf("%q is no duration; write it like 10s, 250ms, 1h30m or 30d", s)
+	}
+	if math.Abs(v*float64(unit)) >= math.MaxInt64 {
+		return fmt.Errorf("%q is %w", s, ErrTooLong)
 	}
 	*d = Duration(v * float64(unit))
 	return nil

@@ -125,7 +125,7 @@ type State struct {
 	TimeQuality      string                   `json:"time_quality"`
 	TimeUncertaintyS float64                  `json:"time_uncertainty_s"`
 	Backlog          uint64                   `json:"backlog"`
-	BacklogAgeS      float64                  `json:"backlog_age_s"`
+	BacklogAgeS      float64                  `json:"backlog_age_s"` // since the time that the oldest record states: when its samples began
 	SpoolUsedRatio   float64                  `json:"spool_used_ratio"`
 	TemperatureC     *float64                 `json:"temperature_c,omitempty"`
 }

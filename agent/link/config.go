@@ -77,6 +77,8 @@ type Config struct {
 
 	Log *slog.Logger     // nil: silent
 	Now func() time.Time // nil: time.Now; for the expiry of orders
+
+	tooLarge *seldom // when to warn of a message that is too large
 }
 
 func (c Config) withDefaults() Config {
@@ -107,7 +109,18 @@ func (c Config) withDefaults() Config {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.tooLarge == nil {
+		c.tooLarge = new(seldom)
+	}
 	return c
+}
+
+// sayTooLarge says that a message was not let in.
+func (c Config) sayTooLarge(topic string, bytes int) {
+	if unsaid, ok := c.tooLarge.say(time.Now()); ok {
+		c.Log.Warn("a message is far too large and was ignored: see who publishes there, and clear it at the broker if it is retained",
+			"topic", topic, "bytes", bytes, "limit_bytes", mostPacket, "more_before", unsaid)
+	}
 }
 
 func (c Config) check() error {
@@ -134,14 +147,15 @@ func (c Config) check() error {
 
 // address is the broker's host and port.
 func (c Config) address() (string, error) {
+	notURL := errors.New("mqtt.url: not the address of a broker: write mqtt://host:1883 or mqtts://host:8883")
 	u, err := url.Parse(c.URL)
 	if err != nil {
-		return "", errors.New("mqtt.url: not a URL: write mqtt://host:1883 or mqtts://host:8883") // err would show a password in it
+		return "", notURL // err would show a password in it
 	}
 	ports := map[string]string{"mqtt": "1883", "tcp": "1883", "mqtts": "8883", "ssl": "8883", "tls": "8883"}
 	port, ok := ports[u.Scheme]
 	if !ok || u.Hostname() == "" {
-		return "", fmt.Errorf("mqtt.url: %s: write mqtt://host:1883 or mqtts://host:8883", u.Redacted())
+		return "", notURL // nor u.Redacted(): without a scheme a password is no part that it knows
 	}
 	if u.User != nil {
 		return "", fmt.Errorf("mqtt.url: %s: write the account in mqtt.username and mqtt.password", u.Redacted())

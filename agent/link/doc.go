@@ -5,9 +5,10 @@
 // is done when a collector's Ack names it (or at the PUBACK, where the configuration says that there is no collector).
 //
 //   - Each connection is a new client with a clean session and no store; nothing is left to it from the last one.
-//   - Under the client lies a connection of our own. It refuses packets larger than any of ours before the client makes room
-//     for them, and decides when the other end is gone: after a silence in which the slowest link would have brought an
-//     answer to all that was sent.
+//   - Under the client lies a connection of our own. It lets in no packet larger than any of ours, for which the client would
+//     make room at once: of a message it drops the payload, as a retained one would come again on each connection. And it
+//     decides when the other end is gone: after a silence in which the slowest link would have brought an answer to all that
+//     was sent.
 //   - Where another agent under the same id pushes this one out again and again, it makes sure of that and stays away for a
 //     while.
 //   - Messages on their way are bounded in number and bytes, and in bytes also to what five seconds carry.

@@ -35,6 +35,8 @@ type Link struct {
 	backoff  backoff
 	closures closures // only the goroutine in Run uses it
 
+	rejections rejections // only the goroutine in Run uses it
+
 	connected atomic.Bool
 	online    atomic.Bool
 	duplicate atomic.Bool

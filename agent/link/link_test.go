@@ -20,6 +20,7 @@ import (
 )
 
 func TestLink_DeliversAndEmptiesTheSpool(t *testing.T) {
+	t.Parallel()
 	broker := servers.Mosquitto(t)
 	c := newCollector(t, "main")
 	c.online(broker.URL)
@@ -150,6 +151,7 @@ func TestLink_CutsAndStalls(t *testing.T) {
 
 // A connection that is open but carries nothing is given up, and the will speaks for the station.
 func TestLink_HalfOpenConnectionIsNoticed(t *testing.T) {
+	t.Parallel()
 	broker := servers.Mosquitto(t)
 	p, url := through(t, broker, 1)
 	c := newCollector(t, "main")
@@ -274,6 +276,7 @@ func TestLink_RepliesOvertakeTheBacklog(t *testing.T) {
 }
 
 func TestLink_ConflictMovesToAnotherIdentity(t *testing.T) {
+	t.Parallel()
 	broker := servers.Mosquitto(t)
 	c := newCollector(t, "main")
 	for n := range uint64(21) {
@@ -328,6 +331,7 @@ func TestLink_StatusInfoAndState(t *testing.T) {
 // Somebody else may write to the station's status: another station's will, a hand that clears what is retained. A station
 // that is there says so again.
 func TestLink_ContradictsAFalseStatus(t *testing.T) {
+	t.Parallel()
 	broker := servers.Mosquitto(t)
 	startAgent(t, broker.URL, nil)
 	heard := make(chan string, 100) // far more than is said
@@ -461,6 +465,7 @@ func TestNew_RefusesBadConfig(t *testing.T) {
 }
 
 func TestProbe_SeesACollector(t *testing.T) {
+	t.Parallel()
 	broker := servers.Mosquitto(t)
 	config := link.Config{Station: station, URL: broker.URL}
 	if online, err := link.Probe(t.Context(), config); err != nil || online {
@@ -483,6 +488,7 @@ func TestProbe_SeesACollector(t *testing.T) {
 
 // In a batch too, the record that nobody takes is found and given up, and its neighbours are not.
 func TestLink_RefusedRecordInABatch(t *testing.T) {
+	t.Parallel()
 	broker := servers.Mosquitto(t)
 	p, url := through(t, broker, 1)
 	p.Set(proxy.Faults{Hold: true})

@@ -85,7 +85,7 @@ func open(ctx context.Context, cfg Config, id string, more func(*mqtt.ClientOpti
 		SetConnectTimeout(connectTimeout).SetWriteTimeout(handTimeout).
 		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { p.receive(m) }).
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) { p.lost <- ending{err} }).
-		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return p.dial(ctx, address, tlsConfig) })
+		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return p.dial(ctx, cfg, address, tlsConfig) })
 	more(o)
 	p.client = mqtt.NewClient(o)
 	token := p.client.Connect()
@@ -139,7 +139,7 @@ func plain(err error) error {
 }
 
 // dial makes the network connection, so that ctx can end it at any time.
-func (p *pipe) dial(ctx context.Context, address string, tlsConfig *tls.Config) (net.Conn, error) {
+func (p *pipe) dial(ctx context.Context, cfg Config, address string, tlsConfig *tls.Config) (net.Conn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ func (p *pipe) dial(ctx context.Context, address string, tlsConfig *tls.Config) 
 		}
 		conn = secure
 	}
-	w := newWire(conn)
+	w := newWire(conn, cfg.sayTooLarge)
 	p.wire.Store(w)
 	return w, nil
 }

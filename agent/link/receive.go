@@ -17,7 +17,9 @@ type acknowledgement struct {
 	spool    [protocol.SpoolBytes]byte
 	settled  protocol.Ranges
 	conflict uint64 // lowest number in conflict; 0: none
-	rejected uint64
+	rejected rejected
+	// collector is who says so, for the log.
+	collector string
 }
 
 // readAck reads an Ack from the topic of a spool. What follows a conflict is not settled: it may be another content
@@ -33,7 +35,10 @@ func readAck(spool [protocol.SpoolBytes]byte, payload []byte) (acknowledgement, 
 	if [protocol.SpoolBytes]byte(ack.GetSpool()) != spool {
 		return acknowledgement{}, fmt.Errorf("spool %x: the topic says %x", ack.GetSpool(), spool)
 	}
-	out := acknowledgement{spool: spool, settled: protocol.RangesOf(ack.GetSettled()), rejected: ack.GetRejectedCount()}
+	out := acknowledgement{
+		spool: spool, settled: protocol.RangesOf(ack.GetSettled()), collector: ack.GetCollector(),
+		rejected: rejected{protocol.RangesOf(ack.GetRejected()), ack.GetRejectedCount()},
+	}
 	if ack.GetConflict() != nil {
 		out.conflict = ack.GetConflict().GetFrom()
 		var before protocol.Ranges
@@ -97,7 +102,9 @@ func (s *session) receive(ctx context.Context, m inbound) {
 	case protocol.TopicStatus:
 		s.denied = string(m.payload) != protocol.Online
 	case protocol.TopicCommand:
-		s.ordered(ctx, m.payload)
+		if len(m.payload) > 0 { // a retained one was cleared, or it was too large
+			s.ordered(ctx, m.payload)
+		}
 	default:
 		s.cfg.Log.DebugContext(ctx, "a message was ignored", "topic", m.topic)
 	}
@@ -105,16 +112,14 @@ func (s *session) receive(ctx context.Context, m inbound) {
 
 func (s *session) acknowledged(spool [protocol.SpoolBytes]byte, payload []byte) {
 	if len(payload) == 0 {
-		return // a retained one was cleared
+		return // a retained one was cleared, or it was too large
 	}
 	ack, err := readAck(spool, payload)
 	if err != nil {
 		s.cfg.Log.Warn("an acknowledgement was ignored", "error", err)
 		return
 	}
-	if ack.rejected > 0 {
-		s.cfg.Log.Debug("the collector rejected records", "rejected_total", ack.rejected)
-	}
+	s.sayRejected(ack)
 	failpoint.Hit("link.acknowledged")
 	s.cfg.Settler.Ack(spool, ack.settled)
 	failpoint.Hit("link.settled")

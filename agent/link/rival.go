@@ -59,6 +59,7 @@ func (l *Link) pushedOut(ctx context.Context, err error) bool {
 	}
 	answered, err := l.askRival(ctx)
 	if err != nil {
+		l.closures.asked = time.Time{} // it was not, so the next time counts
 		l.cfg.Log.DebugContext(ctx, "it could not be asked whether another client uses this id", "error", err)
 		return false
 	}

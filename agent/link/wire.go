@@ -1,7 +1,6 @@
 package link
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"net"
@@ -9,16 +8,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/fulgidus/heimdall/protocol"
 )
 
 const (
-	// mostPacket bounds what a broker may announce: the largest message of the contract, and its topic. The client
-	// allocates whatever length a packet begins with, up to 256 MiB, before a byte of it has arrived.
-	mostPacket = protocol.MaxMessageBytes + 4<<10
-	// readAhead is how much is read from the socket at once. The client asks for single bytes.
-	readAhead = 4 << 10
 	// pieceBytes is how much is written at once, so that each piece has a time of its own.
 	pieceBytes = 16 << 10
 	// mostUnwritten bounds the bytes that wait for the socket. The window keeps them well below.
@@ -27,19 +19,14 @@ const (
 	closeGrace = 250 * time.Millisecond
 )
 
-var (
-	errTooLarge = errors.New("the broker announced a packet that no broker of Heimdall sends: see that mqtt.url names the right one")
-	errCut      = errors.New("the connection was given up")
-)
+var errCut = errors.New("the connection was given up")
 
-// wire is the network connection under the client. It refuses packets that are too large, hands what the client writes bit by
+// wire is the network connection under the client. It lets no packet in that is too large, hands what the client writes bit by
 // bit to the socket in larger pieces, and knows when a connection is dead without cutting one that is merely slow: the
 // client's own time-outs do not know how much is on its way, and its calls block while the socket does.
 type wire struct {
 	net.Conn
-	limit  int // bytes a packet after its fixed header
-	reader *bufio.Reader
-	scan   scanner // of the goroutine that reads
+	packets bounded // of the goroutine that reads
 
 	opened time.Time
 	heard  atomic.Int64 // ns from opened to when bytes last came; monotonic, which a step of the clock does not move
@@ -56,31 +43,31 @@ type wire struct {
 	err     error // why nothing can be written, or read, any more
 }
 
-// newWire takes over a connection, until Close or cut.
-func newWire(conn net.Conn) *wire {
-	w := &wire{
-		Conn: conn, limit: mostPacket, reader: bufio.NewReaderSize(conn, readAhead),
-		opened: time.Now(), wake: make(chan struct{}, 1), drained: make(chan struct{}),
-	}
+// newWire takes over a connection, until Close or cut. tell is told of each message that is too large, which comes without
+// its payload.
+func newWire(conn net.Conn, tell func(topic string, bytes int)) *wire {
+	w := &wire{Conn: conn, opened: time.Now(), wake: make(chan struct{}, 1), drained: make(chan struct{})}
+	w.packets = newBounded(socket{w}, mostPacket, tell)
 	w.room = sync.NewCond(&w.mu)
 	go w.write()
 	return w
 }
 
-func (w *wire) hear() {
-	w.heard.Store(int64(time.Since(w.opened)))
-	w.given.Store(0)
+// socket is the reading half of a wire's connection; whatever comes from it shows that the other end is there.
+type socket struct{ *wire }
+
+func (s socket) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if n > 0 {
+		s.heard.Store(int64(time.Since(s.opened)))
+		s.given.Store(0)
+	}
+	return n, err
 }
 
-// Read passes bytes on until one announces too much.
+// Read passes packets on until one is too large.
 func (w *wire) Read(p []byte) (int, error) {
-	n, err := w.reader.Read(p)
-	if n > 0 {
-		w.hear()
-	}
-	if over := w.scan.follow(p[:n], w.limit); over != nil {
-		return 0, over
-	}
+	n, err := w.packets.Read(p)
 	if err != nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -205,39 +192,3 @@ func (w *wire) silent(keepAlive time.Duration) bool {
 
 // carriedIn is how long the slowest link takes.
 func carriedIn(bytes int) time.Duration { return time.Duration(bytes) * time.Second / slowestLink }
-
-// scanner follows the packets in a stream of bytes, however it is cut.
-type scanner struct {
-	body   int  // bytes of the packet's body still to come
-	length int  // as decoded so far
-	shift  uint // of the next length digit
-	header bool // inside the fixed header, after its first byte
-}
-
-// follow reads on. The error is an errTooLarge.
-func (s *scanner) follow(p []byte, limit int) error {
-	for len(p) > 0 {
-		if s.body > 0 {
-			n := min(s.body, len(p))
-			s.body -= n
-			p = p[n:]
-			continue
-		}
-		b := p[0]
-		p = p[1:]
-		if !s.header {
-			s.header, s.length, s.shift = true, 0, 0
-			continue
-		}
-		// Remaining length, MQTT 3.1.1 section 2.2.3: seven bits a byte, least significant first, four bytes at most.
-		s.length |= int(b&0x7f) << s.shift
-		s.shift += 7
-		if s.length > limit || s.shift == 28 && b&0x80 != 0 {
-			return fmt.Errorf("%w (%d bytes; the limit is %d)", errTooLarge, s.length, limit)
-		}
-		if b&0x80 == 0 {
-			s.header, s.body = false, s.length
-		}
-	}
-	return nil
-}

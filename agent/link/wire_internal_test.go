@@ -24,75 +24,10 @@ func (s sink) Write(p []byte) (int, error)      { return len(p), nil }
 func (s sink) SetWriteDeadline(time.Time) error { return nil }
 func (s sink) Close() error                     { return nil }
 
-// packet is a packet of MQTT with a body that would be an endless length in a header.
-func packet(body int) []byte {
-	out := []byte{0x30}
-	for n := body; ; {
-		digit := byte(n & 0x7f)
-		if n >>= 7; n == 0 {
-			out = append(out, digit)
-			break
-		}
-		out = append(out, digit|0x80)
-	}
-	return append(out, bytes.Repeat([]byte{0xff}, body)...)
-}
-
-func TestWire_FollowsPacketsHoweverTheyAreCut(t *testing.T) {
-	var stream []byte
-	for _, size := range []int{0, 1, 127, 128, 5000, 3, 16_383, 16_384} {
-		stream = append(stream, packet(size)...)
-	}
-	for name, r := range map[string]io.Reader{
-		"whole": bytes.NewReader(stream), "one by one": iotest.OneByteReader(bytes.NewReader(stream)), "halves": iotest.HalfReader(bytes.NewReader(stream)),
-	} {
-		w := newWire(sink{Reader: r})
-		defer w.Close()
-		w.limit = 16_384
-		got, err := io.ReadAll(w)
-		if err != nil || !bytes.Equal(got, stream) {
-			t.Errorf("%s: %d bytes and %v, want all %d", name, len(got), err, len(stream))
-		}
-	}
-	w := newWire(sink{Reader: bytes.NewReader(stream)})
-	defer w.Close()
-	w.limit = 16_383
-	if _, err := io.ReadAll(w); !errors.Is(err, errTooLarge) {
-		t.Errorf("a packet over the limit: %v", err)
-	}
-}
-
-func FuzzScanner(f *testing.F) {
-	f.Add([]byte{0x30, 0xff, 0xff, 0xff, 0xff, 0x01}, 1)
-	f.Add([]byte{0x30, 0x80, 0x80, 0x80, 0x80, 0x01}, 3)
-	f.Add([]byte{0x30, 0, 0x30, 2, 1, 2}, 2)
-	f.Add(append(packet(300), packet(1000)...), 302)
-	f.Fuzz(func(t *testing.T, stream []byte, cut int) {
-		const limit = 1000
-		cut = max(0, min(cut, len(stream)))
-		var whole, parts, single scanner
-		err := whole.follow(stream, limit)
-		inTwo := parts.follow(stream[:cut], limit)
-		if inTwo == nil {
-			inTwo = parts.follow(stream[cut:], limit)
-		}
-		var oneByOne error
-		for i := 0; i < len(stream) && oneByOne == nil; i++ {
-			oneByOne = single.follow(stream[i:i+1], limit)
-		}
-		if (err == nil) != (inTwo == nil) || (err == nil) != (oneByOne == nil) || err == nil && (whole != parts || whole != single) {
-			t.Errorf("whole %v, in two %v, one by one %v", err, inTwo, oneByOne)
-		}
-		if err == nil && whole.body > limit {
-			t.Errorf("waits for a body of %d bytes", whole.body)
-		}
-	})
-}
-
 // A connection counts as dead when the slowest link would have brought an answer.
 func TestWire_SilentOnlyAfterWhatTheSlowestLinkNeeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWire(sink{Reader: bytes.NewReader(packet(100))})
+		w := newWire(sink{Reader: iotest.OneByteReader(bytes.NewReader(packet(0x90, 100)))}, nil)
 		defer w.Close()
 		const keepAlive = 30 * time.Second
 		for _, step := range []struct {
@@ -121,7 +56,7 @@ func TestWire_SilentOnlyAfterWhatTheSlowestLinkNeeds(t *testing.T) {
 func TestWire_WritesToASlowLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
-		w := newWire(near)
+		w := newWire(near, nil)
 		var got []byte
 		var reading sync.WaitGroup
 		reading.Go(func() {
@@ -159,7 +94,7 @@ func TestWire_GivesUpASocketThatTakesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer far.Close()
-		w, began := newWire(near), time.Now()
+		w, began := newWire(near, nil), time.Now()
 		defer w.Close()
 		if _, err := w.Write(make([]byte, 1000)); err != nil {
 			t.Fatal(err)
@@ -177,7 +112,7 @@ func TestWire_GivesUpASocketThatTakesNothing(t *testing.T) {
 func TestWire_CutIsToldToTheReader(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
-	w := newWire(near)
+	w := newWire(near, nil)
 	var cutting sync.WaitGroup
 	cutting.Go(w.cut)
 	if _, err := w.Read(make([]byte, 1)); !errors.Is(err, errCut) {
@@ -190,7 +125,7 @@ func TestWire_CutIsToldToTheReader(t *testing.T) {
 // What was written last before the client closes still leaves.
 func TestWire_CloseLetsTheFarewellLeave(t *testing.T) {
 	near, far := net.Pipe()
-	w := newWire(near)
+	w := newWire(near, nil)
 	if _, err := w.Write([]byte("farewell")); err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +140,7 @@ func TestWire_CloseLetsTheFarewellLeave(t *testing.T) {
 func TestWire_ClosedTakesNothing(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
-	w := newWire(near)
+	w := newWire(near, nil)
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -157,6 +157,7 @@ type collector struct {
 	ignore   map[uint64]bool             // numbers it never acknowledges
 	conflict uint64                      // answers conflict from this number on, once
 	order    []uint64                    // of arrival
+	refused  protocol.Ranges             // says that it refused these
 }
 
 func newCollector(t *testing.T, id string) *collector {
@@ -256,6 +257,9 @@ func (c *collector) receive(client mqtt.Client, m mqtt.Message) {
 func (c *collector) ack(client mqtt.Client, spool [8]byte) {
 	c.mu.Lock()
 	ack := &protocol.Ack{Spool: spool[:], Settled: c.settled[spool].Head(protocol.MaxAckRanges).Wire(), Collector: &c.id}
+	if !c.refused.Empty() {
+		ack.Rejected, ack.RejectedCount = c.refused.Wire(), new(c.refused.Count())
+	}
 	if c.conflict > 0 {
 		ack.Conflict = &protocol.SeqRange{From: new(c.conflict), To: new(c.conflict)}
 		c.conflict = 0

@@ -1,6 +1,9 @@
 package spool
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -27,6 +30,12 @@ type Stats struct {
 	Waiting  int    // records not yet durable
 	Shed     uint64 // records given up since the spool was opened
 	Commits  uint64 // since the spool was opened
+
+	// What the disk does not take.
+	ShedFull    uint64 // of Shed, for want of room on the disk
+	ReserveUsed bool   // the disk was full, and has had no room for the reserve since
+	Unwritten   int    // of Waiting, those that could not be written
+	Fault       error  // why the disk takes no commit; nil: it does
 }
 
 // LaneStats is one lane of Stats.
@@ -40,7 +49,10 @@ func (s *Spool) Stats() Stats {
 	c := s.current()
 	st := Stats{
 		Station: s.station, Identity: c.identity, LastSeq: c.next - 1, Limit: s.limit, Waiting: len(s.waiting), Shed: s.shed, Commits: s.commits,
-		Kept: s.kept.records, KeptBytes: s.kept.bytes,
+		Kept: s.kept.records, KeptBytes: s.kept.bytes, ShedFull: s.shedFull, ReserveUsed: s.reserveUsed, Fault: s.fault,
+	}
+	if s.fault != nil {
+		st.Unwritten = len(s.waiting)
 	}
 	var lanes [laneCount]amount
 	for i := range lanes {
@@ -166,6 +178,8 @@ func Stat(dir string) (Stats, error) {
 			st.KeptBytes += l.kept.bytes
 		}
 		st.count(lanes)
+		_, err = os.Stat(filepath.Join(dir, reserved))
+		st.ReserveUsed = errors.Is(err, os.ErrNotExist) && st.LastSeq > 0 // it comes with the first record
 		return s.view(func(tx *bbolt.Tx) error {
 			st.date(tx, heldOf(c.epochs))
 			return nil

@@ -102,12 +102,12 @@ func TestOpen_LimitLowered(t *testing.T) {
 		flushed(t, s)
 	}
 	closed(t, s)
-	s = open(t, dir, smallestLimit)
+	s = open(t, dir, SmallestLimit)
 	defer closed(t, s)
 	queueSome(t, s, LaneMeasurement, 1, 100)
 	flushed(t, s)
-	if st := s.Stats(); st.Bytes > smallestLimit || st.Records < 1 {
-		t.Errorf("%d records of %d bytes, want at most %d bytes", st.Records, st.Bytes, smallestLimit)
+	if st := s.Stats(); st.Bytes > SmallestLimit || st.Records < 1 {
+		t.Errorf("%d records of %d bytes, want at most %d bytes", st.Records, st.Bytes, SmallestLimit)
 	}
 	account(t, s)
 }

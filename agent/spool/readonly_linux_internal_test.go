@@ -66,12 +66,12 @@ func TestRun_ReadOnlyDisk(t *testing.T) {
 			queueSome(t, s, LaneReply, 1, 10)
 			time.Sleep(time.Second)
 		}
-		if st := s.Stats(); st.Records != 10 || st.Waiting == 0 || st.Shed == 0 {
+		if st := s.Stats(); st.Records != 10 || st.Unwritten == 0 || st.Unwritten != st.Waiting || st.Fault == nil || st.Shed == 0 || st.ShedFull != st.Shed {
 			t.Errorf("without a disk: %+v", st)
 		}
 		writable()
 		time.Sleep(time.Minute)
-		if st := s.Stats(); st.Waiting != 0 || st.Lanes[LaneReply].Records != 600 || s.Identity() != identity {
+		if st := s.Stats(); st.Waiting != 0 || st.Unwritten != 0 || st.Fault != nil || st.Lanes[LaneReply].Records != 600 || s.Identity() != identity {
 			t.Errorf("a minute after it came back: %+v", st)
 		}
 		held, declared := account(t, s)

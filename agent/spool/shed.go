@@ -118,6 +118,7 @@ func (s *Spool) shedForRoom(last bool) error {
 	s.store.db.MaxSize = max(s.store.db.MaxSize, s.maxFileBytes()+reserveBytes)
 	s.reserveTried = time.Now()
 	s.mu.Lock()
+	s.reserveUsed = true
 	kept := s.kept.records
 	s.fullAt = s.used + s.kept.bytes
 	s.mu.Unlock()
@@ -159,9 +160,18 @@ func (s *Spool) reserve() {
 	if err := writeReserve(path, min(reserveBytes, s.limit/marginShare)); err != nil {
 		os.Remove(path)
 		s.log.Debug("there is no room for the reserve", "error", err)
+		s.noteReserve(isFull(err))
 		return
 	}
 	s.fullAt = 0
+	s.noteReserve(false)
+}
+
+// noteReserve notes whether the reserve is missing because the disk is full.
+func (s *Spool) noteReserve(used bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reserveUsed = used
 }
 
 func writeReserve(path string, size int64) error {

@@ -20,8 +20,8 @@ import (
 
 const (
 	defaultLimit = 2 << 30
-	// smallestLimit leaves room for one burst and the records that tell of what was given up.
-	smallestLimit = 256 << 10
+	// SmallestLimit is the least of Options.LimitBytes: it leaves room for one burst and the records that tell of what was given up.
+	SmallestLimit = 256 << 10
 	// maxPayload is the most bytes of one record: it must fit a message with its identity and headers.
 	maxPayload = protocol.MaxMessageBytes - 64
 	// mostWaiting is how many bytes may wait in memory for a disk that does not take them.
@@ -116,6 +116,9 @@ type Spool struct {
 	marks        []mark
 	commits      uint64
 	shed         uint64 // records given up since the start
+	shedFull     uint64 // of those, for want of room on the disk
+	reserveUsed  bool   // the disk was full, and has had no room for the reserve since
+	fault        error  // why the disk takes no commit; nil: it does
 }
 
 // entry is a record that waits for its commit.
@@ -153,8 +156,8 @@ func Open(dir string, options Options) (*Spool, error) {
 	if s.limit == 0 {
 		s.limit = defaultLimit
 	}
-	if s.limit < smallestLimit {
-		return nil, fmt.Errorf("spool limit: %d bytes: want at least %d", s.limit, smallestLimit)
+	if s.limit < SmallestLimit {
+		return nil, fmt.Errorf("spool limit: %d bytes: want at least %d", s.limit, SmallestLimit)
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

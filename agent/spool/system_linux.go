@@ -31,12 +31,3 @@ func adviseCache(f *os.File, unmapped bool) {
 		_ = unix.Fadvise(fd, 0, int64(firstPages*os.Getpagesize()), unix.FADV_DONTNEED)
 	}
 }
-
-// freeBytes is how much room there is for this account on the disk that a folder is on; false when that is not known.
-func freeBytes(dir string) (int64, bool) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return 0, false
-	}
-	return int64(fs.Bavail) * int64(fs.Bsize), true //nolint:unconvert // of another type on 32-bit machines
-}

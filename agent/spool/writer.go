@@ -96,6 +96,9 @@ func (s *Spool) due(now time.Time) (time.Duration, bool) {
 func (s *Spool) attempt() {
 	err := s.flush(false)
 	now := time.Now()
+	s.mu.Lock()
+	s.fault = err
+	s.mu.Unlock()
 	if err == nil {
 		if !s.outage.since.IsZero() {
 			s.log.Info("the spool's disk takes commits again", "after", now.Sub(s.outage.since).Round(time.Second))

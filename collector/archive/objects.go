@@ -100,9 +100,12 @@ func parseS3(location string) (s3Target, error) {
 		return t, nil
 	}
 	endpoint, err := url.Parse(text)
+	if err == nil && endpoint.User != nil {
+		return bad("keys do not belong in the endpoint; set archive.access_key and archive.secret_key")
+	}
 	if err != nil || endpoint.Host == "" || endpoint.Path != "" && endpoint.Path != "/" ||
 		endpoint.Scheme != "http" && endpoint.Scheme != "https" {
-		return bad(fmt.Sprintf("endpoint %q must be http://host:port or https://host:port", text))
+		return bad("the endpoint must be http://host:port or https://host:port")
 	}
 	t.endpoint, t.secure = endpoint.Host, endpoint.Scheme == "https"
 	if t.region == "" {
@@ -112,6 +115,9 @@ func parseS3(location string) (s3Target, error) {
 }
 
 func locationError(location, mend string) error {
+	if at := strings.LastIndexByte(location, '@'); at >= 0 && strings.HasPrefix(location, "s3:") {
+		location = "s3://***" + location[at:] // keys that do not belong there
+	}
 	return fmt.Errorf("archive location %q: %s", location, mend)
 }
 

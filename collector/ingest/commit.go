@@ -137,7 +137,7 @@ func (g *Ingest) takeApart(ctx context.Context, records []*protocol.Record, reje
 		return g.both(ctx, records[:half], nil, records[half:], nil)
 	case len(records) == 1:
 		rec := records[0]
-		g.complaints.note(rec.GetStation(), codeRefused, why)
+		g.complaints.note(rec.GetStation(), "", codeRefused, why)
 		out, ok := g.commit(ctx, nil, []protocol.Rejection{{
 			Station: rec.GetStation(), Spool: rec.GetSpool(), Seq: rec.GetSeq(), Kind: rec.Kind(), Time: rec.GetTime(),
 			Reason: string(codeRefused) + ": the database does not take it: " + why.Error(), Payload: cut(encoded(rec)),

@@ -24,31 +24,33 @@ type complaints struct {
 // complaint is what was rejected of one station since the last line.
 type complaint struct {
 	count int
-	code  protocol.Code // of the latest, like field and err
-	field string
-	err   error
+	last  []any // of the latest: why, and what it came on
 }
 
 func newComplaints(log *slog.Logger) *complaints {
 	return &complaints{log: log, stations: make(map[string]*complaint)}
 }
 
-// note counts a rejection.
-func (c *complaints) note(station string, code protocol.Code, err error) {
-	field := ""
-	if e, ok := errors.AsType[*protocol.Error](err); ok {
-		field = e.Field
+// note counts a rejection. The topic may be unknown.
+func (c *complaints) note(station, topic string, code protocol.Code, err error) {
+	why := []any{"reason", code}
+	if topic != "" {
+		why = append(why, "topic", topic)
 	}
+	if e, ok := errors.AsType[*protocol.Error](err); ok && e.Field != "" {
+		why = append(why, "field", e.Field)
+	}
+	why = append(why, "error", err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known, ok := c.stations[station]
 	switch {
 	case ok:
 		known.count++
-		known.code, known.field, known.err = code, field, err
+		known.last = why
 	case len(c.stations) < maxLanes: // topics may name any number of stations
 		c.stations[station] = new(complaint)
-		c.log.Warn("a record is rejected", "station", station, "reason", code, "field", field, "error", err)
+		c.log.Warn("a record is rejected", append([]any{"station", station}, why...)...)
 	}
 }
 
@@ -75,8 +77,7 @@ func (c *complaints) tell(ctx context.Context) {
 			delete(c.stations, station)
 			continue
 		}
-		c.log.WarnContext(ctx, "more records are rejected", "station", station, "count", known.count,
-			"reason", known.code, "field", known.field, "error", known.err)
+		c.log.WarnContext(ctx, "more records are rejected", append([]any{"station", station, "count", known.count}, known.last...)...)
 		known.count = 0
 	}
 }

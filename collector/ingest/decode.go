@@ -16,6 +16,9 @@ const (
 	maxStateBytes = 8 << 10  // the contract says under 1 KiB; a station with many steps is not refused for it
 	keptBytes     = 64 << 10 // of a refused payload
 	lateAfter     = time.Minute
+	// highestSeq is what no station's numbers reach: at 20,000 records a second a spool gets there in 55 years. What claims a
+	// higher one would have everything below it missing.
+	highestSeq = 1 << 45
 )
 
 // open adds what a message holds to a batch.
@@ -72,6 +75,9 @@ func (g *Ingest) accept(m item, rec *protocol.Record, b *batch) {
 		rec.Station = new(m.topic.Station) // not a pointer into m, which would keep the whole message
 	}
 	err := protocol.Validate(rec, m.at)
+	if err == nil {
+		err = beyond(rec)
+	}
 	switch {
 	case rec.GetStation() != m.topic.Station:
 		// First of all: nothing that this record says may touch the station it names.
@@ -98,6 +104,36 @@ func (g *Ingest) accept(m item, rec *protocol.Record, b *batch) {
 	b.add(rec, late, size)
 }
 
+// beyond refuses a record that speaks of numbers which no station can have given. A gap may go on to the end of all numbers: its
+// station does not know how far they went.
+func beyond(rec *protocol.Record) error {
+	field, highest := "seq", rec.GetSeq()
+	if health := rec.GetHealth(); health != nil {
+		if last := health.GetLastSeq(); last > highest {
+			field, highest = "health.last_seq", last
+		}
+		if last := protocol.RangesOf(health.Unacked).Last(); last > highest {
+			field, highest = "health.unacked", last
+		}
+	}
+	for _, r := range rec.GetGap().GetRanges() {
+		last := r.GetTo()
+		if last == protocol.MaxSeq {
+			last = r.GetFrom()
+		}
+		if last > highest {
+			field, highest = "gap.ranges", last
+		}
+	}
+	if highest <= highestSeq {
+		return nil
+	}
+	return &protocol.Error{
+		Code: protocol.CodeOutOfRange, Field: field, Value: fmt.Sprint(highest),
+		Message: fmt.Sprintf("at most %d: no spool has given that many numbers", uint64(highestSeq)),
+	}
+}
+
 // approximateBytes is what a record out of a batch weighs in a commit: exact where it is heavy.
 func approximateBytes(rec *protocol.Record) int {
 	const small = 200
@@ -112,15 +148,15 @@ func alone(m item, rec *protocol.Record) []byte {
 	return m.Payload
 }
 
-// refuse keeps a decoded record as a rejection. With its number, where it has one, it is settled by it.
+// refuse keeps a decoded record as a rejection. With its number, where it has one that a station can mean, it is settled by it.
 func (g *Ingest) refuse(m item, rec *protocol.Record, err error, b *batch) {
 	payload := alone(m, rec)
 	seq := rec.GetSeq()
-	if len(rec.GetSpool()) != protocol.SpoolBytes || seq == 0 || seq > protocol.MaxSeq {
+	if len(rec.GetSpool()) != protocol.SpoolBytes || seq == 0 || seq > highestSeq {
 		g.refuseBytes(m, rec.Kind(), payload, err, b)
 		return
 	}
-	g.complaints.note(m.topic.Station, protocol.CodeOf(err), err)
+	g.complaints.note(m.topic.Station, m.Topic, protocol.CodeOf(err), err)
 	b.reject(protocol.Rejection{
 		Station: m.topic.Station, Spool: slices.Clone(rec.GetSpool()), Seq: seq, Kind: rec.Kind(), Time: rec.GetTime(),
 		Reason: reason(err), Payload: cut(payload),
@@ -129,7 +165,7 @@ func (g *Ingest) refuse(m item, rec *protocol.Record, err error, b *batch) {
 
 // refuseBytes keeps what has no number, as far as the station's share of the day goes.
 func (g *Ingest) refuseBytes(m item, kind protocol.Kind, payload []byte, err error, b *batch) {
-	g.complaints.note(m.topic.Station, protocol.CodeOf(err), err)
+	g.complaints.note(m.topic.Station, m.Topic, protocol.CodeOf(err), err)
 	if !g.inbox.keepGarbage(m.topic.Station, m.at) {
 		g.counts.excess.Add(1)
 		return

@@ -187,6 +187,19 @@ func TestIngest_RejectsWithAReason(t *testing.T) {
 		{"short spool", "north/measurement", encoded(func(r *protocol.Record) { r.Spool = []byte{1} }), "malformed: spool", false},
 		{"absurd time", "north/measurement", encoded(func(r *protocol.Record) { r.Time = new(int64(1)) }), "absurd_time: time", true},
 		{"far future", "north/measurement", encoded(func(r *protocol.Record) { r.Time = new(time.Now().AddDate(30, 0, 0).UnixNano()) }), "absurd_time: time", true},
+		{"a number that no station can mean", "north/measurement", encoded(func(r *protocol.Record) { r.Seq = new(uint64(1<<45 + 1)) }), "out_of_range: seq", false},
+		{"a last one that no station can mean", "north/health", encoded(func(r *protocol.Record) {
+			r.Body = &protocol.Record_Health{Health: &protocol.Health{Now: r.Time, LastSeq: new(uint64(1 << 62))}}
+		}), "out_of_range: health.last_seq", true},
+		{"held ones that no station can mean", "north/health", encoded(func(r *protocol.Record) {
+			r.Body = &protocol.Record_Health{Health: &protocol.Health{Now: r.Time, Unacked: protocol.Ranges{{From: 8, To: 1 << 61}}.Wire()}}
+		}), "out_of_range: health.unacked", true},
+		{"lost ones that no station can mean", "north/gap", encoded(func(r *protocol.Record) {
+			r.Body = &protocol.Record_Gap{Gap: &protocol.Gap{Reason: protocol.Gap_REASON_QUOTA.Enum(), Ranges: protocol.Ranges{{From: 1, To: 2}, {From: 8, To: 1 << 61}}.Wire()}}
+		}), "out_of_range: gap.ranges", true},
+		{"lost ones from where no station can mean", "north/gap", encoded(func(r *protocol.Record) {
+			r.Body = &protocol.Record_Gap{Gap: &protocol.Gap{Reason: protocol.Gap_REASON_SPOOL_LOST.Enum(), Ranges: protocol.Ranges{{From: 1 << 61, To: protocol.MaxSeq}}.Wire()}}
+		}), "out_of_range: gap.ranges", true},
 		{"no body", "north/measurement", encoded(func(r *protocol.Record) { r.Body = nil }), "unknown_kind: ", true},
 		{"another station", "north/measurement", encoded(func(r *protocol.Record) { r.Station = new("south") }), "wrong_station: station", true},
 		{"another kind", "north/spectrum", encoded(func(*protocol.Record) {}), "malformed: body", true},
@@ -269,16 +282,16 @@ func TestIngest_TellsTheLogOfRejections(t *testing.T) {
 		r.sendRecord(t, refused)
 		rest(time.Second)
 		expect("at once",
-			`level=WARN msg="a record is rejected" station=north reason=absurd_time field=time`,
-			`level=WARN msg="a record is rejected" station=south reason=malformed field=status`,
-			`level=WARN msg="a record is rejected" station=west reason=refused field=""`)
+			`level=WARN msg="a record is rejected" station=north reason=absurd_time topic=heimdall/v1/north/measurement field=time`,
+			`level=WARN msg="a record is rejected" station=south reason=malformed topic=heimdall/v1/south/status field=status`,
+			`level=WARN msg="a record is rejected" station=west reason=refused`)
 		r.send("south/info", []byte("[]"))
 		rest(time.Minute)
-		expect("after a minute", `level=WARN msg="more records are rejected" station=south count=1500 reason=malformed field=""`)
+		expect("after a minute", `level=WARN msg="more records are rejected" station=south count=1500 reason=malformed topic=heimdall/v1/south/info`)
 		rest(time.Minute)
 		r.sendRecord(t, absurd)
 		rest(time.Second)
-		expect("after another", `level=WARN msg="a record is rejected" station=north reason=absurd_time field=time`)
+		expect("after another", `level=WARN msg="a record is rejected" station=north reason=absurd_time topic=heimdall/v1/north/measurement field=time`)
 	})
 }
 
@@ -463,6 +476,22 @@ func TestIngest_GrowsBatchesUnderLoad(t *testing.T) {
 		}
 		if n := r.Stats().Commits; n < 9 || n > 15 {
 			t.Errorf("%d commits for 401 records, want about 10", n)
+		}
+	})
+}
+
+// A spool may be met for the first time when it is old, and a station may not know how far the numbers of a lost one went.
+func TestIngest_TakesHighNumbers(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		r.sendRecord(t, measurement("north", 1<<45))
+		gap := measurement("north", 1<<45-1)
+		gap.Body = &protocol.Record_Gap{Gap: &protocol.Gap{
+			Reason: protocol.Gap_REASON_SPOOL_LOST.Enum(), Ranges: protocol.Ranges{{From: 100, To: protocol.MaxSeq}}.Wire(),
+		}}
+		r.send("north/gap", encode(t, gap))
+		rest(time.Second)
+		if n := r.db.stored("north"); n != 2 || len(r.db.reasons()) > 0 {
+			t.Errorf("%d records stored, want 2; rejected %q", n, r.db.reasons())
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -101,4 +102,20 @@ func FuzzBoundedConn(f *testing.F) {
 			t.Errorf("%d bytes came out of %d", len(whole), len(stream))
 		}
 	})
+}
+
+func TestSeldom_CountsWhatItLeavesOut(t *testing.T) {
+	var s seldom
+	began := time.Unix(0, 0)
+	for _, c := range []struct {
+		after  time.Duration
+		untold int
+		ok     bool
+	}{
+		{0, 0, true}, {time.Second, 0, false}, {59 * time.Second, 0, false}, {time.Minute, 2, true}, {61 * time.Second, 0, false}, {time.Hour, 1, true},
+	} {
+		if untold, ok := s.tell(began.Add(c.after)); untold != c.untold || ok != c.ok {
+			t.Errorf("after %v: %d, %v, want %d, %v", c.after, untold, ok, c.untold, c.ok)
+		}
+	}
 }

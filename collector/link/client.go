@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,9 +70,12 @@ type Config struct {
 
 // Client keeps a session with a broker.
 type Client struct {
-	cfg     Config
-	broker  *url.URL
-	trouble atomic.Pointer[error] // why there is no session
+	cfg      Config
+	broker   *url.URL
+	trouble  atomic.Pointer[error] // why there is no session
+	oversize seldom
+	// closures is of Run alone.
+	closures closures
 	// sends counts calls into paho that may hang: when a connection ends at the wrong moment, Publish returns only after
 	// the write timeout. Nobody waits for them but the end of Run.
 	sends sync.WaitGroup
@@ -111,6 +115,9 @@ func NewClient(cfg Config) (*Client, error) {
 
 func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
+	if at := strings.LastIndexByte(s, '@'); at >= 0 {
+		s = "***" + s[at:] // what is before it may be a password
+	}
 	if err != nil || u.Hostname() == "" {
 		return nil, fmt.Errorf("mqtt.url: %q is no broker's address; write mqtt://host:1883 or mqtts://host:8883", s)
 	}
@@ -130,11 +137,15 @@ func parseURL(s string) (*url.URL, error) {
 func (c *Client) Run(ctx context.Context) error {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		began := time.Now()
-		if !c.lost(ctx, attempt, c.serve(ctx)) {
+		err := c.serve(ctx)
+		if !c.lost(ctx, attempt, err) {
 			break
 		}
 		if time.Since(began) > backoffMax {
 			attempt = 0 // it was a session, not an attempt
+		}
+		if c.closures.suspicious(time.Now(), err) {
+			c.giveWay(ctx)
 		}
 		select {
 		case <-ctx.Done():
@@ -305,7 +316,9 @@ func (c *Client) dial(ctx context.Context) (*boundedConn, error) {
 		return nil, err
 	}
 	return newBoundedConn(gather(conn), maxPacketBytes, func(topic string, bytes int) {
-		c.cfg.Log.WarnContext(ctx, "a message is far too large: it is cut, and refused", "topic", topic, "bytes", bytes)
+		if more, ok := c.oversize.tell(time.Now()); ok {
+			c.cfg.Log.WarnContext(ctx, "a message is far too large: it is cut, and refused", "topic", topic, "bytes", bytes, "untold", more)
+		}
 	}), nil
 }
 

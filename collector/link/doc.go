@@ -4,6 +4,8 @@
 // one function that must not block, and publishes acknowledgements, commands and the collector's own status. A message
 // is acknowledged to the broker when its receiver says so, which is after the database has committed it.
 //
+// Two collectors of one id would push each other out for ever; one of them notices and stands by (rival.go).
+//
 // Broker is an MQTT broker inside the process, for a collector that is started without any other server. It has no
 // accounts: whoever can reach its port may publish, so it belongs on the loopback interface. It speaks MQTT 3.1.1 and
 // tells clients of MQTT 5 so; every session is a clean one. It is mochi behind a guard: whole packets are checked before

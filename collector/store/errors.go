@@ -47,7 +47,30 @@ type Error struct {
 }
 
 // Error is one line, for logs and terminals: pgx puts each address that it tried on one of its own.
-func (e *Error) Error() string { return oneLine.Replace(e.Err.Error()) }
+func (e *Error) Error() string {
+	text := e.Err.Error()
+	if failed, ok := errors.AsType[*pgconn.ConnectError](e.Err); ok {
+		if answer, ok := errors.AsType[*pgconn.PgError](failed); ok {
+			text = strings.Replace(text, failed.Error(), notLetIn(failed.Config, answer), 1)
+		}
+	}
+	return oneLine.Replace(text)
+}
+
+// notLetIn says why a server refuses a connection, and the mend. pgx tells the story of each attempt, with TLS and without.
+func notLetIn(config *pgconn.Config, answer *pgconn.PgError) string {
+	host := fmt.Sprintf("%s:%d", config.Host, config.Port)
+	const mend = "store.url, or HEIMDALL_COLLECTOR_STORE_URL where that is set"
+	switch answer.Code {
+	case "28P01":
+		return fmt.Sprintf("the server at %s refuses the password of user %q: correct it in %s", host, config.User, mend)
+	case "3D000":
+		return fmt.Sprintf("the server at %s has no database %q: make it with `createdb %s` there, or name another in %s", host, config.Database, config.Database, mend)
+	case "28000":
+		return fmt.Sprintf("the server at %s does not let user %q in (%s): correct the server's pg_hba.conf or its roles, or %s", host, config.User, answer.Message, mend)
+	}
+	return fmt.Sprintf("the server at %s does not let user %q in: %s", host, config.User, answer)
+}
 
 var oneLine = strings.NewReplacer(":\n\t", ": ", "\n\t", ", ", "\n", " ")
 
@@ -142,4 +165,13 @@ func collided(err error) bool {
 		return lite.Code()&0xff == sqlite3.SQLITE_BUSY
 	}
 	return false
+}
+
+// noTable tells whether there is no table of the name that was asked for.
+func noTable(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code == "42P01"
+	}
+	lite, ok := errors.AsType[*sqlite.Error](err)
+	return ok && lite.Code() == sqlite3.SQLITE_ERROR
 }

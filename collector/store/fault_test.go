@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
 
 	"github.com/fulgidus/heimdall/collector/store"
@@ -57,10 +56,11 @@ func testBroken(t *testing.T, s *server) {
 	s.exec(t, "INSERT INTO migration (number, name, applied) SELECT 99, 'later', applied FROM migration WHERE number = 1")
 	_, err := db.Migrate(t.Context())
 	var own *store.Error
-	if !errors.As(err, &own) || own.Class != store.ClassAll || !strings.Contains(err.Error(), "newer version") {
+	var newer *store.NewerError
+	if !errors.As(err, &own) || own.Class != store.ClassAll || !errors.As(err, &newer) || newer.Database != 99 || newer.Known < 1 || newer.Known > 98 {
 		t.Errorf("later version: %v", err)
 	}
-	if _, err := db.Describe(t.Context()); err == nil || !strings.Contains(err.Error(), "newer version") {
+	if _, err := db.Describe(t.Context()); !errors.As(err, &newer) {
 		t.Errorf("asked what it is: %v", err)
 	}
 	s.exec(t, "ALTER TABLE spool RENAME TO spoon")

@@ -50,13 +50,13 @@ func migrationsFor(folder string) ([]migration, error) {
 
 // Migrate brings the tables up to date and tells how many migrations it applied. Any number of collectors may call it at
 // once. On a server with TimescaleDB it makes the large tables hypertables, also when the extension came later than the
-// tables.
+// tables. A database that a newer version has migrated gives a NewerError.
 func (db *DB) Migrate(ctx context.Context) (applied int, err error) {
 	list, err := db.migrations()
 	if err != nil {
 		return 0, fmt.Errorf("migrate: %w", err)
 	}
-	if err := db.makeMigrationTable(ctx); err != nil {
+	if err := db.prepareMigration(ctx); err != nil {
 		return 0, wrap(err, "migrate")
 	}
 	err = db.transact(ctx, func(tx *sql.Tx) error {
@@ -89,6 +89,27 @@ func (db *DB) Migrate(ctx context.Context) (applied int, err error) {
 		db.grantReaders(ctx)
 	}
 	return applied, nil
+}
+
+// MayMigrate is the error, with the mend, of an account that may not make the tables that Migrate would make in a database
+// of this description.
+func (db *DB) MayMigrate(ctx context.Context, d Description) error {
+	if _, ok := db.backend.(postgresBackend); !ok || d.Migration == d.Newest {
+		return nil
+	}
+	return mayMakeTables(ctx, db.read)
+}
+
+// prepareMigration makes the table that records migrations where nothing has been migrated yet.
+func (db *DB) prepareMigration(ctx context.Context) error {
+	d, err := db.Describe(ctx)
+	if err != nil {
+		return err
+	}
+	if err := db.MayMigrate(ctx, d); err != nil || d.Migration > 0 {
+		return err
+	}
+	return db.makeMigrationTable(ctx)
 }
 
 func (db *DB) apply(ctx context.Context, tx *sql.Tx, m migration) error {
@@ -129,27 +150,35 @@ func (db *DB) migrations() ([]migration, error) {
 	return migrationsFor(folder)
 }
 
-// known refuses a database that a newer version has migrated: what this one would read of it need not be true.
+// NewerError says that a newer version has migrated the database: what this one would read of it need not be true. No
+// number of attempts changes it.
+type NewerError struct {
+	Database int // number of the newest migration that was applied
+	Known    int // number of the newest one that this version has
+}
+
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("the tables of this database are at migration %d, made by a newer heimdall-collector, and this one knows %d: "+
+		"upgrade this collector, or restore the database from a backup made before", e.Database, e.Known)
+}
+
+// known refuses a database that a newer version has migrated, with a NewerError.
 func known(newest int, list []migration) error {
 	if newest > len(list) {
-		return &Error{Class: ClassAll, Err: fmt.Errorf("the database is at migration %d and this version knows %d: run a newer version", newest, len(list))}
+		return &Error{Class: ClassAll, Err: &NewerError{Database: newest, Known: len(list)}}
 	}
 	return nil
 }
 
 // migration is the number of the newest applied migration, which is one that is known; 0 in a database that has none.
-func (db *DB) migration(ctx context.Context) (int, error) {
+func (db *DB) migration(ctx context.Context, list []migration) (int, error) {
 	var n int
 	err := db.queryRow(ctx, db.read, "SELECT coalesce(max(number), 0) FROM migration").Scan(&n)
-	if err != nil && classify(err) == ClassAll {
-		return 0, nil // there is no such table yet
+	if noTable(err) {
+		return 0, nil
 	}
 	if err != nil {
 		return 0, wrap(err, "ask for the newest migration")
-	}
-	list, err := db.migrations()
-	if err != nil {
-		return 0, err
 	}
 	return n, known(n, list)
 }

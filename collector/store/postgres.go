@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"time"
 
@@ -15,8 +16,11 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-func openPostgres(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
-	config, err := pgxpool.ParseConfig(url)
+func openPostgres(ctx context.Context, address string, log *slog.Logger) (*DB, error) {
+	if err := readable(address); err != nil {
+		return nil, err
+	}
+	config, err := pgxpool.ParseConfig(address)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err) // pgx leaves the password out
 	}
@@ -30,6 +34,16 @@ func openPostgres(ctx context.Context, url string, log *slog.Logger) (*DB, error
 	readers := stdlib.OpenDBFromPool(pool)
 	readers.SetMaxOpenConns(max(1, int(config.MaxConns)-1)) // slow queries leave a connection for records
 	return &DB{write: db, read: readers, backend: postgresBackend{copies: canCopy(config.ConnConfig)}, tables: tables(), log: log, close: pool.Close}, nil
+}
+
+// readable refuses an address whose password would be taken for another part of it, and shows nothing of it.
+func readable(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || strings.Contains(u.Path+u.Fragment, "@") { // in a query it may be of a user's name
+		return errors.New("open store: store.url cannot be read: want postgres://user:password@host/database, " +
+			"in user and password %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %25 for %")
+	}
+	return nil
 }
 
 // boundIdleTransactions has the server end a session that stands still inside a transaction, as that of a stopped collector
@@ -126,4 +140,22 @@ func (postgresBackend) describe(ctx context.Context, db *sql.DB, d *Description)
 		return err
 	}
 	return db.QueryRowContext(ctx, "SELECT coalesce(current_setting('timescaledb.license', true), 'apache')").Scan(&d.TimescaleEdition)
+}
+
+// mayMakeTables is the error, with the mend, of an account that may not.
+func mayMakeTables(ctx context.Context, db *sql.DB) error {
+	var account, database, schema string
+	var may bool
+	err := db.QueryRowContext(ctx, `SELECT quote_ident(current_user), quote_ident(current_database()),
+		coalesce(quote_ident(current_schema()), ''), coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)`).
+		Scan(&account, &database, &schema, &may)
+	switch {
+	case err != nil || may:
+		return wrap(err, "ask whether this account may make tables")
+	case schema == "":
+		err = fmt.Errorf("database %s has no schema in the search path of %s: CREATE SCHEMA %s AUTHORIZATION %s", database, account, account, account)
+	default:
+		err = fmt.Errorf("%s may not make tables in schema %s of database %s: GRANT CREATE ON SCHEMA %s TO %s", account, schema, database, schema, account)
+	}
+	return &Error{Class: ClassAll, Err: err}
 }

@@ -103,6 +103,7 @@ type Description struct {
 	TimescaleVersion string // empty without the extension
 	TimescaleEdition string // timescale, or apache, which has neither compression nor continuous aggregates
 	Migration        int    // number of the newest applied migration
+	Newest           int    // number of the newest one that this version has
 }
 
 func (d Description) String() string {
@@ -119,8 +120,12 @@ func (db *DB) Describe(ctx context.Context) (Description, error) {
 	if err := db.backend.describe(ctx, db.read, &d); err != nil {
 		return d, wrap(err, "ask for the version of the database")
 	}
-	var err error
-	d.Migration, err = db.migration(ctx)
+	list, err := db.migrations()
+	if err != nil {
+		return d, err
+	}
+	d.Newest = len(list)
+	d.Migration, err = db.migration(ctx, list)
 	return d, err
 }
 

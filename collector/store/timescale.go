@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -169,9 +170,29 @@ func (db *DB) refreshHours(ctx context.Context, from, to time.Time) {
 	}
 }
 
+// readerViews are what the role heimdall_read may see.
+const readerViews = "record, spectrum_bin, station_last, measurement_1h, detection_latest, delivery"
+
 // grantReaders makes the role heimdall_read, which may see the views and nothing else. It needs privileges that a
-// careful installation keeps from the collector, so it is tried and its failure is told.
+// careful installation keeps from the collector, so it is tried and its failure is told, unless an administrator has done it.
 func (db *DB) grantReaders(ctx context.Context) {
+	if may, err := db.readersMay(ctx); err == nil && may {
+		return
+	}
+	err := db.tryGrantReaders(ctx)
+	if err == nil {
+		var may bool
+		if may, err = db.readersMay(ctx); err == nil && !may { // the server only warns whoever may use a view and not share it
+			err = errors.New("no privileges were granted")
+		}
+	}
+	if err != nil {
+		db.log.LogAttrs(ctx, slog.LevelWarn, "role heimdall_read not made: an administrator may do it",
+			slog.String("statements", db.readersMend(ctx)), slog.Any("error", err))
+	}
+}
+
+func (db *DB) tryGrantReaders(ctx context.Context) error {
 	for _, statement := range []string{
 		`DO $$ BEGIN
 			IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'heimdall_read') THEN
@@ -180,7 +201,7 @@ func (db *DB) grantReaders(ctx context.Context) {
 		EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; -- another collector was first
 		END $$`,
 		`DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO heimdall_read', current_schema()); END $$`,
-		"GRANT SELECT ON record, spectrum_bin, station_last, measurement_1h, detection_latest, delivery TO heimdall_read",
+		"GRANT SELECT ON " + readerViews + " TO heimdall_read",
 	} {
 		err := db.transact(ctx, func(tx *sql.Tx) error {
 			if err := db.lockMigrations(ctx, tx); err != nil {
@@ -190,9 +211,23 @@ func (db *DB) grantReaders(ctx context.Context) {
 			return err
 		})
 		if err != nil {
-			db.log.LogAttrs(ctx, slog.LevelWarn, "role heimdall_read not made: an administrator may do it",
-				slog.String("statement", statement), slog.Any("error", err))
-			return
+			return err
 		}
 	}
+	return nil
+}
+
+// readersMay tells whether the role heimdall_read may see all that it is to see.
+func (db *DB) readersMay(ctx context.Context) (may bool, err error) {
+	err = db.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'heimdall_read'
+		AND has_schema_privilege(oid, current_schema(), 'USAGE')
+		AND (SELECT bool_and(has_table_privilege(pg_roles.oid, name, 'SELECT')) FROM unnest(string_to_array('`+readerViews+`', ', ')) AS name))`).Scan(&may)
+	return may, err
+}
+
+// readersMend is what an administrator may run, in one line.
+func (db *DB) readersMend(ctx context.Context) string {
+	schema := "public"
+	_ = db.read.QueryRowContext(ctx, "SELECT quote_ident(current_schema())").Scan(&schema) // else the usual one is a good guess
+	return "CREATE ROLE heimdall_read NOLOGIN; GRANT USAGE ON SCHEMA " + schema + " TO heimdall_read; GRANT SELECT ON " + readerViews + " TO heimdall_read"
 }

@@ -21,6 +21,7 @@ type Verdict struct {
 	Missing   uint64                    `json:"missing"`
 	Duplicate uint64                    `json:"duplicate"` // rows beyond one for a number
 
+	Owed            uint64          `json:"-"` // of the missing: never settled here, so that retiring the spool declares them
 	MissingRanges   protocol.Ranges `json:"-"`
 	DuplicateRanges protocol.Ranges `json:"-"`
 }
@@ -29,7 +30,8 @@ type Verdict struct {
 func (v Verdict) OK() bool { return v.Missing == 0 && v.Duplicate == 0 }
 
 // Verify accounts for every number of every spool of a station, or of all when it is empty. It compares the ledger with
-// the rows themselves.
+// the rows themselves. A spool of which no number is known is left out: somebody gave up all that it may have held, but no more
+// is known of it, as after a trial under another station's name.
 //
 // Pending is what the agent's newest health record still held. A number that the agent gave after it made that record
 // cannot be in it: as long as it is not settled, it counts as pending, too. With final, pending counts as missing.
@@ -44,10 +46,14 @@ func (db *DB) Verify(ctx context.Context, station string, final bool) ([]Verdict
 	if err != nil {
 		return nil, wrap(err, "verify")
 	}
-	verdicts := make([]Verdict, len(all))
-	for i, l := range all {
-		if verdicts[i], err = db.verify(ctx, tx, l, final); err != nil {
+	verdicts := make([]Verdict, 0, len(all))
+	for _, l := range all {
+		v, err := db.verify(ctx, tx, l, final)
+		if err != nil {
 			return nil, wrap(err, "verify spool %x of %s", l.stream.Spool, l.stream.Station)
+		}
+		if v.Last > 0 || v.Stored > 0 {
+			verdicts = append(verdicts, v)
 		}
 	}
 	return verdicts, nil
@@ -72,6 +78,7 @@ func (db *DB) verify(ctx context.Context, q querier, l *ledger, final bool) (Ver
 	if final {
 		missing = missing.Union(pending)
 	}
+	v.Owed = missing.Count()
 	// The ledger is a promise; the rows are the proof.
 	missing = missing.Union(l.received.Subtract(released).Subtract(present)).Union(l.rejected.Subtract(released).Subtract(refused))
 	v.Stored, v.Duplicate = rows, rows-present.Count()

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"database/sql"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -9,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/fulgidus/heimdall/agent/spool"
 	"github.com/fulgidus/heimdall/packaging/servers"
@@ -105,12 +108,15 @@ func TestGarbage(t *testing.T) {
 }
 
 // TestOversizedRetained has a station leave what no collector may read on the broker. It is refused by its size, whenever a
-// collector comes, and the others' records go on.
+// collector comes, leaves one row that says why, and the others' records go on.
 func TestOversizedRetained(t *testing.T) {
-	n := newNetwork(t, servers.Postgres(t))
+	database := servers.Postgres(t)
+	n := newNetwork(t, database)
 	n.agent(t, "north", simulated(t, "north"), "")
 	n.waitOnline(1)
-	retain(t, n.broker.Addr, "heimdall/v1/vandal/state", make([]byte, 900<<10))
+	// Nearly all that the test's broker lets through. What is not of its size is the same for all that are too large: the test of the
+	// collector's reader announces more than a broker would pass on.
+	retain(t, n.broker.Addr, "heimdall/v1/vandal/state", make([]byte, 2<<20-1<<10))
 	for round := range 2 {
 		eventually(t, 30*time.Second, "the message is refused", func() error {
 			text := string(readFile(t, n.collector.log))
@@ -128,6 +134,18 @@ func TestOversizedRetained(t *testing.T) {
 		})
 		n.collector.killAndStart()
 		n.waitReady()
+	}
+	db, err := sql.Open("pgx", database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var rows, kept int
+	var reason string
+	err = db.QueryRowContext(t.Context(), "SELECT count(*), coalesce(min(reason), ''), coalesce(max(length(payload)), 0) FROM rejected WHERE station = 'vandal'").
+		Scan(&rows, &reason, &kept)
+	if err != nil || rows != 1 || !strings.HasPrefix(reason, "too_large: ") || kept == 0 || kept > 64<<10 {
+		t.Errorf("%d rows, %q, %d bytes kept (%v): want one that says too_large and keeps at most 64 KiB", rows, reason, kept, err)
 	}
 }
 

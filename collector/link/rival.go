@@ -1,0 +1,161 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"syscall"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// A broker lets in one client of an id: two collectors of one id push each other out for ever, and each time all stations send
+// again what was not acknowledged. MQTT 3.1.1 has no word for why a broker ends a connection, so when it happened several times
+// the rival is asked: under another client id this collector is said to be offline, which one that is connected contradicts.
+// Then this one stands by until the other is gone.
+
+const (
+	// rivalAfter: the rival is asked when the other end has closed more connections than this within rivalSpan, and no more
+	// than once in that time unless it has answered.
+	rivalAfter = 3
+	rivalSpan  = 10 * time.Minute
+	// rivalAnswers is how long it may take to answer.
+	rivalAnswers = 5 * time.Second
+	// One that stands by asks again after leastStandBy to twice that: a broker that was killed tells nobody that the rival is gone.
+	leastStandBy = 5 * time.Minute
+)
+
+// closures is an account of the connections that the other end closed.
+type closures struct {
+	at    []time.Time // of the last rivalSpan
+	asked time.Time
+	rival bool // it has answered
+}
+
+// suspicious counts one that ended with err, and tells whether to ask the rival.
+func (c *closures) suspicious(now time.Time, err error) bool {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		return false
+	}
+	c.at = append(slices.DeleteFunc(c.at, func(at time.Time) bool { return now.Sub(at) >= rivalSpan }), now)
+	if !c.rival && (len(c.at) <= rivalAfter || !c.asked.IsZero() && now.Sub(c.asked) < rivalSpan) {
+		return false
+	}
+	c.asked = now
+	return true
+}
+
+// giveWay stands by as long as another collector of this id has the session.
+func (c *Client) giveWay(ctx context.Context) {
+	w, err := c.openWitness(ctx)
+	if err != nil {
+		c.notAsked(ctx, err)
+		return
+	}
+	defer w.mqtt.Disconnect(quiesceMillis)
+	present, err := w.ask(ctx)
+	if err != nil {
+		c.notAsked(ctx, err)
+		return
+	}
+	c.closures.rival = present
+	for ; present; present, _ = w.ask(ctx) { // where it can no longer be asked, it is after the next closure
+		c.fail(fmt.Errorf("another collector uses the id %q; give each its own id in its configuration", c.cfg.ID))
+		c.cfg.Log.ErrorContext(ctx, "another collector uses this id, so this one stands by: give each its own id in its configuration",
+			"id", c.cfg.ID, "broker", c.broker.Host)
+		w.standBy(ctx)
+	}
+}
+
+// notAsked has the rival asked after the next closure, not only when rivalSpan is over.
+func (c *Client) notAsked(ctx context.Context, err error) {
+	c.closures.asked = time.Time{}
+	c.cfg.Log.DebugContext(ctx, "it could not be asked whether another collector uses this id", "error", err)
+}
+
+// witness is a connection under another client id that hears what is said of this collector.
+type witness struct {
+	client *Client
+	mqtt   mqtt.Client
+	heard  chan string   // what was said; capacity 16: when it is full there is enough to hear
+	lost   chan struct{} // something when the connection has ended; capacity 1
+}
+
+func (c *Client) openWitness(ctx context.Context) (*witness, error) {
+	w := &witness{client: c, heard: make(chan string, 16), lost: make(chan struct{}, 1)}
+	s := new(session)
+	o := c.transport(ctx, s)
+	o.SetClientID(fmt.Sprintf("heimdall-check-%s-%08x", c.cfg.ID, rand.Uint32()))
+	o.SetConnectionLostHandler(func(mqtt.Client, error) { w.lost <- struct{}{} }) // once a connection
+	o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
+		select {
+		case w.heard <- string(m.Payload()):
+		default:
+		}
+	})
+	w.mqtt = mqtt.NewClient(o)
+	limited, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	err := await(limited, w.mqtt.Connect())
+	if err == nil {
+		err = await(limited, w.mqtt.Subscribe(c.statusTopic(), 1, nil))
+	}
+	if err != nil {
+		s.hangUp()
+		w.mqtt.Disconnect(quiesceMillis)
+		return nil, c.connectError(err)
+	}
+	return w, nil
+}
+
+// standBy waits until it is time for the next question, which is at once when the rival goes: nobody contradicts that it is
+// offline, as it does when a third one asks.
+func (w *witness) standBy(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leastStandBy+rand.N(leastStandBy))
+	defer cancel()
+	for w.hear(ctx, protocol.Offline) && w.contradicts(ctx) {
+	}
+}
+
+// ask tells whether a client that is not this one speaks for the collector. It says that the collector is offline: what is
+// heard before that may be what the broker retained. The error is of a question that did not get through.
+func (w *witness) ask(ctx context.Context) (present bool, err error) {
+	limited, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	if err := await(limited, w.mqtt.Publish(w.client.statusTopic(), 1, true, protocol.Offline)); err != nil {
+		return false, fmt.Errorf("publish that the collector is offline: %w", err)
+	}
+	if !w.hear(limited, protocol.Offline) {
+		return false, errors.New("the broker did not pass the question on")
+	}
+	return w.contradicts(ctx), nil
+}
+
+// contradicts tells whether the rival says that it is online, as long as it may take.
+func (w *witness) contradicts(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, rivalAnswers)
+	defer cancel()
+	return w.hear(ctx, protocol.Online)
+}
+
+// hear waits for a word about the collector. It is false when the context or the connection ends before.
+func (w *witness) hear(ctx context.Context, word string) bool {
+	for {
+		select {
+		case said := <-w.heard:
+			if said == word {
+				return true
+			}
+		case <-w.lost:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
