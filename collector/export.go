@@ -104,18 +104,21 @@ func (c ExportRecordingsCmd) toFolder(ctx context.Context, s streams, choice rec
 		}
 		return nil
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	if saved && c.Acquisition != "" && !c.Archives {
+		if err := f.saveCollection(c.Acquisition); err != nil {
+			return err
+		}
+	}
+	switch {
 	case failed:
-		err = errReported
+		return errReported
 	case !saved:
 		progress.say("no recordings")
 	}
-	if saved && c.Acquisition != "" && !c.Archives {
-		err = errors.Join(err, f.saveCollection(c.Acquisition))
-	}
-	return err
+	return nil
 }
 
 // exported is a recording that is in the folder.
