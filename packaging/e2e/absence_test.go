@@ -95,6 +95,7 @@ func absence() time.Duration {
 // TestWithoutCollector leaves a station with a broker and no collector. Every record passes the broker once, also when the
 // connection breaks meanwhile; the station says what it waits for; and when a collector comes it gets them all.
 func TestWithoutCollector(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	n := newNetwork(t, servers.Postgres(t))
 	n.collector.stop(syscall.SIGTERM)
 	link, err := proxy.New(n.broker.Addr, 5)

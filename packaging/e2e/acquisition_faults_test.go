@@ -46,6 +46,7 @@ func (n *network) checkRecordings(t testing.TB) map[string]protocol.Recording {
 // TestAcquisition_Killed: the collector and two agents are killed during ten acquisitions and started again. All of them end,
 // with a final state of every station, and a recording is whole or absent.
 func TestAcquisition_Killed(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	n := newNetwork(t, servers.Postgres(t))
 	agents := n.demoStations(t)
 	var ids []string
@@ -99,6 +100,7 @@ func linkRate() int {
 // TestAcquisition_BadLink: a capture of 480 kB over a link that breaks each time it has carried 160 kB arrives, and only what was
 // on its way at a break is sent twice.
 func TestAcquisition_BadLink(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	const capture, carried = 480_000, 160_000
 	n := newNetwork(t, servers.Postgres(t))
 	link, err := proxy.New(n.broker.Addr, 1)

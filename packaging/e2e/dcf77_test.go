@@ -165,6 +165,7 @@ func checkMeasurements(t *testing.T, n *network, live time.Time) {
 // TestBrokerOutage stops the broker for a minute while three stations repeat their recordings: nothing is missing, nothing is there
 // twice, nothing is given up, and the spools are empty at the end.
 func TestBrokerOutage(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	dir := recordings(t)
 	n := newNetwork(t, servers.Postgres(t))
 	live := time.Now().Add(2 * time.Second).UTC().Truncate(time.Millisecond)

@@ -30,6 +30,7 @@ func simulated(t *testing.T, station string) string {
 // TestKills kills an agent and the collector, as a power cut would, at 20 random moments each. Whatever an agent gave a number
 // is in the database once.
 func TestKills(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	n := newNetwork(t, servers.Postgres(t))
 	fast := ", measurement: {every: 50ms}, spectrum: {every: 500ms}"
 	victim, state := n.agent(t, "north", simulated(t, "north"), fast)
