@@ -87,7 +87,7 @@ func TestCondition_SinceFollowsTheWord(t *testing.T) {
 // Collectors ask a station for what it announces: it announces what it does.
 func TestInfo_CapabilitiesAreCarriedOut(t *testing.T) {
 	for control, want := range map[string][]string{
-		"": {}, "control: {allow: [tune]}": {}, "control: {allow: [tune, capture]}": {"capture"},
+		"": {}, "control: {allow: [tune]}": {"tune"}, "control: {allow: [tune, capture]}": {"capture", "tune"},
 	} {
 		a := newSite(t, control).open(t)
 		if diff := cmp.Diff(want, a.info().Capabilities); diff != "" {

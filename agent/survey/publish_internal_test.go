@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/fulgidus/heimdall/agent/history"
+	"github.com/fulgidus/heimdall/agent/timetable"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -146,7 +147,7 @@ func TestEmit_WaitsWhenTheQueueIsFull(t *testing.T) {
 
 func TestObserve_LatestOfEveryStep(t *testing.T) {
 	s := &Survey{queue: newQueue(&store{}), status: newStatus(Plan{{Name: "a"}, {Name: "b"}})}
-	s.set.History, s.set.Receiver = newTestRing(), "main"
+	s.set.History, s.set.Receiver, s.set.Table = newTestRing(), "main", new(timetable.Table)
 	snapshots, cancel := s.Subscribe()
 	level := func(r *protocol.Record, step string, power float32) *protocol.Record {
 		r.Step = &step

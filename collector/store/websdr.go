@@ -112,15 +112,17 @@ func (db *DB) UpdateWebSDR(ctx context.Context, station string, now time.Time, c
 // agent it is a fault of the field hard_delete, as [protocol.FieldErrors]: a station's data stays.
 func (db *DB) RemoveWebSDR(ctx context.Context, station string) error {
 	err := db.transact(ctx, func(tx *sql.Tx) error {
-		if _, err := db.lockStationNumbers(ctx, tx); err != nil {
+		// An agent may be coming at this moment: its status, info and state change the row.
+		err := db.queryRow(ctx, tx, "SELECT 1 FROM station WHERE station = $1 FOR UPDATE", station).Scan(new(int))
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrNotFound
+		}
+		if err != nil {
 			return err
 		}
 		list, err := db.stations(ctx, tx, station)
 		if err != nil {
 			return err
-		}
-		if len(list) == 0 {
-			return ErrNotFound
 		}
 		if list[0].LastSeen != "" {
 			return protocol.FieldErrors{{
