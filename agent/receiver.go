@@ -102,6 +102,9 @@ func (r *receiver) info() protocol.ReceiverInfo {
 	info := protocol.ReceiverInfo{ID: r.cfg.ID, Name: r.cfg.Name, Source: kind}
 	if found, _ := r.survey.Info(); found.Source != "" {
 		info.Hardware, info.CenterHz, info.SampleRateHz, info.Live = found.Hardware, found.Tuning.CenterHz, found.Tuning.SampleRateHz, found.Timeline
+		if found.Tunable {
+			info.RetuneS = r.table.Lead().Seconds()
+		}
 	}
 	for _, s := range r.cfg.plan() {
 		info.Plan = append(info.Plan, protocol.PlanStep{Name: s.Name, CenterHz: s.CenterHz, RateHz: s.RateHz, DwellS: s.Dwell.Seconds()})

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -95,6 +96,31 @@ func TestOrders_Retune(t *testing.T) {
 	}
 	if after == 0 {
 		t.Error("nothing was measured afterwards")
+	}
+}
+
+// The word to record includes the steps of the plan: the receiver jumps to one and stays for longer than its dwell.
+func TestOrders_HoldAStep(t *testing.T) {
+	here := newSite(t, "control: {allow: [capture]}")
+	text, err := os.ReadFile(here.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := "plan: [{name: all, center: 145.5M, dwell: 200ms}, {name: uhf, center: 433.9M, dwell: 200ms}, {name: hf, center: 14M, dwell: 200ms}], fft:"
+	write(t, here.config, strings.Replace(string(text), "fft:", plan, 1))
+	a, _ := here.start(t)
+	here.hears(t)
+	order := elsewhere(2 * time.Second)
+	order.DurationS = proto.Float64(1.5)
+	cmd := ordered(order)
+	a.orders.take(t.Context(), cmd)
+	reply := lastReply(t, a, cmd)
+	m := reply.GetCapture()
+	if reply.GetState() != protocol.Reply_STATE_DONE || reply.GetReasonCode() != "" || m.GetTuning().GetCenterHz() != 433.9e6 || math.Abs(m.GetDurationS()-1.5) > 1e-3 {
+		t.Errorf("got %v, want 1.5 s at the plan's step", reply)
+	}
+	for _, hz := range []float64{skyCenterHz, 433.9e6, 14e6} {
+		here.follows(t, a, hz)
 	}
 }
 

@@ -103,6 +103,8 @@ type ReceiverInfo struct {
 	SampleRateHz float64    `json:"sample_rate_hz,omitempty"`
 	Plan         []PlanStep `json:"plan,omitempty"`
 	Live         bool       `json:"live"` // its times can be compared with the wall clock
+	// RetuneS is how long it takes to hear another frequency; absent: it has one fixed tuning.
+	RetuneS float64 `json:"retune_s,omitempty"`
 	// HistoryFrom is the time back to which its history reached when this was read. Only a Station has it, never an Info.
 	HistoryFrom string `json:"history_from,omitempty"`
 }

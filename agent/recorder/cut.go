@@ -241,7 +241,7 @@ func (r *run) stream(ctx context.Context, next func(*radio.Block, int) error, f 
 		at = b.Index + uint64(b.Samples())
 		if !r.job.counts(&b) {
 			if b.Time.After(over) {
-				return nil
+				return refuse(ReasonRetuned, "receiver %q was not at %s any more", r.job.receiver.ID, r.job.band())
 			}
 			exact = exact && (b.LostBefore == 0 || b.LostExact)
 			continue

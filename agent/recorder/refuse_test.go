@@ -17,6 +17,7 @@ import (
 	"github.com/fulgidus/heimdall/agent/history"
 	"github.com/fulgidus/heimdall/agent/radio"
 	"github.com/fulgidus/heimdall/agent/recorder"
+	"github.com/fulgidus/heimdall/agent/timetable"
 	"github.com/fulgidus/heimdall/dsp"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -476,7 +477,7 @@ func TestNew_Refuses(t *testing.T) {
 	}
 }
 
-// Whatever a command says, the answer is a reply and never a panic.
+// Whatever a command says, to capture or to tune, the answer is a reply and never a panic.
 func FuzzCapture(f *testing.F) {
 	f.Add(int64(5000), 0.01, center, 12500.0, true)
 	f.Add(int64(-1e15), math.Inf(1), math.NaN(), -1.0, false)
@@ -486,11 +487,19 @@ func FuzzCapture(f *testing.F) {
 	fill(ring, tones, 0, 100000)
 	ring.End()
 	info := radio.Info{Timeline: true, Format: dsp.CS16}
+	tunable, table := info, new(timetable.Table)
+	tunable.Tunable, tunable.Tuning = true, radio.Tuning{CenterHz: center, SampleRateHz: rate}
+	tunable.Range = radio.Range{LowHz: 1e6, HighHz: 1e9, LowRateHz: 1e3, HighRateHz: 1e7}
+	table.Open(tunable.Tuning, time.Millisecond, []radio.Tuning{tunable.Tuning}, 0, timeOf(100000))
 	f.Fuzz(func(t *testing.T, start int64, duration, centerHz, widthHz float64, iq bool) {
 		to := &sink{}
 		rec, err := recorder.New(recorder.Settings{
-			Receivers: []recorder.Receiver{{ID: "main", History: ring, Info: func() (radio.Info, bool) { return info, true }}},
-			Sink:      to, Now: func() time.Time { return timeOf(100000) }, Patience: time.Millisecond,
+			Receivers: []recorder.Receiver{
+				{ID: "main", History: ring, Info: func() (radio.Info, bool) { return info, true }},
+				{ID: "tuned", History: ring, Info: func() (radio.Info, bool) { return tunable, true }, Table: table},
+			},
+			MayTune: true,
+			Sink:    to, Now: func() time.Time { return timeOf(100000) }, Patience: time.Millisecond,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -500,10 +509,16 @@ func FuzzCapture(f *testing.F) {
 		if err := rec.Capture(t.Context(), command(id, o)); err != nil {
 			t.Fatal(err)
 		}
-		switch last := to.result(t, id).last(); last.GetState() {
-		case protocol.Reply_STATE_DONE, protocol.Reply_STATE_REFUSED, protocol.Reply_STATE_FAILED:
-		default:
-			t.Errorf("ended as %v", last)
+		tune := &protocol.Tune{CenterHz: &centerHz, SampleRateHz: &widthHz, DurationS: &duration}
+		if err := rec.Tune(t.Context(), tuneCommand(id+"t", tune)); err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range []string{id, id + "t"} {
+			switch last := to.result(t, command).last(); last.GetState() {
+			case protocol.Reply_STATE_DONE, protocol.Reply_STATE_REFUSED, protocol.Reply_STATE_FAILED:
+			default:
+				t.Errorf("%v ended as %v", command, last)
+			}
 		}
 	})
 }

@@ -130,8 +130,8 @@ func TestCapture_RefusesToTune(t *testing.T) {
 	}{
 		{"not allowed", func(s *station) { s.set.MayTune = false }, uhfOrder(1, 1), recorder.ReasonOutOfPassband, "control.allow: [capture, tune]", 0},
 		{"in the past", nil, uhfOrder(0.05, 0.05), recorder.ReasonOutOfPassband, "heard 145.38 MHz to 145.62 MHz then", 0},
-		{"too near", nil, uhfOrder(0.3, 1), recorder.ReasonTooSoon, "start 2026-11-24T02:00:00.424Z: receiver \"a\" has to be tuned", 0.35},
-		{"since a while ago", nil, uhfOrder(0.1, 1), recorder.ReasonTooSoon, "", 0.35},
+		{"too near", nil, uhfOrder(0.27, 1), recorder.ReasonTooSoon, "start 2026-11-24T02:00:00.394Z: receiver \"a\" has to be tuned", 0.3},
+		{"since a while ago", nil, uhfOrder(0.1, 1), recorder.ReasonTooSoon, "", 0.3},
 		{"out of range", nil, &protocol.Capture{Start: uhfOrder(1, 1).Start, CenterHz: proto.Float64(2.4e9), DurationS: proto.Float64(1)}, recorder.ReasonOutOfPassband, "can be tuned to 24 MHz to 1.7 GHz", 0},
 		{"too wide", nil, &protocol.Capture{Start: uhfOrder(1, 1).Start, CenterHz: proto.Float64(uhf), BandwidthHz: proto.Float64(10e6), DurationS: proto.Float64(1)}, recorder.ReasonOutOfPassband, "at up to 3.2 MHz", 0},
 		{"the owner denies it", func(s *station) {
@@ -207,9 +207,9 @@ func TestCapture_Busy(t *testing.T) {
 		})
 		synctest.Wait()
 		last := s.capture(t, uhfOrder(1.5, 1)).last()
-		// Until 2.5 s and the reach of a filter, then 150 ms to get there.
-		if at := time.Unix(0, last.GetEarliestStart()).Sub(epoch).Seconds(); last.GetReasonCode() != recorder.ReasonBusy || at < 2.65 || at > 2.7 {
-			t.Errorf("got %v, want busy until about 2.65 s", last)
+		// Until 2.5 s and the reach of a filter, then 100 ms to get there.
+		if at := time.Unix(0, last.GetEarliestStart()).Sub(epoch).Seconds(); last.GetReasonCode() != recorder.ReasonBusy || at < 2.6 || at > 2.65 {
+			t.Errorf("got %v, want busy until about 2.6 s", last)
 		}
 		if last := both.capture(t, uhfOrder(1.5, 0.5)).last(); last.GetCapture().GetReceiver() != "b" {
 			t.Errorf("with two receivers: %v, want it from the free one", last)
@@ -228,8 +228,8 @@ func TestCapture_GivesWayToAMoreUrgentOne(t *testing.T) {
 			if last.GetState() != protocol.Reply_STATE_REFUSED || last.GetReasonCode() != recorder.ReasonBusy || r.states()[0] != "ACCEPTED" {
 				t.Errorf("displaced: %v, want accepted and then refused, busy", r.replies)
 			}
-			if at := time.Unix(0, last.GetEarliestStart()).Sub(epoch).Seconds(); at < 2.65 || at > 2.7 {
-				t.Errorf("it could start at %v s, want 2.65", at)
+			if at := time.Unix(0, last.GetEarliestStart()).Sub(epoch).Seconds(); at < 2.6 || at > 2.65 {
+				t.Errorf("it could start at %v s, want 2.6", at)
 			}
 		})
 		synctest.Wait()

@@ -145,12 +145,12 @@ func TestRun_HoldsAReservedTuning(t *testing.T) {
 	reserve(t, table, 433e6, 2*time.Second, 4*time.Second)
 	reserve(t, table, 868e6, 4200*time.Millisecond, 5*time.Second)
 	to, ring := sky(t, nil, table, 160)
-	// A receiver is told 184 ms before: 64 ms for the longest block there is, 20 ms to settle, 100 ms of slack.
-	want := []string{"145 MHz 0.00 to 1.85", "433 MHz 1.87 to 4.00", "868 MHz 4.04 to 5.00", "145 MHz 5.02 to 7.80"}
+	// A receiver is told 134 ms before: 64 ms for the longest block there is, 20 ms to settle, 50 ms of slack.
+	want := []string{"145 MHz 0.00 to 1.90", "433 MHz 1.92 to 4.00", "145 MHz 4.02 to 4.10", "868 MHz 4.12 to 5.00", "145 MHz 5.02 to 7.80"}
 	if diff := cmp.Diff(want, settled(t, ring)); diff != "" {
 		t.Errorf("history (-want +got):\n%s", diff)
 	}
-	want = []string{"all at 145 MHz 0.00 to 1.85", "all at 145 MHz 5.02 to 7.80"}
+	want = []string{"all at 145 MHz 0.00 to 1.90", "all at 145 MHz 4.02 to 4.10", "all at 145 MHz 5.02 to 7.80"}
 	if diff := cmp.Diff(want, measured(to)); diff != "" {
 		t.Errorf("measured (-want +got):\n%s", diff)
 	}
@@ -171,7 +171,7 @@ func TestRun_HoldsAStep(t *testing.T) {
 			"a at 145 MHz 0.00 to 2.50", "b at 146 MHz 2.52 to 3.55", "a at 145 MHz 3.57 to 3.90",
 		}},
 		"jumps": {146e6, 700 * time.Millisecond, 2500 * time.Millisecond, []string{
-			"a at 145 MHz 0.00 to 0.55", "b at 146 MHz 0.57 to 2.50", "a at 145 MHz 2.52 to 3.55", "b at 146 MHz 3.57 to 3.85",
+			"a at 145 MHz 0.00 to 0.60", "b at 146 MHz 0.62 to 2.50", "a at 145 MHz 2.52 to 3.55", "b at 146 MHz 3.57 to 3.85",
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -190,11 +190,11 @@ func TestRun_TunesAgainForAReservation(t *testing.T) {
 	table := new(timetable.Table)
 	reserve(t, table, 433e6, 2*time.Second, 6*time.Second)
 	to, ring := sky(t, nil, table, 60, 80)
-	want := []string{"145 MHz 0.00 to 1.85", "433 MHz 1.87 to 2.95", "433 MHz 4.02 to 6.00", "145 MHz 6.02 to 7.90"}
+	want := []string{"145 MHz 0.00 to 1.90", "433 MHz 1.92 to 2.95", "433 MHz 4.02 to 6.00", "145 MHz 6.02 to 7.90"}
 	if diff := cmp.Diff(want, settled(t, ring)); diff != "" {
 		t.Errorf("history (-want +got):\n%s", diff)
 	}
-	want = []string{"all at 145 MHz 0.00 to 1.85", "all at 145 MHz 6.02 to 7.90"}
+	want = []string{"all at 145 MHz 0.00 to 1.90", "all at 145 MHz 6.02 to 7.90"}
 	if diff := cmp.Diff(want, measured(to)); diff != "" {
 		t.Errorf("measured (-want +got):\n%s", diff)
 	}

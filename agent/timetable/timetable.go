@@ -20,7 +20,7 @@ const (
 	// mostReservations bounds a Table.
 	mostReservations = 256
 	// slack is how much later than the receiver's own settling samples may count: this program may be kept waiting.
-	slack = 100 * time.Millisecond
+	slack = 50 * time.Millisecond
 )
 
 // Request says what somebody needs.
@@ -267,7 +267,7 @@ func (t *Table) Places(from, to time.Time) []Place {
 	return places
 }
 
-// Lead is how long before a stretch the receiver is taken off its plan for it.
+// Lead is how long it takes to have the receiver elsewhere; 0 before it was opened.
 func (t *Table) Lead() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()

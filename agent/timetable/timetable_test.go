@@ -23,7 +23,7 @@ func mhz(center float64) radio.Tuning {
 }
 
 // A retune takes a second in these tests: settling and the table's own slack.
-const settling = 900 * time.Millisecond
+const settling = 950 * time.Millisecond
 
 // opened is a table of a receiver that has been at 145 MHz for ever; it is 10 s.
 func opened(steps ...radio.Tuning) *timetable.Table {

@@ -40,7 +40,7 @@ func (c *Conductor) check(req protocol.AcquisitionRequest, all []protocol.Statio
 		fault("label", fmt.Sprintf("%.20s…", req.Label), "want at most %d bytes", maxLabelBytes)
 	}
 	asked, unknown := choose(req.Stations, all)
-	start, message := c.start(req.StartTime, asked, now)
+	start, message := c.start(req, asked, now)
 	if message != "" {
 		fault("start_time", req.StartTime, "%s", message)
 	}
@@ -68,11 +68,11 @@ func decimal(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 // start reads a start, to the microsecond that databases keep. The past is for the stations to judge: their histories
 // reach back differently far.
-func (c *Conductor) start(text string, asked []protocol.Station, now time.Time) (start time.Time, message string) {
-	if text == "" {
-		return now.Add(c.lead(asked)).Truncate(time.Microsecond), ""
+func (c *Conductor) start(req protocol.AcquisitionRequest, asked []protocol.Station, now time.Time) (start time.Time, message string) {
+	if req.StartTime == "" {
+		return now.Add(c.lead(req, asked)).Truncate(time.Microsecond), ""
 	}
-	start, err := time.Parse(time.RFC3339Nano, text)
+	start, err := time.Parse(time.RFC3339Nano, req.StartTime)
 	switch {
 	case err != nil:
 		return start, "want a time like 2026-11-24T10:42:00Z"
@@ -85,8 +85,8 @@ func (c *Conductor) start(text string, asked []protocol.Station, now time.Time) 
 }
 
 // lead is how far ahead a start has to be for its command to reach all stations before: half as much again as the slowest
-// took to answer, of which the way there is only a part.
-func (c *Conductor) lead(asked []protocol.Station) time.Duration {
+// took to answer, of which the way there is only a part; and time to tune, where no receiver hears the frequency all the time.
+func (c *Conductor) lead(req protocol.AcquisitionRequest, asked []protocol.Station) time.Duration {
 	lead := leadMin
 	for _, s := range asked {
 		if s.Status != protocol.Online || !takesOrders(s) {
@@ -96,9 +96,25 @@ func (c *Conductor) lead(asked []protocol.Station) time.Duration {
 		if took, ok := c.cfg.Commander.ReplyTime(s.ID); ok {
 			needed = took + took/2 + leadSlack
 		}
-		lead = max(lead, needed)
+		lead = max(lead, needed+retune(req, s))
 	}
 	return min(lead, leadMax)
+}
+
+// retune is how long a station may take to have a receiver where it hears what is asked for.
+func retune(req protocol.AcquisitionRequest, s protocol.Station) time.Duration {
+	half := 0.0
+	if req.BandwidthHz != nil {
+		half = *req.BandwidthHz / 2
+	}
+	longest := 0.0
+	for _, r := range s.Receivers {
+		if len(r.Plan) <= 1 && math.Abs(r.CenterHz-req.FrequencyHz)+half <= r.SampleRateHz/2 {
+			return 0
+		}
+		longest = max(longest, r.RetuneS)
+	}
+	return time.Duration(min(longest, leadMax.Seconds()) * float64(time.Second))
 }
 
 // choose finds the stations asked for; without any, all that are there and take orders.
