@@ -216,6 +216,8 @@ const (
 	requestTimeout = 30 * time.Second
 	idleTimeout    = 2 * time.Minute
 	closeTimeout   = 5 * time.Second
+	// headerBytes is what the header of a request may hold; more is answered with 431.
+	headerBytes = 64 << 10
 	// conditionTimeout is how long a part may take to say whether it can work.
 	conditionTimeout = 5 * time.Second
 )
@@ -230,7 +232,8 @@ func (c *Collector) openAPI(context.Context) error {
 	}
 	c.server = &http.Server{
 		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
-		ErrorLog: slog.NewLogLogger(c.component("http").Handler(), slog.LevelWarn),
+		MaxHeaderBytes: headerBytes,
+		ErrorLog:       slog.NewLogLogger(c.component("http").Handler(), slog.LevelWarn),
 	}
 	if t := c.cfg.HTTP.TLS; t != nil {
 		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)

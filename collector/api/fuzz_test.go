@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzRequest sends any path, query and headers to every route: the answer is never an internal error, a range is one
-// that was asked for, and nothing outside the files is served.
+// FuzzRequest sends any path, query and headers to every route: the answer is never an internal error, a refusal is a
+// problem, a range is one that was asked for, and nothing outside the files is served.
 func FuzzRequest(f *testing.F) {
 	f.Add("GET", "/api/v1/recordings/"+captureID+".sigmf-data", "", "Range", "bytes=2-5")
 	f.Add("GET", "/api/v1/recordings/"+captureID+".sigmf-data", "", "Range", "bytes=9-2,-3,0-0,5-")
@@ -20,6 +20,12 @@ func FuzzRequest(f *testing.F) {
 	f.Add("POST", "/api/v1/acquisitions", "", "Content-Type", "application/json; charset=\x00")
 	f.Add("GET", "/api/v1/events", "kind=measurement", "Last-Event-ID", "torino/00/18446744073709551615")
 	f.Add("DELETE", "/", "%zz", "Authorization", "Bearer x")
+	f.Add("GET", "/api/v1/spectra", "limit=1000000000", "Accept", "text/csv, application/x-ndjson;q=0.5")
+	f.Add("GET", "/api/v1/recordings", "limit=-1", "Accept", "application/jsonl")
+	f.Add("GET", "/api/v1/events", "last_event_id=2026-11-24T02:00:05.250000Z/gap/torino/3f9a0017c451e208/1", "Last-Event-ID", "2026-11-24T11:59:59Z")
+	f.Add("POST", "/api/v1/detections/torino-382072616e646f6d-7/capture", "", "Content-Length", "99999999999")
+	f.Add("PUT", "/api/v1/acquisition/websdrs/..%2f1", "{}", "Content-Encoding", "gzip")
+	f.Add("GET", "/api/v1/recordings/"+captureID+".sigmf-data", "", "If-Match", `W/"a", *`)
 	h := newWorld().handler(f)
 	f.Fuzz(func(t *testing.T, method, path, query, header, value string) {
 		ended, cancel := context.WithCancel(t.Context())
@@ -36,6 +42,8 @@ func FuzzRequest(f *testing.F) {
 			t.Errorf("%s %q?%q with %s: %q: status %d", method, path, query, header, value, answer.Code)
 		case answer.Code == http.StatusPartialContent && !strings.Contains(value, "="):
 			t.Errorf("a part was served that nobody asked for: %s: %q", header, value)
+		case answer.Code >= 400 && r.Method != http.MethodHead:
+			problem(t, answer)
 		}
 	})
 }

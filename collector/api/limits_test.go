@@ -172,3 +172,19 @@ func TestLimits_ABodyThatSaysItIsTooLargeIsNotReadAtAll(t *testing.T) {
 		t.Errorf("problem %+v", p)
 	}
 }
+
+func TestLimits_StreamsOfEventsAreBounded(t *testing.T) {
+	w := newWorld()
+	server := startServer(t, w)
+	first := listen(t, w, server, "")
+	for range 255 {
+		listen(t, w, server, "")
+	}
+	answer := get(t, w.handler(t), "GET", "/api/v1/events")
+	if p := problem(t, answer); p.Status != http.StatusServiceUnavailable || answer.Header().Get("Retry-After") == "" {
+		t.Errorf("one more: %+v, headers %v", p, answer.Header())
+	}
+	first.close()
+	until(t, "there is room again", func() bool { open, _ := w.config.Events.Clients(); return open == 255 })
+	listen(t, w, server, "")
+}

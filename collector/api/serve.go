@@ -90,7 +90,8 @@ func (s *server) admit(rt *route, r *http.Request) error {
 		}
 	}
 	if !acceptable(r.Header.Values("Accept"), rt.answer.types) {
-		return notAcceptable.with("this address answers with " + strings.Join(rt.answer.types, " or "))
+		forms := strings.Join(rt.answer.types, " or ")
+		return notAcceptable.with("this address answers with "+forms, fieldError("Accept", strings.Join(r.Header.Values("Accept"), ", "), "write "+forms+", or leave it out"))
 	}
 	if rt.anyQuery || rt.query != nil { // a route with parameters reads them itself, to name all faults at once
 		return nil

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/fulgidus/heimdall/collector/api"
@@ -41,8 +42,13 @@ func (c captures) FailRecording(ctx context.Context, capture archive.Capture, re
 // stocked is the interface on a real store and a real archive with 250 measurements and one capture of two chunks.
 func stocked(t *testing.T) (h http.Handler, samples []byte) {
 	t.Helper()
+	return stockedIn(t, "sqlite:"+filepath.Join(t.TempDir(), "heimdall.db"))
+}
+
+func stockedIn(t *testing.T, database string) (h http.Handler, samples []byte) {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	db, err := store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "heimdall.db"), log)
+	db, err := store.Open(t.Context(), database, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,12 +80,21 @@ func stocked(t *testing.T) (h http.Handler, samples []byte) {
 		t.Fatal(err)
 	}
 	h, err = api.New(api.Config{
-		Reader: db, Recordings: db, Files: files, WebSDRs: db, Commander: &commander{one: db.Acquisition, list: db.Acquisitions}, Events: api.NewHub(), Log: log,
+		Reader: db, Recordings: db, Files: files, WebSDRs: db, Commander: storing(db), Events: api.NewHub(), Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return h, samples
+}
+
+// storing is a commander that puts acquisitions into a store, and does nothing about them.
+func storing(db *store.DB) *commander {
+	create := func(ctx context.Context, r protocol.AcquisitionRequest) (*protocol.Acquisition, error) {
+		a := &protocol.Acquisition{ID: uuid.Must(uuid.NewV7()).String(), State: protocol.AcquisitionQueued, Requested: protocol.FormatTime(noon), Request: r, StartTime: r.StartTime}
+		return a, db.CreateAcquisitions(ctx, []*protocol.Acquisition{a})
+	}
+	return &commander{create: create, cancel: db.Acquisition, one: db.Acquisition, list: db.Acquisitions}
 }
 
 func captureRecords(seq uint64, samples []byte) []*protocol.Record {
