@@ -14,6 +14,11 @@
 // growing pauses, until a minute after the end of what was asked for. The start does not move for that: all stations are to
 // hear the same stretch, and what of it has passed is in their histories.
 //
+// Acquisitions are not queued behind one another here. At one tuning, stations cut any number of captures out of the same
+// samples, side by side; those that need another tuning are the station's to refuse, with the earliest start. What asks
+// exactly the same as an acquisition that has not started (the whole request, its label too, and the same stations) joins
+// it: it gets the same acquisition, so who cancels it does so for all. Who wants one of his own gives it a label.
+//
 // Cancelling ends what has not started: stations that had not begun are cancelled at once, and told so until they have
 // answered; one that captures or sends goes on. The wish is kept with the acquisition, which then asks nobody again.
 package acquisition
@@ -117,6 +122,7 @@ type Conductor struct {
 
 	mu       sync.Mutex           // guards all below
 	wishes   []*wish              // that nobody has begun to store
+	ahead    map[string]ahead     // acquisitions that can be joined, by their sameness
 	issued   map[string]orders    // of each acquisition, the commands that this process has given to the commander
 	returned map[string]bool      // stations that have connected since the last scan
 	heard    map[string]time.Time // of each station with something under way, when it last sent a chunk or a reply
@@ -156,6 +162,7 @@ func New(cfg Config) *Conductor {
 		events:   make(chan event, maxEvents),
 		wake:     make(chan struct{}, 1),
 		turn:     make(chan struct{}, 1),
+		ahead:    make(map[string]ahead),
 		issued:   make(map[string]orders),
 		returned: make(map[string]bool),
 		heard:    make(map[string]time.Time),

@@ -24,7 +24,10 @@ import (
 
 func TestMain(m *testing.M) {
 	// The servers of the tests are started from a thread that stays, so that they end with it.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/fulgidus/heimdall/packaging/servers.init.func1.1"))
+	goleak.VerifyTestMain(
+		m, goleak.IgnoreTopFunction("github.com/fulgidus/heimdall/packaging/servers.init.func1.1"),
+		goleak.IgnoreAnyFunction("github.com/fulgidus/heimdall/packaging/servers.start.func1"), // PostgreSQL serves all tests of a run
+	)
 }
 
 // memory keeps acquisitions as a database does: what is read is a copy.
@@ -47,7 +50,7 @@ func (m *memory) CreateAcquisitions(_ context.Context, list []*protocol.Acquisit
 	}
 	for _, a := range list {
 		if m.bad != "" && a.Request.Label == m.bad {
-			return errors.New("refused")
+			return refusedError{}
 		}
 	}
 	for _, a := range list {

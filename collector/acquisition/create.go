@@ -1,6 +1,7 @@
 package acquisition
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -15,13 +16,16 @@ type wish struct {
 	req  protocol.AcquisitionRequest
 	made *protocol.Acquisition
 	err  error
+	same *wish         // that came before and asks the same; nil: none
 	done chan struct{} // closed when made or err is set
 }
 
 // Create checks a request, stores it and sends the stations their commands. Faults of the request are
 // protocol.FieldErrors, all at once.
 //
-// Requests that come while others are being stored are stored together after them: one of the callers does it for all.
+// One that asks the same as another whose start is still ahead joins that one, and gets it: the stations would capture the
+// same twice. Requests that come while others are being stored are stored together after them: one of the callers does it
+// for all.
 func (c *Conductor) Create(ctx context.Context, req protocol.AcquisitionRequest) (*protocol.Acquisition, error) {
 	w := &wish{req: req, done: make(chan struct{})}
 	c.mu.Lock()
@@ -34,9 +38,21 @@ func (c *Conductor) Create(ctx context.Context, req protocol.AcquisitionRequest)
 		<-c.turn
 		<-w.done
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		if c.withdraw(w) {
+			return nil, ctx.Err()
+		}
+		<-w.done
 	}
 	return w.made, w.err
+}
+
+// withdraw takes a wish back; it is false when somebody has begun to store it.
+func (c *Conductor) withdraw(w *wish) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := len(c.wishes)
+	c.wishes = slices.DeleteFunc(c.wishes, func(other *wish) bool { return other == w })
+	return len(c.wishes) < before
 }
 
 // grant stores all that is wished for, then sends the commands.
@@ -48,7 +64,7 @@ func (c *Conductor) grant(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, mostCreating)
 	defer cancel()
 	now := c.now()
-	made := c.prepare(ctx, wishes, now)
+	made := c.merge(ctx, c.prepare(ctx, wishes, now), now)
 	if err := c.store(ctx, made); err != nil && len(made) > 1 {
 		for _, w := range made { // one that the store refuses is not the fault of the others
 			w.err = c.store(ctx, []*wish{w})
@@ -56,7 +72,15 @@ func (c *Conductor) grant(ctx context.Context) {
 	} else if err != nil {
 		made[0].err = err
 	}
+	for _, w := range made {
+		if w.err == nil {
+			c.offer(w.made)
+		}
+	}
 	for _, w := range wishes {
+		if w.same != nil {
+			w.made, w.err = w.same.made, w.same.err
+		}
 		close(w.done)
 	}
 	for _, w := range made {
@@ -81,7 +105,7 @@ func (c *Conductor) prepare(ctx context.Context, wishes []*wish, now time.Time) 
 			made = append(made, w)
 		}
 	}
-	slices.SortStableFunc(made, func(a, b *wish) int { return b.req.Priority - a.req.Priority })
+	slices.SortStableFunc(made, func(a, b *wish) int { return cmp.Compare(b.req.Priority, a.req.Priority) })
 	return made
 }
 

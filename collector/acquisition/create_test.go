@@ -18,7 +18,7 @@ func TestConductor_CreatesManyAtOnce(t *testing.T) {
 		ids := make([]string, 50)
 		for i := range ids {
 			asking.Go(func() {
-				req := protocol.AcquisitionRequest{FrequencyHz: 145.5e6, DurationS: 1, Stations: []string{"north"}}
+				req := protocol.AcquisitionRequest{FrequencyHz: 145.5e6 + float64(i), DurationS: 1, Stations: []string{"north"}}
 				if i == 7 {
 					req.Label = r.db.bad
 				}
@@ -37,9 +37,9 @@ func TestConductor_CreatesManyAtOnce(t *testing.T) {
 		}
 		r.db.bad = ""
 		began = time.Now()
-		for range 50 {
+		for i := range 50 {
 			asking.Go(func() {
-				if _, err := r.Create(t.Context(), protocol.AcquisitionRequest{FrequencyHz: 145.5e6, DurationS: 1, Stations: []string{"north"}}); err != nil {
+				if _, err := r.Create(t.Context(), protocol.AcquisitionRequest{FrequencyHz: 145.5e6 + float64(i), DurationS: 1, Stations: []string{"north"}}); err != nil {
 					t.Error(err)
 				}
 			})

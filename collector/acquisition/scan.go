@@ -28,6 +28,7 @@ func (c *Conductor) scan(ctx context.Context) bool {
 	var issued []event
 	var untidy []string
 	for _, a := range list {
+		c.offer(a)
 		if age(a, now) > adoptAfter || c.known(a.ID) {
 			if e := c.issue(ctx, a, c.unissued(a.ID, due(a, now), returned)); e != nil {
 				issued = append(issued, *e)
@@ -134,6 +135,7 @@ func (c *Conductor) clear(list []*protocol.Acquisition) {
 	now := c.cfg.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.started(now)
 	for id, commands := range c.issued {
 		if still[id] || commands.newest().Add(scanEvery).After(now) { // one that began after the list was read
 			continue

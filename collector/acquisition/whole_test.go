@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -49,10 +50,36 @@ func eventually(t *testing.T, what string, ok func() bool) {
 type agent struct {
 	told atomic.Int64 // how often it was told to capture
 	late atomic.Int64 // how often only after the start
+
+	asked sync.Map // of each acquisition, the id of the first command
 }
 
-// playAgent connects a station that follows every order at once: it measures, and says so, each time it is told.
-func playAgent(t *testing.T, url, station string, answer bool) *agent {
+// answers is what a station of these tests says to an order to capture: the states, and the reason of the last.
+type answers func(a *agent, cmd *protocol.Command) (states []protocol.Reply_State, reason string)
+
+// follows has measured at once, each time it is told.
+func follows(*agent, *protocol.Command) ([]protocol.Reply_State, string) {
+	return []protocol.Reply_State{protocol.Reply_STATE_ACCEPTED, protocol.Reply_STATE_CAPTURING, protocol.Reply_STATE_DONE}, ""
+}
+
+// isMute never answers.
+func isMute(*agent, *protocol.Command) ([]protocol.Reply_State, string) { return nil, "" }
+
+func refuses(*agent, *protocol.Command) ([]protocol.Reply_State, string) {
+	return []protocol.Reply_State{protocol.Reply_STATE_REFUSED}, "out_of_passband"
+}
+
+// isBusyAtFirst follows the second order for an acquisition.
+func isBusyAtFirst(a *agent, cmd *protocol.Command) ([]protocol.Reply_State, string) {
+	first, asked := a.asked.LoadOrStore(cmd.GetCapture().GetAcquisition(), cmd.GetId())
+	if !asked || first == cmd.GetId() {
+		return []protocol.Reply_State{protocol.Reply_STATE_REFUSED}, "busy"
+	}
+	return follows(a, cmd)
+}
+
+// playAgent connects a station.
+func playAgent(t *testing.T, url, station string, say answers) *agent {
 	t.Helper()
 	played := new(agent)
 	topics := protocol.Topics{}
@@ -60,11 +87,18 @@ func playAgent(t *testing.T, url, station string, answer bool) *agent {
 	wait(t, client.Connect())
 	t.Cleanup(func() { client.Disconnect(250) })
 	var seq atomic.Uint64
-	reply := func(cmd *protocol.Command, state protocol.Reply_State, capture *protocol.CaptureManifest) {
+	reply := func(cmd *protocol.Command, state protocol.Reply_State, reason string) {
+		var capture *protocol.CaptureManifest
+		if state == protocol.Reply_STATE_DONE {
+			capture = &protocol.CaptureManifest{
+				Id: cmd.Id, Start: cmd.GetCapture().Start, DurationS: cmd.GetCapture().DurationS,
+				Measurement: &protocol.Measurement{SnrDb: proto.Float32(20)},
+			}
+		}
 		payload, err := protocol.Encode(&protocol.Record{
 			Station: &station, Spool: []byte("12345678"), Seq: new(seq.Add(1)), Time: new(time.Now().UnixNano()),
 			Body: &protocol.Record_Reply{Reply: &protocol.Reply{
-				CommandId: cmd.Id, Acquisition: cmd.GetCapture().Acquisition, State: &state, Capture: capture,
+				CommandId: cmd.Id, Acquisition: cmd.GetCapture().Acquisition, State: &state, ReasonCode: &reason, Capture: capture,
 			}},
 		})
 		if err != nil {
@@ -85,14 +119,10 @@ func playAgent(t *testing.T, url, station string, answer bool) *agent {
 		if time.Now().UnixNano() > cmd.GetCapture().GetStart() {
 			played.late.Add(1)
 		}
-		if !answer {
-			return
+		states, reason := say(played, cmd)
+		for _, state := range states {
+			reply(cmd, state, reason)
 		}
-		reply(cmd, protocol.Reply_STATE_ACCEPTED, nil)
-		reply(cmd, protocol.Reply_STATE_DONE, &protocol.CaptureManifest{
-			Id: cmd.Id, Start: cmd.GetCapture().Start, DurationS: cmd.GetCapture().DurationS,
-			Measurement: &protocol.Measurement{SnrDb: proto.Float32(20)},
-		})
 	}))
 	wait(t, client.Publish(topics.Status(station), 1, true, protocol.Online))
 	wait(t, client.Publish(topics.Info(station), 1, true, fmt.Sprintf(`{"station":%q,"receivers":[],"capabilities":["capture"],"version":"1"}`, station)))
@@ -113,10 +143,20 @@ type collector struct {
 	commands *command.Dispatcher
 }
 
+func sqliteURL(t *testing.T) string {
+	t.Helper()
+	return "sqlite:" + filepath.Join(t.TempDir(), "heimdall.db")
+}
+
 func startCollector(t *testing.T, url string) *collector {
 	t.Helper()
+	return startCollectorOn(t, url, sqliteURL(t))
+}
+
+func startCollectorOn(t *testing.T, url, database string) *collector {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	db, err := store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "heimdall.db"), log)
+	db, err := store.Open(t.Context(), database, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,9 +212,9 @@ func stateOf(a *protocol.Acquisition, station string) protocol.StationState {
 func TestWhole_AcquiresThroughARealBroker(t *testing.T) {
 	run := func(t *testing.T, url string) {
 		for _, s := range []string{"north", "south"} {
-			playAgent(t, url, s, true)
+			playAgent(t, url, s, follows)
 		}
-		deaf := playAgent(t, url, "mute", false)
+		deaf := playAgent(t, url, "mute", isMute)
 		c := startCollector(t, url)
 		c.awaitStations(t, 3)
 		began := time.Now()
@@ -228,7 +268,7 @@ func TestWhole_StartsAsSoonAsTheFarthestStationCan(t *testing.T) {
 	}
 	t.Cleanup(p.Close)
 	p.Set(proxy.Faults{Delay: 50 * time.Millisecond})
-	near, far := playAgent(t, broker.URL, "near", true), playAgent(t, "mqtt://"+p.Addr(), "far", true)
+	near, far := playAgent(t, broker.URL, "near", follows), playAgent(t, "mqtt://"+p.Addr(), "far", follows)
 	c := startCollector(t, broker.URL)
 	c.awaitStations(t, 2)
 	req := fiveSeconds

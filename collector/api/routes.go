@@ -181,9 +181,10 @@ func acquisitionRoutes() []route {
 		{
 			method: "POST", path: "/api/v1/acquisitions", id: "createAcquisition", tag: "acquisitions",
 			summary: "Asks several stations for the same stretch of time",
-			detail:  "Frequencies and the duration may also be text such as \"145.5M\" and \"250ms\". The Location header is the address of the new acquisition.",
-			body:    &content{types: []string{jsonType}, schema: "AcquisitionRequest", example: exampleRequest()},
-			answer:  content{types: []string{jsonType}, schema: "Acquisition", example: exampleAcquired()}, status: http.StatusAccepted,
+			detail: "Frequencies and the duration may also be text such as \"145.5M\" and \"250ms\". The Location header is the address of the new acquisition. " +
+				"A request that is the same in all, its label too, as that of an acquisition whose start is still ahead joins it, and gets it as the answer.",
+			body:   &content{types: []string{jsonType}, schema: "AcquisitionRequest", example: exampleRequest()},
+			answer: content{types: []string{jsonType}, schema: "Acquisition", example: exampleAcquired()}, status: http.StatusAccepted,
 			problems: []problemKind{badBody, badField, tooSlow, tooLarge, wrongType, crossOrigin}, serve: (*server).createAcquisition,
 		},
 		{

@@ -44,9 +44,9 @@ func (db *DB) CreateAcquisitions(ctx context.Context, list []*protocol.Acquisiti
 	return wrapData(err, "create acquisitions")
 }
 
-// insertRows inserts rows, as many with one statement as its parameters allow.
+// insertRows inserts rows, several with one statement.
 func (db *DB) insertRows(ctx context.Context, tx *sql.Tx, insert string, rows [][]any) error {
-	const mostRows = 500 // of 13 columns: SQLite takes 32,766 parameters, PostgreSQL 65,535
+	const mostRows = 10 // the time that SQLite takes for a statement grows with the square of its parameters
 	for some := range slices.Chunk(rows, mostRows) {
 		if _, err := db.exec(ctx, tx, insert+" VALUES "+placeholders(len(some), len(some[0])), slices.Concat(some...)...); err != nil {
 			return err
