@@ -37,6 +37,7 @@ type finding struct {
 	Verdict string `json:"verdict"` // ok, warn, fail
 	What    string `json:"what"`
 	Detail  string `json:"detail"`
+	lasting bool   // no waiting changes it
 }
 
 // Run is called by the command line.
@@ -48,11 +49,11 @@ func (c CheckCmd) Run(ctx context.Context, s streams) error {
 	deadline := time.Now().Add(time.Duration(c.Wait))
 	for {
 		findings := c.try(ctx, cfg)
-		failed := false
+		failed, lasting := false, false
 		for _, f := range findings {
-			failed = failed || f.Verdict == "fail"
+			failed, lasting = failed || f.Verdict == "fail", lasting || f.lasting
 		}
-		if failed && time.Now().Before(deadline) {
+		if failed && !lasting && time.Now().Before(deadline) {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
@@ -93,7 +94,12 @@ func (c CheckCmd) try(ctx context.Context, cfg Config) []finding {
 	}
 }
 
-func fail(what string, err error) finding { return finding{"fail", what, err.Error()} }
+func ok(what, detail string) finding   { return finding{Verdict: "ok", What: what, Detail: detail} }
+func warn(what, detail string) finding { return finding{Verdict: "warn", What: what, Detail: detail} }
+
+func fail(what string, err error) finding {
+	return finding{Verdict: "fail", What: what, Detail: err.Error(), lasting: errors.As(err, new(*store.NewerError))}
+}
 
 // willBeMade tells whether a file or folder that is not there can be made, without making it.
 func willBeMade(path string) error {
@@ -124,7 +130,7 @@ func checkStore(ctx context.Context, cfg Config) finding {
 		if err := willBeMade(path); err != nil {
 			return fail("database", fmt.Errorf("store.url: %w", err))
 		}
-		return finding{"warn", "database", path + " is not there yet: `heimdall-collector migrate` or `run` makes it"}
+		return warn("database", path+" is not there yet: `heimdall-collector migrate` or `run` makes it")
 	}
 	if err != nil {
 		return fail("database", err)
@@ -139,19 +145,19 @@ func checkStore(ctx context.Context, cfg Config) finding {
 		if err := db.MayMigrate(ctx, d); err != nil {
 			return fail("database", fmt.Errorf("%s: %w", detail, err))
 		}
-		return finding{"warn", "database", fmt.Sprintf("%s of %d: `heimdall-collector migrate` or `run` brings the tables up to date", detail, d.Newest)}
+		return warn("database", fmt.Sprintf("%s of %d: `heimdall-collector migrate` or `run` brings the tables up to date", detail, d.Newest))
 	}
-	return finding{"ok", "database", detail}
+	return ok("database", detail)
 }
 
 func checkArchive(ctx context.Context, cfg Config) finding {
-	if path, ok := strings.CutPrefix(cfg.Archive.URL, "file:"); ok {
+	if path, isFolder := strings.CutPrefix(cfg.Archive.URL, "file:"); isFolder {
 		path = strings.TrimPrefix(path, "//")
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			if err := willBeMade(path); err != nil {
 				return fail("archive", fmt.Errorf("archive.url: %w", err))
 			}
-			return finding{"ok", "archive", cfg.Archive.URL + ", will be made"}
+			return ok("archive", cfg.Archive.URL+", will be made")
 		}
 	}
 	a, err := archive.Open(ctx, archive.Config{Location: cfg.Archive.URL, Credentials: cfg.Archive.credentials(), Log: quiet()})
@@ -162,7 +168,7 @@ func checkArchive(ctx context.Context, cfg Config) finding {
 	if err := a.Check(ctx); err != nil {
 		return fail("archive", unreachable(err, "archive.url"))
 	}
-	return finding{"ok", "archive", cfg.Archive.URL}
+	return ok("archive", cfg.Archive.URL)
 }
 
 // checkBroker connects as a second collector would; the embedded broker needs its port.
@@ -177,7 +183,7 @@ func checkBroker(ctx context.Context, cfg Config) finding {
 	if err := link.Probe(ctx, session); err != nil {
 		return fail("broker", fmt.Errorf("%w; start it, or correct mqtt.url, mqtt.username and mqtt.password", err))
 	}
-	return finding{"ok", "broker", cfg.MQTT.URL}
+	return ok("broker", cfg.MQTT.URL)
 }
 
 // checkPort tries to listen where the collector will. A port that is taken by the collector of the same data directory is
@@ -189,13 +195,13 @@ func checkPort(ctx context.Context, cfg Config, what, field, listen string) find
 		err = l.Close()
 	}
 	if err == nil {
-		return finding{"ok", what, listen + " is free"}
+		return ok(what, listen+" is free")
 	}
 	found, absent := findRunning(cfg.Data)
 	port := listen[strings.LastIndexByte(listen, ':'):]
 	holds := strings.HasSuffix(found.HTTP, port) || strings.HasSuffix(found.MQTT, port)
 	if absent == nil && holds && (remote{URL: found.HTTP}).call(ctx, http.MethodGet, "/healthz", nil, nil) == nil {
-		return finding{"ok", what, fmt.Sprintf("%s, held by this collector, which runs (process %d)", listen, found.PID)}
+		return ok(what, fmt.Sprintf("%s, held by this collector, which runs (process %d)", listen, found.PID))
 	}
 	return fail(what, fmt.Errorf("%s: %w; stop what holds the port, or choose another one (port 0 takes any free port)", field, err))
 }
@@ -208,5 +214,5 @@ func checkClock() finding {
 	if now.Year() < buildYear {
 		return fail("clock", errors.New("the clock says "+now.Format(time.RFC3339)+"; set it, or records are rejected as coming from the future"))
 	}
-	return finding{"ok", "clock", now.Format(time.RFC3339)}
+	return ok("clock", now.Format(time.RFC3339))
 }

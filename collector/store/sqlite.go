@@ -26,8 +26,8 @@ const busyTimeout = 10 * time.Second
 const sqliteReaders = 4
 
 func openSQLite(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
-	if path == "" || strings.HasPrefix(path, ":") {
-		return nil, fmt.Errorf("open store: sqlite:%s: name a file, as in sqlite:heimdall.db", path)
+	if err := namesFile(path); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -59,6 +59,14 @@ func openSQLite(ctx context.Context, path string, log *slog.Logger) (*DB, error)
 		return nil, errors.Join(wrap(err, "open store %s", path), db.Close())
 	}
 	return db, nil
+}
+
+// namesFile refuses a path that SQLite would take for something else than a file.
+func namesFile(path string) error {
+	if path == "" || strings.HasPrefix(path, ":") {
+		return fmt.Errorf("sqlite:%s: name a file, as in sqlite:heimdall.db", path)
+	}
+	return nil
 }
 
 // pingPatiently opens a connection. Changing a file to WAL mode does not wait for others that do the same, so it is
