@@ -464,7 +464,7 @@ func (c *Config) checkDelivery(report func(field, message string)) {
 	if t := time.Duration(c.Delivery.Timeout); t < time.Second || t > mostTimeout {
 		report("delivery.timeout", "want at least 1s and at most 1h")
 	}
-	if c.Spool.Limit != 0 && c.Spool.Limit < 1<<20 {
+	if c.Spool.Limit != 0 && c.Spool.Limit < leastLimit {
 		report("spool.limit", "want at least 1MiB; where the disk under spool.path has less, name another one there")
 	}
 	if c.Spool.Path == "" {

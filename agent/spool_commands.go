@@ -86,7 +86,7 @@ func (r spoolReport) print(w io.Writer) error {
 	if r.Oldest != nil {
 		waits += ", the oldest of " + r.Oldest.Format(time.DateTime) + " UTC"
 	}
-	fmt.Fprintf(w, "%s spool %s: %s%s\n", r.Station, r.Spool, waits, r.Disk.free())
+	fmt.Fprintf(w, "%s spool %s: %s%s\n", r.Station, r.Spool, waits, r.Disk.free(r.LimitBytes))
 	fmt.Fprintf(w, "%d acknowledged records are kept (%s); the last number is %d\n", r.KeptRecords, configs.Bytes(r.KeptBytes), r.LastSeq)
 	if r.HoldsS > 0 {
 		fmt.Fprintf(w, "spool holds %s at this rate, of up to %s\n", people(time.Duration(r.HoldsS)*time.Second), configs.Bytes(r.LimitBytes))

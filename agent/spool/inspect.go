@@ -179,7 +179,9 @@ func Stat(dir string) (Stats, error) {
 		}
 		st.count(lanes)
 		_, err = os.Stat(filepath.Join(dir, reserved))
-		st.ReserveUsed = errors.Is(err, os.ErrNotExist) && st.LastSeq > 0 // it comes with the first record
+		free, known := FreeBytes(dir)
+		// It comes with the first record, and where there is room now with the next.
+		st.ReserveUsed = errors.Is(err, os.ErrNotExist) && st.LastSeq > 0 && (!known || free < mostReserveBytes+leastRoom)
 		return s.view(func(tx *bbolt.Tx) error {
 			st.date(tx, heldOf(c.epochs))
 			return nil
