@@ -180,8 +180,12 @@ func checkBroker(ctx context.Context, cfg Config) finding {
 	if err != nil {
 		return fail("broker", err)
 	}
-	if err := link.Probe(ctx, session); err != nil {
-		return fail("broker", fmt.Errorf("%w; start it, or correct mqtt.url, mqtt.username and mqtt.password", err))
+	online, err := link.Probe(ctx, session)
+	if err != nil {
+		return fail("broker", err)
+	}
+	if _, here := runsHere(ctx, cfg); online && !here {
+		return warn("broker", fmt.Sprintf("%s: a collector with the id %q is online already; give each its own id in its configuration", cfg.MQTT.URL, cfg.ID))
 	}
 	return ok("broker", cfg.MQTT.URL)
 }
@@ -197,13 +201,19 @@ func checkPort(ctx context.Context, cfg Config, what, field, listen string) find
 	if err == nil {
 		return ok(what, listen+" is free")
 	}
-	found, absent := findRunning(cfg.Data)
+	found, here := runsHere(ctx, cfg)
 	port := listen[strings.LastIndexByte(listen, ':'):]
 	holds := strings.HasSuffix(found.HTTP, port) || strings.HasSuffix(found.MQTT, port)
-	if absent == nil && holds && (remote{URL: found.HTTP}).call(ctx, http.MethodGet, "/healthz", nil, nil) == nil {
+	if here && holds {
 		return ok(what, fmt.Sprintf("%s, held by this collector, which runs (process %d)", listen, found.PID))
 	}
 	return fail(what, fmt.Errorf("%s: %w; stop what holds the port, or choose another one (port 0 takes any free port)", field, err))
+}
+
+// runsHere finds the collector that runs with this data directory.
+func runsHere(ctx context.Context, cfg Config) (running, bool) {
+	found, err := findRunning(cfg.Data)
+	return found, err == nil && (remote{URL: found.HTTP}).call(ctx, http.MethodGet, "/healthz", nil, nil) == nil
 }
 
 // buildYear is a year that every clock in use has reached.

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	mqtt "github.com/eclipse/paho.mqtt.golang"
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/fulgidus/heimdall/collector/link"
@@ -424,6 +425,17 @@ func TestCheckCmd_TriesEverything(t *testing.T) {
 	if got, want := verdicts(out), "database ok, archive ok, broker ok, api ok, clock ok"; err != nil || got != want {
 		t.Errorf("with a broker: %s, %v, want %s\n%s", got, err, want, out)
 	}
+	client := mqtt.NewClient(mqtt.NewClientOptions().AddBroker(cfg.MQTT.URL).SetClientID("another"))
+	for _, token := range []mqtt.Token{client.Connect(), client.Publish(protocol.Topics{Prefix: "heimdall"}.CollectorStatus(cfg.ID), 1, true, protocol.Online)} {
+		if !token.WaitTimeout(10*time.Second) || token.Error() != nil {
+			t.Fatal(token.Error())
+		}
+	}
+	out, err = check(cfg, CheckCmd{})
+	if got, want := verdicts(out), "database ok, archive ok, broker warn, api ok, clock ok"; err != nil || got != want || !strings.Contains(out, "is online already; give each its own id") {
+		t.Errorf("with another one of this id: %s, %v, want %s\n%s", got, err, want, out)
+	}
+	client.Disconnect(0)
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -448,7 +460,7 @@ func TestCheckCmd_TriesEverything(t *testing.T) {
 	if diff := gocmp.Diff(map[string]string{
 		"database": "no server answers at 127.0.0.1:1: connect: connection refused; start it, or name another in store.url",
 		"archive":  "no server answers at 127.0.0.1:1: connect: connection refused; start it, or name another in archive.url",
-		"broker":   "connect to " + address + ": connect: connection refused; start it, or correct mqtt.url, mqtt.username and mqtt.password",
+		"broker":   "connect to " + address + ": connect: connection refused; start it, or correct mqtt.url",
 	}, failed); diff != "" {
 		t.Errorf("what failed (-want +got):\n%s", diff)
 	}
