@@ -98,7 +98,7 @@ func ok(what, detail string) finding   { return finding{Verdict: "ok", What: wha
 func warn(what, detail string) finding { return finding{Verdict: "warn", What: what, Detail: detail} }
 
 func fail(what string, err error) finding {
-	return finding{Verdict: "fail", What: what, Detail: err.Error(), lasting: errors.As(err, new(*store.NewerError))}
+	return finding{Verdict: "fail", What: what, Detail: err.Error(), lasting: lasting(err)}
 }
 
 // willBeMade tells whether a file or folder that is not there can be made, without making it.

@@ -34,7 +34,7 @@ func openSQLite(ctx context.Context, path string, log *slog.Logger) (*DB, error)
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	if err := makePrivate(path); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, fmt.Errorf("store.url: %w; name a file that this account may make", err)
 	}
 	db := &DB{backend: sqliteBackend{}, tables: tables(), log: log, close: func() {}}
 	pragmas := url.Values{
@@ -56,7 +56,7 @@ func openSQLite(ctx context.Context, path string, log *slog.Logger) (*DB, error)
 	db.read.SetMaxOpenConns(sqliteReaders)
 	// The writer goes first: it makes the file a database in WAL mode.
 	if err := errors.Join(pingPatiently(ctx, db.write), pingPatiently(ctx, db.read)); err != nil {
-		return nil, errors.Join(wrap(err, "open store %s", path), db.Close())
+		return nil, errors.Join(wrap(err, "open %s, the file in store.url", path), db.Close())
 	}
 	return db, nil
 }
