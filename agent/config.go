@@ -427,9 +427,12 @@ func between(report func(field, message string), field string, v, most configs.D
 func (r *ReceiverConfig) checkSource(field string, report func(field, message string)) {
 	_, err := radio.Open(r.Source, radio.Options{})
 	for _, f := range radio.Faults(err) {
-		if f.Value == "" {
+		switch {
+		case f.Value == "":
 			report(field, f.Field+": "+f.Mend)
-		} else {
+		case f.Field == "scheme": // no part of the URL has that name
+			report(field, f.Mend)
+		default:
 			report(field+"."+f.Field, fmt.Sprintf("%q: %s", f.Value, f.Mend))
 		}
 	}

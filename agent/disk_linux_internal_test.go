@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -162,5 +163,21 @@ func TestDiskWarnings_TheReserveMustFit(t *testing.T) {
 	d := diskStatus{Path: "/spool", FreeBytes: &free}
 	if got := strings.Join(d.warnings(1<<20), "\n"); !strings.Contains(got, "lower spool.limit, or name") {
 		t.Error("where no limit fits: ", got)
+	}
+}
+
+// An agent that has no spool yet and no room for one names the key and the mend.
+func TestOpenAgent_NoRoomForASpool(t *testing.T) {
+	here := newSite(t, "")
+	onSmallDisk(t, here, 2<<20)
+	filler, err := os.Create(filepath.Join(here.state, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer filler.Close()
+	fill(t, filler)
+	_, err = OpenAgent(t.Context(), here.load(t), "test", slog.New(slog.DiscardHandler))
+	if want := "spool.path: the disk under " + here.state + " is full: free space there, or name a directory on a larger disk"; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("%v\nwant %s", err, want)
 	}
 }

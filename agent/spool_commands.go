@@ -323,16 +323,7 @@ func (c SpoolVerifyCmd) Run(ctx context.Context, s streams) error {
 	if err == nil && damaged > 0 {
 		return fmt.Errorf("%d records are damaged: each is declared lost when its turn comes; look after the disk under %s", damaged, cfg.Spool.Path)
 	}
-	return errors.Join(err, soundFile(cfg.Spool.Path))
-}
-
-// soundFile proves a spool file that no agent has open: its records may be whole, and what leads to them not.
-func soundFile(dir string) error {
-	_, err := spool.Stat(dir)
-	if _, locked := errors.AsType[*spool.LockedError](err); err == nil || locked {
-		return nil
-	}
-	return fmt.Errorf("%w: `heimdall-agent run` moves it aside and takes over what can be read", err)
+	return err
 }
 
 // SpoolExportCmd prints whole records.

@@ -161,7 +161,8 @@ func firstHeld(cursor *bbolt.Cursor, held map[uint32]protocol.Ranges) []byte {
 	return v
 }
 
-// Stat is what the spool in dir holds while no process has it open; *LockedError when one has.
+// Stat is what the spool in dir holds while no process has it open; *LockedError when one has, *DamagedError when the
+// file is not sound.
 func Stat(dir string) (Stats, error) {
 	var st Stats
 	err := inspect(dir, func(s *store) error {

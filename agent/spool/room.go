@@ -190,7 +190,7 @@ func (s *Spool) reserve() {
 		os.Remove(path)
 		s.log.Debug("there is no room for the reserve", "error", err)
 		s.room.failed = now
-		s.noteReserve(isFull(err))
+		s.noteReserve(IsFull(err))
 		return
 	}
 	s.noteRoom(now)

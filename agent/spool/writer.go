@@ -120,7 +120,7 @@ func (s *Spool) attempt() {
 	}
 	s.outage.retryAt = now.Add(min(firstRetry<<min(s.outage.attempts, 10), lastRetry))
 	s.outage.attempts++
-	s.outage.full = isFull(err)
+	s.outage.full = IsFull(err)
 	s.outage.free, _ = FreeBytes(s.dir)
 	if now.Sub(s.outage.lastSaid) >= time.Minute {
 		s.log.Error("the spool's disk takes no commit; records wait in memory", "error", err, "attempts", s.outage.attempts)
@@ -148,7 +148,7 @@ func (s *Spool) flush(final bool) error {
 		case errors.Is(err, errDamaged) && rounds < 3:
 			s.noteDamage(err)
 			continue
-		case isFull(err) && rounds < 3:
+		case IsFull(err) && rounds < 3:
 			if shedErr := s.shedForRoom(rounds == 2); shedErr != nil {
 				return errors.Join(err, shedErr)
 			}
@@ -276,8 +276,8 @@ func (s *Spool) repair() error {
 	return nil
 }
 
-// isFull tells whether err means that there is no room. What keeps its file from growing, bbolt hands on as a text only.
-func isFull(err error) bool {
+// IsFull tells whether err means that there is no room. What keeps its file from growing, bbolt hands on as a text only.
+func IsFull(err error) bool {
 	if err == nil {
 		return false
 	}
