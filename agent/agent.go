@@ -58,6 +58,9 @@ func openAgent(ctx context.Context, cfg Config, version string, c *clock.Clock, 
 	if _, renamed := errors.AsType[*spool.StationError](err); renamed {
 		return nil, fmt.Errorf("station.id: %s: %w", cfg.Station.ID, err)
 	}
+	if spool.IsFull(err) {
+		return nil, fmt.Errorf("spool.path: the disk under %s is full: free space there, or name a directory on a larger disk: %w", cfg.Spool.Path, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the spool in %s: %w", cfg.Spool.Path, err)
 	}

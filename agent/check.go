@@ -147,7 +147,7 @@ func checkRunning(st status) []finding {
 }
 
 func spoolFindings(s spoolStatus) []finding {
-	detail := fmt.Sprintf("%s of %s, %d records wait%s", configs.Bytes(s.Bytes), configs.Bytes(s.LimitBytes), s.Records, s.Disk.free())
+	detail := fmt.Sprintf("%s of %s, %d records wait%s", configs.Bytes(s.Bytes), configs.Bytes(s.LimitBytes), s.Records, s.Disk.free(s.LimitBytes))
 	return append([]finding{{"ok", "spool", detail}}, diskFindings(s.Disk, s.LimitBytes)...)
 }
 
@@ -207,7 +207,7 @@ func checkSpool(cfg Config) []finding {
 	disk := newDiskStatus(cfg.Spool.Path, stats)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		detail := fmt.Sprintf("%s will be made, up to %s%s", cfg.Spool.Path, configs.Bytes(limit), disk.free())
+		detail := fmt.Sprintf("%s will be made, up to %s%s", cfg.Spool.Path, configs.Bytes(limit), disk.free(limit))
 		return append([]finding{{"ok", "spool", detail}}, diskFindings(disk, limit)...)
 	case err != nil:
 		return []finding{{"fail", "spool", err.Error()}}

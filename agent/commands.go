@@ -162,7 +162,7 @@ func (st status) print(w io.Writer) error {
 			fmt.Fprintf(w, "    %s: level %s dBFS, floor %s dBFS/Hz, SNR %s dB, %d detections\n", name, number(step.PowerDBFS), number(step.NoiseFloorDBFSHz), number(step.SNRDB), step.DetectionsTotal)
 		}
 	}
-	fmt.Fprintf(w, "  spool %s: %d records wait, the oldest of %.0f s ago; %s of %s used%s\n", st.Spool.Identity, st.Spool.Records, st.State.BacklogAgeS, configs.Bytes(st.Spool.Bytes), configs.Bytes(st.Spool.LimitBytes), st.Spool.Disk.free())
+	fmt.Fprintf(w, "  spool %s: %d records wait, the oldest of %.0f s ago; %s of %s used%s\n", st.Spool.Identity, st.Spool.Records, st.State.BacklogAgeS, configs.Bytes(st.Spool.Bytes), configs.Bytes(st.Spool.LimitBytes), st.Spool.Disk.free(st.Spool.LimitBytes))
 	for _, warning := range st.Spool.Disk.warnings(st.Spool.LimitBytes) {
 		fmt.Fprintf(w, "    warning: %s\n", warning)
 	}

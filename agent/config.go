@@ -435,9 +435,12 @@ func between(report func(field, message string), field string, v, most configs.D
 func (r *ReceiverConfig) checkSource(field string, report func(field, message string)) {
 	_, err := radio.Open(r.Source, radio.Options{})
 	for _, f := range radio.Faults(err) {
-		if f.Value == "" {
+		switch {
+		case f.Value == "":
 			report(field, f.Field+": "+f.Mend)
-		} else {
+		case f.Field == "scheme": // no part of the URL has that name
+			report(field, f.Mend)
+		default:
 			report(field+"."+f.Field, fmt.Sprintf("%q: %s", f.Value, f.Mend))
 		}
 	}
@@ -472,7 +475,7 @@ func (c *Config) checkDelivery(report func(field, message string)) {
 	if t := time.Duration(c.Delivery.Timeout); t < time.Second || t > mostTimeout {
 		report("delivery.timeout", "want at least 1s and at most 1h")
 	}
-	if c.Spool.Limit != 0 && c.Spool.Limit < 1<<20 {
+	if c.Spool.Limit != 0 && c.Spool.Limit < leastLimit {
 		report("spool.limit", "want at least 1MiB; where the disk under spool.path has less, name another one there")
 	}
 	if c.Spool.Path == "" {

@@ -13,6 +13,7 @@ import (
 const (
 	mostSpoolBytes = 2 << 30
 	spoolShare     = 5 // the spool takes at most a fifth of the disk
+	leastLimit     = 1 << 20
 )
 
 // spoolLimit is the configured limit, or the smaller of 2 GiB and 20 % of the disk that the spool's directory is on. It
@@ -83,10 +84,13 @@ func newDiskStatus(path string, st spool.Stats) diskStatus {
 	return d
 }
 
-// free says how much room there is, for the end of a line; empty when that is not known.
-func (d diskStatus) free() string {
-	if d.FreeBytes == nil {
+// free says how much room there is, for the end of a line; empty when that is not known. On a full disk that is the reserve.
+func (d diskStatus) free(limit int64) string {
+	switch {
+	case d.FreeBytes == nil:
 		return ""
+	case d.ReserveUsed && *d.FreeBytes < 2*spool.ReserveBytes(limit):
+		return fmt.Sprintf(", %s free on the disk, of the reserve that was let go when it was full", configs.Bytes(*d.FreeBytes))
 	}
 	return fmt.Sprintf(", %s free on the disk", configs.Bytes(*d.FreeBytes))
 }
@@ -98,16 +102,33 @@ func (d diskStatus) warnings(limit int64) []string {
 		out = append(out, fmt.Sprintf("%s: takes nothing (%s), and %d records wait in memory: free space on its disk, or see that it can be written", d.Path, d.Fault, d.Unwritten))
 	}
 	if d.ShedFull > 0 {
-		out = append(out, fmt.Sprintf("%s: its disk was full: %d records were given up, and declared, since the agent started: %s", d.Path, d.ShedFull, roomMend))
+		out = append(out, fmt.Sprintf("%s: its disk was full: %d records were given up, and declared, since the agent started: %s", d.Path, d.ShedFull, roomMend("")))
 	}
 	if d.ReserveUsed {
-		out = append(out, d.Path+": its disk was full and the reserve is in use: "+roomMend)
+		out = append(out, fmt.Sprintf("%s: its disk was full and the reserve is in use, %s for what tells of records given up: %s",
+			d.Path, configs.Bytes(spool.ReserveBytes(limit)), roomMend("")))
 	}
-	if d.FreeBytes != nil && limit > *d.FreeBytes+d.TakenBytes {
-		out = append(out, fmt.Sprintf("%s: its disk has %s for the spool, and spool.limit is %s: it will be full first: %s",
-			d.Path, configs.Bytes(*d.FreeBytes+d.TakenBytes), configs.Bytes(limit), roomMend))
+	if d.FreeBytes == nil {
+		return out
+	}
+	if has, needs := *d.FreeBytes+d.TakenBytes, spool.RoomBytes(limit); has < needs {
+		out = append(out, fmt.Sprintf("%s: its disk has %s for the spool, and spool.limit is %s, for which it may need %s: half as much again for the file, and %s for the reserve: it will be full first: %s",
+			d.Path, configs.Bytes(has), configs.Bytes(limit), configs.Bytes(needs), configs.Bytes(spool.ReserveBytes(limit)), roomMend(fits(has))))
 	}
 	return out
 }
 
-const roomMend = "free space there, lower spool.limit, or name a directory on a larger disk in spool.path"
+// fits says to what the limit may be lowered where the disk has so many bytes for the spool; empty when to none.
+func fits(has int64) string {
+	for limit := int64(1 << 40); limit >= leastLimit; limit /= 2 {
+		if spool.RoomBytes(limit) <= has {
+			return " to " + configs.Bytes(limit).String()
+		}
+	}
+	return ""
+}
+
+// roomMend is what to do about a full disk; to may say what to lower the limit to.
+func roomMend(to string) string {
+	return "free space there, lower spool.limit" + to + ", or name a directory on a larger disk in spool.path"
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -105,10 +106,13 @@ func TestFullDisk_IsToldByTheCommands(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+	if got := fmt.Sprint(findings); !strings.Contains(got, " free on the disk, of the reserve that was let go when it was full") {
+		t.Error(got)
+	}
 	texts := map[string]string{"check": warningsOf(findings, "disk")}
 	for name, c := range map[string]command{"status": StatusCmd{configFlag: flag}, "spool stat": SpoolStatCmd{configFlag: flag}} {
 		text, err := output(t, c)
-		if err != nil || !strings.Contains(text, " free on the disk") {
+		if err != nil || !strings.Contains(text, " free on the disk, of the reserve that was let go when it was full") {
 			t.Errorf("%s: %v: %s", name, err, text)
 		}
 		texts[name] = text
@@ -137,7 +141,43 @@ func TestFullDisk_IsToldByTheCommands(t *testing.T) {
 	}
 	stop()
 	text, err := output(t, SpoolStatCmd{configFlag: flag})
-	if err != nil || !strings.Contains(text, "the reserve is in use") {
-		t.Errorf("of the closed file, for which there was no room within a minute: %v: %s", err, text)
+	if err != nil || strings.Contains(text, "the reserve is in use") || strings.Contains(text, "reserve that was let go") {
+		t.Errorf("of the closed file, whose disk has room again: %v: %s", err, text)
+	}
+}
+
+// A limit that fits the disk and leaves no room for the file and the reserve is told, with one that fits.
+func TestDiskWarnings_TheReserveMustFit(t *testing.T) {
+	free := int64(8 << 20)
+	for limit, want := range map[int64]string{
+		5 << 20:  "",
+		7 << 20:  "has 8 MiB for the spool, and spool.limit is 7 MiB, for which it may need 10.9 MiB: half as much again for the file, and 448 KiB for the reserve",
+		64 << 20: "for which it may need 100 MiB: half as much again for the file, and 4 MiB for the reserve: it will be full first: free space there, lower spool.limit to 4 MiB, or name",
+	} {
+		d := diskStatus{Path: "/spool", FreeBytes: &free}
+		if got := strings.Join(d.warnings(limit), "\n"); (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("limit of %d bytes: %q\nwant %q", limit, got, want)
+		}
+	}
+	free = 100 << 10
+	d := diskStatus{Path: "/spool", FreeBytes: &free}
+	if got := strings.Join(d.warnings(1<<20), "\n"); !strings.Contains(got, "lower spool.limit, or name") {
+		t.Error("where no limit fits: ", got)
+	}
+}
+
+// An agent that has no spool yet and no room for one names the key and the mend.
+func TestOpenAgent_NoRoomForASpool(t *testing.T) {
+	here := newSite(t, "")
+	onSmallDisk(t, here, 2<<20)
+	filler, err := os.Create(filepath.Join(here.state, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer filler.Close()
+	fill(t, filler)
+	_, err = OpenAgent(t.Context(), here.load(t), "test", slog.New(slog.DiscardHandler))
+	if want := "spool.path: the disk under " + here.state + " is full: free space there, or name a directory on a larger disk"; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("%v\nwant %s", err, want)
 	}
 }

@@ -86,7 +86,7 @@ func (r spoolReport) print(w io.Writer) error {
 	if r.Oldest != nil {
 		waits += ", the oldest of " + r.Oldest.Format(time.DateTime) + " UTC"
 	}
-	fmt.Fprintf(w, "%s spool %s: %s%s\n", r.Station, r.Spool, waits, r.Disk.free())
+	fmt.Fprintf(w, "%s spool %s: %s%s\n", r.Station, r.Spool, waits, r.Disk.free(r.LimitBytes))
 	fmt.Fprintf(w, "%d acknowledged records are kept (%s); the last number is %d\n", r.KeptRecords, configs.Bytes(r.KeptBytes), r.LastSeq)
 	if r.HoldsS > 0 {
 		fmt.Fprintf(w, "spool holds %s at this rate, of up to %s\n", people(time.Duration(r.HoldsS)*time.Second), configs.Bytes(r.LimitBytes))
@@ -323,16 +323,7 @@ func (c SpoolVerifyCmd) Run(ctx context.Context, s streams) error {
 	if err == nil && damaged > 0 {
 		return fmt.Errorf("%d records are damaged: each is declared lost when its turn comes; look after the disk under %s", damaged, cfg.Spool.Path)
 	}
-	return errors.Join(err, soundFile(cfg.Spool.Path))
-}
-
-// soundFile proves a spool file that no agent has open: its records may be whole, and what leads to them not.
-func soundFile(dir string) error {
-	_, err := spool.Stat(dir)
-	if _, locked := errors.AsType[*spool.LockedError](err); err == nil || locked {
-		return nil
-	}
-	return fmt.Errorf("%w: `heimdall-agent run` moves it aside and takes over what can be read", err)
+	return err
 }
 
 // SpoolExportCmd prints whole records.

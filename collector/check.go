@@ -37,6 +37,7 @@ type finding struct {
 	Verdict string `json:"verdict"` // ok, warn, fail
 	What    string `json:"what"`
 	Detail  string `json:"detail"`
+	lasting bool   // no waiting changes it
 }
 
 // Run is called by the command line.
@@ -48,11 +49,11 @@ func (c CheckCmd) Run(ctx context.Context, s streams) error {
 	deadline := time.Now().Add(time.Duration(c.Wait))
 	for {
 		findings := c.try(ctx, cfg)
-		failed := false
+		failed, lasting := false, false
 		for _, f := range findings {
-			failed = failed || f.Verdict == "fail"
+			failed, lasting = failed || f.Verdict == "fail", lasting || f.lasting
 		}
-		if failed && time.Now().Before(deadline) {
+		if failed && !lasting && time.Now().Before(deadline) {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
@@ -93,7 +94,12 @@ func (c CheckCmd) try(ctx context.Context, cfg Config) []finding {
 	}
 }
 
-func fail(what string, err error) finding { return finding{"fail", what, err.Error()} }
+func ok(what, detail string) finding   { return finding{Verdict: "ok", What: what, Detail: detail} }
+func warn(what, detail string) finding { return finding{Verdict: "warn", What: what, Detail: detail} }
+
+func fail(what string, err error) finding {
+	return finding{Verdict: "fail", What: what, Detail: err.Error(), lasting: lasting(err)}
+}
 
 // willBeMade tells whether a file or folder that is not there can be made, without making it.
 func willBeMade(path string) error {
@@ -124,7 +130,7 @@ func checkStore(ctx context.Context, cfg Config) finding {
 		if err := willBeMade(path); err != nil {
 			return fail("database", fmt.Errorf("store.url: %w", err))
 		}
-		return finding{"warn", "database", path + " is not there yet: `heimdall-collector migrate` or `run` makes it"}
+		return warn("database", path+" is not there yet: `heimdall-collector migrate` or `run` makes it")
 	}
 	if err != nil {
 		return fail("database", err)
@@ -139,19 +145,19 @@ func checkStore(ctx context.Context, cfg Config) finding {
 		if err := db.MayMigrate(ctx, d); err != nil {
 			return fail("database", fmt.Errorf("%s: %w", detail, err))
 		}
-		return finding{"warn", "database", fmt.Sprintf("%s of %d: `heimdall-collector migrate` or `run` brings the tables up to date", detail, d.Newest)}
+		return warn("database", fmt.Sprintf("%s of %d: `heimdall-collector migrate` or `run` brings the tables up to date", detail, d.Newest))
 	}
-	return finding{"ok", "database", detail}
+	return ok("database", detail)
 }
 
 func checkArchive(ctx context.Context, cfg Config) finding {
-	if path, ok := strings.CutPrefix(cfg.Archive.URL, "file:"); ok {
+	if path, isFolder := strings.CutPrefix(cfg.Archive.URL, "file:"); isFolder {
 		path = strings.TrimPrefix(path, "//")
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			if err := willBeMade(path); err != nil {
 				return fail("archive", fmt.Errorf("archive.url: %w", err))
 			}
-			return finding{"ok", "archive", cfg.Archive.URL + ", will be made"}
+			return ok("archive", cfg.Archive.URL+", will be made")
 		}
 	}
 	a, err := archive.Open(ctx, archive.Config{Location: cfg.Archive.URL, Credentials: cfg.Archive.credentials(), Log: quiet()})
@@ -162,7 +168,7 @@ func checkArchive(ctx context.Context, cfg Config) finding {
 	if err := a.Check(ctx); err != nil {
 		return fail("archive", unreachable(err, "archive.url"))
 	}
-	return finding{"ok", "archive", cfg.Archive.URL}
+	return ok("archive", cfg.Archive.URL)
 }
 
 // checkBroker connects as a second collector would; the embedded broker needs its port.
@@ -174,10 +180,14 @@ func checkBroker(ctx context.Context, cfg Config) finding {
 	if err != nil {
 		return fail("broker", err)
 	}
-	if err := link.Probe(ctx, session); err != nil {
-		return fail("broker", fmt.Errorf("%w; start it, or correct mqtt.url, mqtt.username and mqtt.password", err))
+	online, err := link.Probe(ctx, session)
+	if err != nil {
+		return fail("broker", err)
 	}
-	return finding{"ok", "broker", cfg.MQTT.URL}
+	if _, here := runsHere(ctx, cfg); online && !here {
+		return warn("broker", fmt.Sprintf("%s: a collector with the id %q is online already; give each its own id in its configuration", cfg.MQTT.URL, cfg.ID))
+	}
+	return ok("broker", cfg.MQTT.URL)
 }
 
 // checkPort tries to listen where the collector will. A port that is taken by the collector of the same data directory is
@@ -189,15 +199,21 @@ func checkPort(ctx context.Context, cfg Config, what, field, listen string) find
 		err = l.Close()
 	}
 	if err == nil {
-		return finding{"ok", what, listen + " is free"}
+		return ok(what, listen+" is free")
 	}
-	found, absent := findRunning(cfg.Data)
+	found, here := runsHere(ctx, cfg)
 	port := listen[strings.LastIndexByte(listen, ':'):]
 	holds := strings.HasSuffix(found.HTTP, port) || strings.HasSuffix(found.MQTT, port)
-	if absent == nil && holds && (remote{URL: found.HTTP}).call(ctx, http.MethodGet, "/healthz", nil, nil) == nil {
-		return finding{"ok", what, fmt.Sprintf("%s, held by this collector, which runs (process %d)", listen, found.PID)}
+	if here && holds {
+		return ok(what, fmt.Sprintf("%s, held by this collector, which runs (process %d)", listen, found.PID))
 	}
 	return fail(what, fmt.Errorf("%s: %w; stop what holds the port, or choose another one (port 0 takes any free port)", field, err))
+}
+
+// runsHere finds the collector that runs with this data directory.
+func runsHere(ctx context.Context, cfg Config) (running, bool) {
+	found, err := findRunning(cfg.Data)
+	return found, err == nil && (remote{URL: found.HTTP}).call(ctx, http.MethodGet, "/healthz", nil, nil) == nil
 }
 
 // buildYear is a year that every clock in use has reached.
@@ -208,5 +224,5 @@ func checkClock() finding {
 	if now.Year() < buildYear {
 		return fail("clock", errors.New("the clock says "+now.Format(time.RFC3339)+"; set it, or records are rejected as coming from the future"))
 	}
-	return finding{"ok", "clock", now.Format(time.RFC3339)}
+	return ok("clock", now.Format(time.RFC3339))
 }

@@ -256,6 +256,9 @@ func (c *Collector) BrokerURL() string {
 	return c.cfg.MQTT.URL
 }
 
+// errDatabaseFirst is no fault of the broker.
+var errDatabaseFirst = errors.New("not connected yet: the database comes first")
+
 // conditions is what /readyz answers, and why other addresses answer 503. It says so in time for whoever probes, also
 // where a database or an object store swallows every packet.
 func (c *Collector) conditions(ctx context.Context) []api.Condition {
@@ -267,9 +270,13 @@ func (c *Collector) conditions(ctx context.Context) []api.Condition {
 		}
 		return api.Condition{Name: name, Ready: true}
 	}
+	broker, tables := c.client.Ready(), c.tablesReady()
+	if tables != nil && errors.Is(broker, link.ErrNotConnected) {
+		broker = errDatabaseFirst
+	}
 	return []api.Condition{
-		condition("broker", c.client.Ready()),
-		condition("database", cmp.Or(c.tablesReady(), c.ingest.Ready(), c.store.Ping(ctx))),
+		condition("broker", broker),
+		condition("database", cmp.Or(tables, c.ingest.Ready(), c.store.Ping(ctx))),
 		condition("archive", c.archive.Check(ctx)),
 	}
 }
@@ -365,7 +372,7 @@ func (c *Collector) setTablesReady(err error) {
 const migrateRetry = time.Second
 
 // migrate brings the database up to date, waiting for one that does not answer. It fails when the context ends, and on a
-// database that a newer version has migrated.
+// database of a newer version or of another program.
 func (c *Collector) migrate(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
 		applied, err := c.store.Migrate(ctx)
@@ -376,7 +383,7 @@ func (c *Collector) migrate(ctx context.Context) error {
 			}
 			return nil
 		}
-		if errors.As(err, new(*store.NewerError)) {
+		if lasting(err) {
 			return err
 		}
 		if attempt%60 == 0 && ctx.Err() == nil { // each minute

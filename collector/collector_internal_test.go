@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fulgidus/heimdall/collector/store"
 	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/packaging/servers"
 )
@@ -121,7 +122,7 @@ func TestCollector_SaysWhyItCannotAnswer(t *testing.T) {
 		cfg.Store.URL = "postgres://heimdall@127.0.0.1:1/heimdall"
 		w := startCollector(t, cfg)
 		for _, path := range []string{"/readyz", "/api/v1/stations", "/api/v1/measurements", "/api/v1/acquisitions", "/api/v1/recordings/x"} {
-			if code, body := w.get(t, path); code != http.StatusServiceUnavailable || !strings.Contains(body, "database: ") {
+			if code, body := w.get(t, path); code != http.StatusServiceUnavailable || !strings.Contains(body, "database: ") || strings.Contains(body, "no session with the broker") {
 				t.Errorf("%s: %d %s, want 503 and the database as the reason", path, code, body)
 			}
 		}
@@ -290,13 +291,43 @@ func TestRun_RefusesADatabaseOfANewerVersion(t *testing.T) {
 			}
 			for command, want := range map[string]int{"run": exitUsage, "migrate": exitUsage, "verify": exitUsage, "check": exitFailed} {
 				var said output
-				code := run([]string{command, "--config", file}, streams{out: &said, err: &said})
+				args := []string{command, "--config", file}
+				if command == "check" {
+					args = append(args, "--wait", "1h") // which it does not: waiting mends nothing
+				}
+				code := run(args, streams{out: &said, err: &said})
 				const sentence = "at migration 99, made by a newer heimdall-collector, and this one knows "
 				if code != want || strings.Count(said.String(), sentence) != 1 || !strings.Contains(said.String(), "upgrade this collector, or restore") {
 					t.Errorf("%s ends with %d, want %d and why:\n%s", command, code, want, said.String())
 				}
 			}
 		})
+	}
+}
+
+// Nor is one whose tables are another program's, by whichever of them it is found.
+func TestRun_RefusesADatabaseOfAnotherProgram(t *testing.T) {
+	for _, table := range []string{"migration (version text)", "station (name text)"} {
+		for driver, address := range map[string]string{"sqlite": filepath.Join(t.TempDir(), "other.db"), "pgx": servers.Postgres(t)} {
+			db, err := sql.Open(driver, address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if _, err := db.ExecContext(t.Context(), "CREATE TABLE "+table); err != nil {
+				t.Fatal(err)
+			}
+			cfg := testConfig(t)
+			cfg.Store.URL = configs.Secret(address)
+			if driver == "sqlite" {
+				cfg.Store.URL = configs.Secret("sqlite:" + address)
+			}
+			var said output
+			code := run([]string{"run", "--config", configFile(t, cfg)}, streams{out: &said, err: &said})
+			if code != exitUsage || strings.Count(said.String(), store.ErrForeign.Error()) != 1 {
+				t.Errorf("%s on %s: it ends with %d\n%s", table, driver, code, said.String())
+			}
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	mqtt "github.com/eclipse/paho.mqtt.golang"
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/fulgidus/heimdall/collector/link"
@@ -424,6 +425,20 @@ func TestCheckCmd_TriesEverything(t *testing.T) {
 	if got, want := verdicts(out), "database ok, archive ok, broker ok, api ok, clock ok"; err != nil || got != want {
 		t.Errorf("with a broker: %s, %v, want %s\n%s", got, err, want, out)
 	}
+	client := mqtt.NewClient(mqtt.NewClientOptions().AddBroker(cfg.MQTT.URL).SetClientID("another"))
+	done := func(token mqtt.Token) {
+		t.Helper()
+		if !token.WaitTimeout(10*time.Second) || token.Error() != nil {
+			t.Fatal(token.Error())
+		}
+	}
+	done(client.Connect())
+	done(client.Publish(protocol.Topics{Prefix: "heimdall"}.CollectorStatus(cfg.ID), 1, true, protocol.Online))
+	out, err = check(cfg, CheckCmd{})
+	if got, want := verdicts(out), "database ok, archive ok, broker warn, api ok, clock ok"; err != nil || got != want || !strings.Contains(out, "is online already; give each its own id") {
+		t.Errorf("with another one of this id: %s, %v, want %s\n%s", got, err, want, out)
+	}
+	client.Disconnect(0)
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -448,7 +463,7 @@ func TestCheckCmd_TriesEverything(t *testing.T) {
 	if diff := gocmp.Diff(map[string]string{
 		"database": "no server answers at 127.0.0.1:1: connect: connection refused; start it, or name another in store.url",
 		"archive":  "no server answers at 127.0.0.1:1: connect: connection refused; start it, or name another in archive.url",
-		"broker":   "connect to " + address + ": connect: connection refused; start it, or correct mqtt.url, mqtt.username and mqtt.password",
+		"broker":   "connect to " + address + ": connect: connection refused; start it, or correct mqtt.url",
 	}, failed); diff != "" {
 		t.Errorf("what failed (-want +got):\n%s", diff)
 	}
@@ -489,9 +504,11 @@ func TestMigrateCmd_SaysWhyItIsNotLetIn(t *testing.T) {
 	const keys = "store.url, or HEIMDALL_COLLECTOR_STORE_URL where that is set"
 	server := fmt.Sprintf("the server at 127.0.0.1:%d ", cluster.Port)
 	for account, want := range map[string]string{
-		"torino:hush@127.0.0.1:%d/postgres":   server + `refuses the password of user "torino": correct it in ` + keys,
-		"torino:right@127.0.0.1:%d/nowhere":   server + "has no database \"nowhere\": make it with `createdb nowhere` there, or name another in " + keys,
-		"stranger:hush@127.0.0.1:%d/postgres": server + `does not let user "stranger" in (`,
+		"torino:hush@127.0.0.1:%d/postgres":                  server + `refuses the password of user "torino": correct it in ` + keys,
+		"torino:right@127.0.0.1:%d/nowhere":                  server + "has no database \"nowhere\": make it with `createdb -O torino nowhere` there, or name another in " + keys,
+		"torino:right@127.0.0.1:%d/postgres?sslmode=require": server + "has no TLS, which sslmode asks for: set it up there, or write sslmode=prefer in " + keys,
+		"torino:right@nowhere.invalid:%d/postgres":           `the address of "nowhere.invalid" is not to be found (`,
+		"stranger:hush@127.0.0.1:%d/postgres":                server + `does not let user "stranger" in (`,
 	} {
 		cfg := testConfig(t)
 		cfg.Store.URL = configs.Secret("postgres://" + fmt.Sprintf(account, cluster.Port))
@@ -501,7 +518,7 @@ func TestMigrateCmd_SaysWhyItIsNotLetIn(t *testing.T) {
 			err = (MigrateCmd{configFlag{configFile(t, cfg)}}).Run(t.Context(), streams{out: io.Discard, err: &said})
 			return err != nil && strings.Contains(err.Error(), want)
 		})
-		if strings.Contains(err.Error(), "\n") || strings.Contains(err.Error()+said.String(), "hush") || strings.Count(err.Error(), "SQLSTATE") > 0 {
+		if strings.Contains(err.Error(), "\n") || strings.Count(err.Error(), "nowhere.invalid") > 1 || strings.Contains(err.Error()+said.String(), "hush") || strings.Count(err.Error(), "SQLSTATE") > 0 {
 			t.Errorf("%v\n%s", err, said.String())
 		}
 		if f := checkStore(t.Context(), cfg); f.Verdict != "fail" || !strings.Contains(f.Detail, want) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/fulgidus/heimdall/collector/archive"
 	"github.com/fulgidus/heimdall/collector/retention"
+	"github.com/fulgidus/heimdall/collector/store"
 	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -194,22 +197,41 @@ func LoadConfig(path string) (Config, error) {
 			return Config{}, err
 		}
 	}
-	for name, into := range map[string]*configs.Secret{
-		"HEIMDALL_COLLECTOR_MQTT_PASSWORD":      &cfg.MQTT.Password,
-		"HEIMDALL_COLLECTOR_STORE_URL":          &cfg.Store.URL,
-		"HEIMDALL_COLLECTOR_ARCHIVE_SECRET_KEY": &cfg.Archive.SecretKey,
-	} {
-		if v := os.Getenv(name); v != "" {
-			if err := into.UnmarshalText([]byte(v)); err != nil {
-				return Config{}, fmt.Errorf("%s: %w", name, err)
-			}
-		}
-	}
-	if v := os.Getenv("HEIMDALL_COLLECTOR_ARCHIVE_ACCESS_KEY"); v != "" {
-		cfg.Archive.AccessKey = v
+	if err := cfg.takeSecrets(); err != nil {
+		return Config{}, err
 	}
 	cfg.embed()
 	return cfg, nil
+}
+
+// takeSecrets takes what the environment sets, which is as wrong there as it would be in the file.
+func (c *Config) takeSecrets() error {
+	for _, secret := range []struct {
+		name string
+		into *configs.Secret
+		bad  func() error
+	}{
+		{"HEIMDALL_COLLECTOR_MQTT_PASSWORD", &c.MQTT.Password, func() error {
+			if c.MQTT.Username == "" {
+				return errors.New("mqtt.username: " + noUsername)
+			}
+			return nil
+		}},
+		{"HEIMDALL_COLLECTOR_STORE_URL", &c.Store.URL, func() error { return store.Valid(string(c.Store.URL)) }},
+		{"HEIMDALL_COLLECTOR_ARCHIVE_SECRET_KEY", &c.Archive.SecretKey, func() error { return nil }},
+	} {
+		v := os.Getenv(secret.name)
+		if v == "" {
+			continue
+		}
+		if err := cmp.Or(secret.into.UnmarshalText([]byte(v)), secret.bad()); err != nil {
+			return fmt.Errorf("%s: %w", secret.name, err)
+		}
+	}
+	if v := os.Getenv("HEIMDALL_COLLECTOR_ARCHIVE_ACCESS_KEY"); v != "" {
+		c.Archive.AccessKey = v
+	}
+	return nil
 }
 
 // embed fills in what is not configured with what is inside this process.
@@ -232,11 +254,15 @@ func (c *Config) Check(report func(field, message string)) {
 		report("id", "want 1 to 32 of a-z, 0-9 and -, another for each collector")
 	}
 	c.checkMQTT(report)
-	if s := string(c.Store.URL); s != "" && !hasScheme(s, "postgres://", "postgresql://", "sqlite:") {
-		report("store.url", "want postgres://user@host/database or sqlite:PATH")
+	if s := string(c.Store.URL); s != "" {
+		if err := store.Valid(s); err != nil {
+			report("store.url", err.Error())
+		}
 	}
-	if s := c.Archive.URL; s != "" && !hasScheme(s, "s3://", "file:") {
-		report("archive.url", "want s3://bucket?endpoint=http://host:9000 or file:PATH")
+	if s := c.Archive.URL; s != "" {
+		if err := archive.Valid(s); err != nil {
+			report("archive.url", err.Error())
+		}
 	}
 	c.checkHTTP(report)
 	if c.Data == "" {
@@ -264,16 +290,15 @@ func oneOf(report func(field, message string), field, value string, allowed ...s
 	}
 }
 
-func hasScheme(s string, schemes ...string) bool {
-	return slices.ContainsFunc(schemes, func(p string) bool { return strings.HasPrefix(s, p) && len(s) > len(p) })
-}
-
 func (c *Config) checkMQTT(report func(field, message string)) {
 	if protocol.ValidPrefix(c.MQTT.Prefix) != nil {
 		report("mqtt.prefix", "want levels without + # or space, such as heimdall or club/heimdall")
 	}
 	if c.MQTT.SharedGroup == "" || strings.ContainsAny(c.MQTT.SharedGroup, "/+#") {
 		report("mqtt.shared_group", "want a name without /, + and #")
+	}
+	if c.MQTT.Password != "" && c.MQTT.Username == "" {
+		report("mqtt.username", noUsername)
 	}
 	if c.MQTT.URL == "" {
 		checkListen(report, "mqtt.embedded.listen", c.MQTT.Embedded.Listen, "127.0.0.1:18830",
@@ -291,6 +316,8 @@ func (c *Config) checkMQTT(report func(field, message string)) {
 		report("mqtt.cert", "a client certificate needs both mqtt.cert and mqtt.key")
 	}
 }
+
+const noUsername = "missing: mqtt.password needs the account that it belongs to"
 
 // checkListen wants an address that only this machine reaches; why tells the reason and what to do instead.
 func checkListen(report func(field, message string), field, address, example, why string) {

@@ -72,6 +72,16 @@ func TestLoadConfig_Broken(t *testing.T) {
 		"id":                  {"id: Main Collector", `:1:5: id: "Main Collector"`},
 		"database":            {"store: {url: \"mysql://x\"}", "store.url"},
 		"object store":        {"archive: {url: \"ftp://x\"}", `archive.url: "ftp://x": want s3://`},
+		"database's address":  {"store:\n  url: \"postgres://heimdall:pa ss@h/d\"", ":2:8: store.url: \"***\": it cannot be read: want postgres://user:password@host/database"},
+		"database's percent":  {"store: {url: \"postgres://heimdall:pa%zz@h/d\"}", ":1:14: store.url"},
+		"database's settings": {"store: {url: \"postgres://heimdall@h/d?sslmode=perhaps\"}", "sslmode is invalid"},
+		"no file":             {"store: {url: \"sqlite:\"}", "name a file"},
+		"short bucket":        {"archive: {url: \"s3://b\"}", `:1:16: archive.url: "s3://b": "b" is no bucket's name`},
+		"keys in a bucket":    {"archive: {url: \"s3://k:x@bbb\"}", "set archive.access_key and archive.secret_key"},
+		"keys in an endpoint": {"archive: {url: \"s3://bbb?endpoint=http://k:x@h\"}", ":1:16: archive.url"},
+		"no folder":           {"archive: {url: \"file:\"}", "archive.url"},
+		"password of nobody":  {"mqtt: {url: \"mqtt://x\", password: p}", "mqtt.username: missing"},
+		"path of a broker":    {"mqtt: {url: \"mqtt://x:1883/path\"}", "mqtt.url"},
 		"broker":              {"mqtt: {url: \"http://x\"}", `mqtt.url: "http://x"`},
 		"password in the URL": {"mqtt: {url: \"mqtt://u:p@x\"}", "leave user and password out"},
 		"half a certificate":  {"mqtt: {url: \"mqtts://x\", key: k.pem}", "needs both"},
@@ -159,6 +169,14 @@ func TestLoadConfig_Environment(t *testing.T) {
 	}
 	if got := redact(string(cfg.Store.URL)); strings.Contains(got, "secret") {
 		t.Errorf("a password is shown: %s", got)
+	}
+	for name, value := range map[string]string{"HEIMDALL_COLLECTOR_STORE_URL": "postgres://u:se cret@h/d", "HEIMDALL_COLLECTOR_MQTT_PASSWORD": "secret"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, value)
+			if _, err := LoadConfig(""); err == nil || !strings.HasPrefix(err.Error(), name+": ") || strings.Contains(err.Error(), "cret") {
+				t.Errorf("%v, want one that names %s and shows nothing of it", err, name)
+			}
+		})
 	}
 	t.Setenv("HEIMDALL_COLLECTOR_CONFIG", "/from/env.yaml")
 	if got := findConfig(""); got != "/from/env.yaml" {

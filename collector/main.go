@@ -93,8 +93,8 @@ func exampleFirst(options kong.HelpOptions, ctx *kong.Context) error {
 	return kong.DefaultHelpPrinter(options, ctx)
 }
 
-// exitCode is what the program ends with after an error, which it prints unless that has been done. That this version is too
-// old for the database it was given is like a fault of the configuration: a service manager's next attempt ends alike.
+// exitCode is what the program ends with after an error, which it prints unless that has been done. A database that is
+// no place to work in is like a fault of the configuration: a service manager's next attempt ends alike.
 func exitCode(err error, w io.Writer) int {
 	if err == nil {
 		return 0
@@ -102,10 +102,15 @@ func exitCode(err error, w io.Writer) int {
 	if !errors.Is(err, errReported) {
 		fmt.Fprintln(w, err)
 	}
-	if errors.As(err, new(usageError)) || errors.As(err, new(*store.NewerError)) {
+	if errors.As(err, new(usageError)) || lasting(err) {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// lasting tells whether no waiting changes an error: the database is another version's, or another program's.
+func lasting(err error) bool {
+	return errors.As(err, new(*store.NewerError)) || errors.Is(err, store.ErrForeign)
 }
 
 // VersionCmd prints the version.

@@ -217,7 +217,7 @@ func TestQuantities(t *testing.T) {
 			t.Errorf("Duration %q: got %v, %v; want %v", text, d, err, want)
 		}
 	}
-	for text, want := range map[string]int64{"64MiB": 64 << 20, "2GiB": 2 << 30, "500kB": 500000, "7": 7, "1 TiB": 1 << 40} {
+	for text, want := range map[string]int64{"64MiB": 64 << 20, "2GiB": 2 << 30, "500kB": 500000, "7": 7, "1 TiB": 1 << 40, "1PiB": 1 << 50} {
 		var b configs.Bytes
 		if err := b.UnmarshalText([]byte(text)); err != nil || int64(b) != want {
 			t.Errorf("Bytes %q: got %v, %v; want %v", text, int64(b), err, want)

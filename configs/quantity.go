@@ -101,6 +101,9 @@ func (d Duration) Seconds() float64 { return time.Duration(d).Seconds() }
 // Bytes is an amount of storage: 64MiB, 2GiB, 500kB, 1048576.
 type Bytes int64
 
+// mostBytes is more than any disk has, and can be added up.
+const mostBytes = 1 << 50
+
 var byteUnits = []struct {
 	name  string
 	scale float64
@@ -110,6 +113,10 @@ var byteUnits = []struct {
 	{"MiB", 1 << 20},
 	{"KiB", 1 << 10},
 	{"kiB", 1 << 10},
+	{"EiB", 1 << 60},
+	{"PiB", 1 << 50},
+	{"EB", 1e18},
+	{"PB", 1e15},
 	{"TB", 1e12},
 	{"GB", 1e9},
 	{"MB", 1e6},
@@ -129,7 +136,10 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 		}
 	}
 	v, err := strconv.ParseFloat(number, 64)
-	if err != nil || math.IsNaN(v) || v < 0 || v*scale >= 1<<62 {
+	if err == nil && v*scale > mostBytes {
+		return fmt.Errorf("%q is too large: want at most 1 PiB", s)
+	}
+	if err != nil || math.IsNaN(v) || v < 0 {
 		return fmt.Errorf("%q is no amount of bytes; write it like 64MiB, 2GiB or 500kB", s)
 	}
 	*b = Bytes(v * scale)

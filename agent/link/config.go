@@ -119,7 +119,7 @@ func (c Config) withDefaults() Config {
 func (c Config) sayTooLarge(topic string, bytes int) {
 	if unsaid, ok := c.tooLarge.say(time.Now()); ok {
 		c.Log.Warn("a message is far too large and was ignored: see who publishes there, and clear it at the broker if it is retained",
-			"topic", topic, "bytes", bytes, "limit_bytes", mostPacket, "more_before", unsaid)
+			"topic", topic, "bytes", bytes, "limit_bytes", mostPacket, "lines_left_out", unsaid)
 	}
 }
 

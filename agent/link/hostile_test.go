@@ -131,6 +131,9 @@ func TestLink_OversizedMessages(t *testing.T) {
 	eventually(t, "it says so", func() bool {
 		return strings.Contains(text.String(), "a message is far too large") && strings.Contains(text.String(), "topic="+ack+" bytes=3000")
 	})
+	for range 5 {
+		publish(topics.Ack(station, [8]byte{7}), true, []byte("no acknowledgement"))
+	}
 	p.Cut()
 	eventually(t, "connected again", func() bool { return connections() == 2 })
 
@@ -157,6 +160,9 @@ func TestLink_OversizedMessages(t *testing.T) {
 	}
 	if n := strings.Count(text.String(), "a message is far too large"); n != 1 {
 		t.Errorf("said %d times:\n%s", n, text.String())
+	}
+	if n := strings.Count(text.String(), "an acknowledgement makes no sense"); n != 1 || !strings.Contains(text.String(), "topic="+topics.Ack(station, [8]byte{7})) {
+		t.Errorf("said %d times of what is no acknowledgement:\n%s", n, text.String())
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

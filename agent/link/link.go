@@ -36,6 +36,7 @@ type Link struct {
 	closures closures // only the goroutine in Run uses it
 
 	rejections rejections // only the goroutine in Run uses it
+	ignored    seldom     // lines about acknowledgements that make no sense
 
 	connected atomic.Bool
 	online    atomic.Bool

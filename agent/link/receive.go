@@ -96,7 +96,7 @@ func (s *session) receive(ctx context.Context, m inbound) {
 	}
 	switch topic.Class {
 	case protocol.TopicAck:
-		s.acknowledged(topic.Spool, m.payload)
+		s.acknowledged(m.topic, topic.Spool, m.payload)
 	case protocol.TopicCollectorStatus:
 		s.collector(topic.Collector, string(m.payload) == protocol.Online)
 	case protocol.TopicStatus:
@@ -110,13 +110,16 @@ func (s *session) receive(ctx context.Context, m inbound) {
 	}
 }
 
-func (s *session) acknowledged(spool [protocol.SpoolBytes]byte, payload []byte) {
+func (s *session) acknowledged(topic string, spool [protocol.SpoolBytes]byte, payload []byte) {
 	if len(payload) == 0 {
 		return // a retained one was cleared, or it was too large
 	}
 	ack, err := readAck(spool, payload)
 	if err != nil {
-		s.cfg.Log.Warn("an acknowledgement was ignored", "error", err)
+		if left, ok := s.link.ignored.say(time.Now()); ok {
+			s.cfg.Log.Warn("an acknowledgement makes no sense and was ignored: see who publishes there, and clear it at the broker if it is retained",
+				"topic", topic, "error", err, "lines_left_out", left)
+		}
 		return
 	}
 	s.sayRejected(ack)

@@ -61,7 +61,7 @@ func (s *Spool) compact(st *store, most int64) {
 	if !worth || live > most || s.retired.store != nil {
 		return
 	}
-	if room, known := FreeBytes(s.dir); known && room < 2*live+reserveBytes {
+	if room, known := FreeBytes(s.dir); known && room < 2*live+mostReserveBytes {
 		s.log.Debug("the spool file is mostly free, but there is no room for a copy", "bytes", live, "room", room)
 		return
 	}

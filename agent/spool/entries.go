@@ -44,21 +44,16 @@ func (s *Spool) Entries(visit func(Entry) error, lanes ...Lane) error {
 	return l.list(visit)
 }
 
-// Entries is that of the spool in dir while no process has it open; *LockedError when one has.
+// Entries is that of the spool in dir while no process has it open; *LockedError when one has, *DamagedError when the file
+// is not sound.
 func Entries(dir string, visit func(Entry) error, lanes ...Lane) error {
 	return inspect(dir, func(s *store) error {
-		l := lister{dir: dir, view: s.view, lanes: lanes}
-		err := s.view(func(tx *bbolt.Tx) error {
-			epochs, err := readEpochs(tx)
-			for _, e := range epochs {
-				e.kept = e.noted // of those that are in the file
-			}
-			l.know(epochs)
-			return err
-		})
+		c, err := s.load() // what is not proved to be a record is not shown as one
 		if err != nil {
 			return err
 		}
+		l := lister{dir: dir, view: s.view, lanes: lanes}
+		l.know(c.epochs)
 		return l.list(visit)
 	})
 }
@@ -147,9 +142,10 @@ func List(dir string, visit func(Lane, Item, error) error) error {
 }
 
 func inspect(dir string, look func(*store) error) error {
-	st, err := openStore(filepath.Join(dir, fileName), 0, true)
-	if err != nil {
-		return err
+	path := filepath.Join(dir, fileName)
+	st, err := openStore(path, 0, true)
+	if err == nil {
+		err = errors.Join(look(st), st.close())
 	}
-	return errors.Join(look(st), st.close())
+	return damaged(path, err)
 }

@@ -161,7 +161,8 @@ func firstHeld(cursor *bbolt.Cursor, held map[uint32]protocol.Ranges) []byte {
 	return v
 }
 
-// Stat is what the spool in dir holds while no process has it open; *LockedError when one has.
+// Stat is what the spool in dir holds while no process has it open; *LockedError when one has, *DamagedError when the
+// file is not sound.
 func Stat(dir string) (Stats, error) {
 	var st Stats
 	err := inspect(dir, func(s *store) error {
@@ -179,7 +180,9 @@ func Stat(dir string) (Stats, error) {
 		}
 		st.count(lanes)
 		_, err = os.Stat(filepath.Join(dir, reserved))
-		st.ReserveUsed = errors.Is(err, os.ErrNotExist) && st.LastSeq > 0 // it comes with the first record
+		free, known := FreeBytes(dir)
+		// It comes with the first record, and where there is room now with the next.
+		st.ReserveUsed = errors.Is(err, os.ErrNotExist) && st.LastSeq > 0 && (!known || free < mostReserveBytes+leastRoom)
 		return s.view(func(tx *bbolt.Tx) error {
 			st.date(tx, heldOf(c.epochs))
 			return nil

@@ -66,8 +66,8 @@ func TestFlush_FileSizeLimited(t *testing.T) {
 		if err := s.flush(false); err != nil {
 			t.Fatal(err)
 		}
-		if s.fullAt != fullAt {
-			found, fullAt = found+1, s.fullAt
+		if s.room.held != fullAt {
+			found, fullAt = found+1, s.room.held
 		}
 	}
 	if found != 1 {

@@ -109,7 +109,10 @@ func (s *Spool) firstFile(path string) error {
 		return s.makeFile(path, []*epoch{fresh}, nil)
 	}
 	s.log.Error("the spool file is gone: a new one begins, and a Gap says so", "path", path)
-	return s.makeFile(path, append(slices.Clone(known), fresh), func(st *store) error { return s.declareIn(st, known, fresh) })
+	return s.makeFile(path, append(slices.Clone(known), fresh), func(st *store) error {
+		_, err := s.declareIn(st, known, fresh)
+		return err
+	})
 }
 
 // makeFile makes a file with some identities and what fill adds, if it is not nil. It gets its name only when it is whole, so

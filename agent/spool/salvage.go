@@ -41,6 +41,7 @@ type salvager struct {
 	all     bool                       // it shows nothing
 	rows    []row
 	bytes   int
+	saved   int64 // records
 
 	commands, order map[string][]byte
 }
@@ -344,6 +345,7 @@ func (w *salvager) store() error {
 			bucket.FillPercent = fillPercent
 			if bucket.Get(r.key) == nil {
 				err = errors.Join(err, bucket.Put(r.key, r.value))
+				w.saved++
 			}
 		}
 		return err

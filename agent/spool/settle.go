@@ -143,10 +143,7 @@ func (s *Spool) lose(l loss) {
 
 // declareAll declares l in as many Gap records as its ranges need. mu must be held.
 func (s *Spool) declareAll(l loss) {
-	s.shed += l.ranges.Count()
-	if l.reason == protocol.Gap_REASON_DISK_FULL {
-		s.shedFull += l.ranges.Count()
-	}
+	s.countShed(l)
 	for len(l.ranges) > maxGapRanges {
 		part := l
 		part.ranges, part.records, part.bytes = l.ranges.Head(maxGapRanges), 0, 0 // how many of each is in the last

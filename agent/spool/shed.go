@@ -1,12 +1,7 @@
 package spool
 
 import (
-	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
-	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -14,10 +9,6 @@ import (
 )
 
 const (
-	// reserveBytes stand in a file that is removed when the disk is full, so that deletes and Gap records can still be
-	// committed.
-	reserveBytes = 4 << 20
-	reserveEvery = time.Minute
 	// shedShare: over the limit, one part in so many of it is made free, so that one Gap record speaks of many records.
 	shedShare = 32
 	// marginShare: shedding begins one part in so many below the limit, which leaves room for what tells of it.
@@ -28,8 +19,8 @@ const (
 // commit that deletes writes pages first, and needs some that are free in the file. Only the writer calls it.
 func (s *Spool) highMark() int64 {
 	most := s.limit
-	if s.fullAt > 0 {
-		most = min(most, s.fullAt)
+	if !s.room.fullAt.IsZero() {
+		most = min(most, s.room.held)
 	}
 	return most - most/marginShare
 }
@@ -59,8 +50,6 @@ func (s *Spool) shedOldest(bytes int64, reason protocol.Gap_Reason) (bool, error
 	defer s.mu.Unlock()
 	for _, l := range losses {
 		l.epoch = s.epochNumber(l.epoch.number)
-		s.log.Warn("records were given up for want of room", "lane", string(l.lane), "records", l.records,
-			"bytes", l.bytes, "reason", reason.Short())
 		s.lose(l)
 	}
 	return true, nil
@@ -111,37 +100,6 @@ func (v *victims) of(number uint32, lane Lane) *loss {
 	return &v.losses[len(v.losses)-1]
 }
 
-// shedForRoom makes room when a commit failed for want of it: the reserve is let go, and records are given up. last tells that
-// this did not help before: then what waits is given up too, as without it the commit that deletes needs less room.
-func (s *Spool) shedForRoom(last bool) error {
-	os.Remove(filepath.Join(s.dir, reserved))
-	s.store.db.MaxSize = max(s.store.db.MaxSize, s.maxFileBytes()+reserveBytes)
-	s.reserveTried = time.Now()
-	s.mu.Lock()
-	s.reserveUsed = true
-	kept := s.kept.records
-	s.fullAt = s.used + s.kept.bytes
-	s.mu.Unlock()
-	if kept > 0 && s.purge(purgeBatch, time.Now()) == nil {
-		return nil
-	}
-	s.mu.Lock()
-	need := max(s.waitingBytes, min(s.used, s.limit)/shedShare) // a small disk holds less than the limit
-	s.mu.Unlock()
-	if _, err := s.shedOldest(need, protocol.Gap_REASON_DISK_FULL); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch bound := s.waitingBound(); {
-	case last && s.deletes():
-		s.shedWaiting(0)
-	case s.waitingBytes > bound:
-		s.shedWaiting(bound / 4 * 3)
-	}
-	return nil
-}
-
 // deletes tells whether the next commit deletes records. mu must be held.
 func (s *Spool) deletes() bool {
 	return slices.ContainsFunc(s.epochs, func(e *epoch) bool { return !e.dying.Empty() })
@@ -149,49 +107,6 @@ func (s *Spool) deletes() bool {
 
 // waitingBound is how many bytes may wait in memory.
 func (s *Spool) waitingBound() int64 { return min(mostWaiting, s.limit/2) }
-
-// reserve makes the reserve file if it is missing, now and then: on a full disk that costs as many writes as there is room.
-func (s *Spool) reserve() {
-	path := filepath.Join(s.dir, reserved)
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) || time.Since(s.reserveTried) < reserveEvery {
-		return
-	}
-	s.reserveTried = time.Now()
-	if err := writeReserve(path, min(reserveBytes, s.limit/marginShare)); err != nil {
-		os.Remove(path)
-		s.log.Debug("there is no room for the reserve", "error", err)
-		s.noteReserve(isFull(err))
-		return
-	}
-	s.fullAt = 0
-	s.noteReserve(false)
-}
-
-// noteReserve notes whether the reserve is missing because the disk is full.
-func (s *Spool) noteReserve(used bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.reserveUsed = used
-}
-
-func writeReserve(path string, size int64) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("make the reserve: %w", err)
-	}
-	defer f.Close()
-	// Random enough that no file system stores it as a hole: position-dependent bytes.
-	block := make([]byte, 64<<10)
-	for at := int64(0); at < size; at += int64(len(block)) {
-		for i := range block {
-			block[i] = byte((at>>16)*31 + int64(i)*7)
-		}
-		if _, err := f.Write(block[:min(int64(len(block)), size-at)]); err != nil {
-			return fmt.Errorf("fill the reserve: %w", err)
-		}
-	}
-	return nil
-}
 
 // shedWaiting gives up records that wait in memory, the least valuable first, until no more than target bytes are left. mu
 // must be held.

@@ -77,10 +77,9 @@ type Spool struct {
 	segments *segments
 	outage   outage
 	retired  retired
-	unnamed  bool  // the file in use is a copy whose name may not be on disk yet
-	fullAt   int64 // bytes of records, kept ones too, when the disk was found full; 0: it has room, as far as is known
-	// reserveTried is when the reserve was last made, or let go.
-	reserveTried time.Time
+	unnamed  bool // the file in use is a copy whose name may not be on disk yet
+	room     room
+	fullSaid time.Time // when the log last said that the disk is full
 	// compactedAt is when it was last looked whether the file is to be copied.
 	compactedAt time.Time
 
@@ -117,8 +116,9 @@ type Spool struct {
 	commits      uint64
 	shed         uint64 // records given up since the start
 	shedFull     uint64 // of those, for want of room on the disk
-	reserveUsed  bool   // the disk was full, and has had no room for the reserve since
-	fault        error  // why the disk takes no commit; nil: it does
+	shortage     shortage
+	reserveUsed  bool  // the disk was full, and has had no room for the reserve since
+	fault        error // why the disk takes no commit; nil: it does
 }
 
 // entry is a record that waits for its commit.

@@ -122,7 +122,7 @@ func openStore(path string, maxBytes int, readOnly bool) (*store, error) {
 			owner = nil
 		}
 		return nil, &LockedError{Path: path, Owner: string(owner)}
-	case errors.Is(err, os.ErrPermission), errors.Is(err, os.ErrNotExist), isFull(err):
+	case errors.Is(err, os.ErrPermission), errors.Is(err, os.ErrNotExist), IsFull(err):
 		return nil, fmt.Errorf("open the spool: %w", err)
 	}
 	s.abandon()

@@ -35,6 +35,8 @@ type outage struct {
 	attempts int
 	retryAt  time.Time
 	lastSaid time.Time
+	full     bool  // for want of room
+	free     int64 // bytes on the disk then
 }
 
 // Run writes until ctx ends, then commits what waits. It never fails because of the disk: it retries, and what memory
@@ -52,7 +54,7 @@ func (s *Spool) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		wait, waits := s.due(time.Now())
-		if waits && wait <= 0 {
+		if waits && (wait <= 0 || s.roomCame()) {
 			s.writeMu.Lock()
 			s.attempt()
 			s.writeMu.Unlock()
@@ -60,6 +62,9 @@ func (s *Spool) Run(ctx context.Context) error {
 		}
 		if !waits {
 			wait = time.Hour // nothing waits: the next record kicks
+		}
+		if s.outage.full {
+			wait = min(wait, roomEvery)
 		}
 		timer.Reset(max(wait, 0))
 	}
@@ -115,6 +120,8 @@ func (s *Spool) attempt() {
 	}
 	s.outage.retryAt = now.Add(min(firstRetry<<min(s.outage.attempts, 10), lastRetry))
 	s.outage.attempts++
+	s.outage.full = IsFull(err)
+	s.outage.free, _ = FreeBytes(s.dir)
 	if now.Sub(s.outage.lastSaid) >= time.Minute {
 		s.log.Error("the spool's disk takes no commit; records wait in memory", "error", err, "attempts", s.outage.attempts)
 		s.outage.lastSaid = now
@@ -123,6 +130,11 @@ func (s *Spool) attempt() {
 
 // flush commits until nothing waits and the limit is kept; final, also what may wait. The caller holds writeMu.
 func (s *Spool) flush(final bool) error {
+	defer func() {
+		now := time.Now()
+		s.sayFull(now)
+		s.sayShed(now, final)
+	}()
 	for rounds := 0; ; rounds++ {
 		if err := s.repair(); err != nil {
 			return err
@@ -136,7 +148,7 @@ func (s *Spool) flush(final bool) error {
 		case errors.Is(err, errDamaged) && rounds < 3:
 			s.noteDamage(err)
 			continue
-		case isFull(err) && rounds < 3:
+		case IsFull(err) && rounds < 3:
 			if shedErr := s.shedForRoom(rounds == 2); shedErr != nil {
 				return errors.Join(err, shedErr)
 			}
@@ -196,7 +208,7 @@ func (s *Spool) tidy() (bool, error) {
 	s.mu.Unlock()
 	if over > 0 {
 		reason := protocol.Gap_REASON_QUOTA
-		if s.fullAt > 0 {
+		if !s.room.fullAt.IsZero() {
 			reason = protocol.Gap_REASON_DISK_FULL
 		}
 		return s.shedOldest(over+s.highMark()/shedShare, reason)
@@ -264,8 +276,8 @@ func (s *Spool) repair() error {
 	return nil
 }
 
-// isFull tells whether err means that there is no room. What keeps its file from growing, bbolt hands on as a text only.
-func isFull(err error) bool {
+// IsFull tells whether err means that there is no room. What keeps its file from growing, bbolt hands on as a text only.
+func IsFull(err error) bool {
 	if err == nil {
 		return false
 	}

@@ -23,10 +23,7 @@ type folder struct {
 	root *os.Root
 }
 
-func openFolder(location, dir string) (*folder, error) {
-	if dir == "" {
-		return nil, locationError(location, "the path is missing: write file:PATH")
-	}
+func openFolder(dir string) (*folder, error) {
 	dir = filepath.FromSlash(dir)
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make archive folder: %w", err)

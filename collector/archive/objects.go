@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 )
 
 // objects is a place for whole objects under slash-separated keys. Keys are made by this package only.
@@ -39,23 +41,34 @@ type object interface {
 	modified() time.Time
 }
 
+// Valid is the error of a location that Open can never open, whatever answers there. It shows no key.
+func Valid(location string) error {
+	scheme, rest, _ := strings.Cut(location, ":")
+	switch {
+	case scheme == "s3":
+		_, err := parseS3(location)
+		return err
+	case scheme != "file":
+		return errors.New("want s3://bucket?endpoint=http://host:9000 or file:PATH")
+	case strings.TrimPrefix(rest, "//") == "":
+		return errors.New("the path is missing: write file:PATH")
+	}
+	return nil
+}
+
 // openObjects chooses the kind of store by the location's scheme.
 func openObjects(location string, keys Credentials) (objects, error) {
-	scheme, rest, ok := strings.Cut(location, ":")
-	if !ok {
-		return nil, locationError(location, "write file:PATH or s3://bucket?endpoint=http://host:port")
+	if err := Valid(location); err != nil {
+		return nil, locationError(location, err)
 	}
-	switch scheme {
-	case "file":
-		return openFolder(location, strings.TrimPrefix(rest, "//"))
-	case "s3":
-		target, err := parseS3(location)
-		if err != nil {
-			return nil, err
-		}
-		return openS3(target, keys)
+	if folder, ok := strings.CutPrefix(location, "file:"); ok {
+		return openFolder(strings.TrimPrefix(folder, "//"))
 	}
-	return nil, locationError(location, fmt.Sprintf("%q is no kind of archive; write file:PATH or s3://bucket?endpoint=http://host:port", scheme))
+	target, err := parseS3(location)
+	if err != nil {
+		return nil, locationError(location, err)
+	}
+	return openS3(target, keys)
 }
 
 // s3Target is a parsed s3: location.
@@ -68,13 +81,13 @@ type s3Target struct {
 }
 
 func parseS3(location string) (s3Target, error) {
-	bad := func(mend string) (s3Target, error) { return s3Target{}, locationError(location, mend) }
+	bad := func(mend string) (s3Target, error) { return s3Target{}, errors.New(mend) }
 	u, err := url.Parse(location)
 	if err != nil {
 		return bad("write s3://bucket?endpoint=http://host:port&region=name")
 	}
 	if u.User != nil {
-		return s3Target{}, errors.New("archive location: keys do not belong in the URL; set them as archive keys or in the environment")
+		return bad("keys do not belong in the URL; set archive.access_key and archive.secret_key")
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
@@ -91,6 +104,9 @@ func parseS3(location string) (s3Target, error) {
 	t := s3Target{bucket: u.Host, region: query.Get("region"), endpoint: "s3.amazonaws.com", secure: true}
 	if t.bucket == "" {
 		return bad("the bucket is missing: write s3://bucket?endpoint=…")
+	}
+	if err := s3utils.CheckValidBucketName(t.bucket); err != nil {
+		return bad(fmt.Sprintf("%q is no bucket's name: 3 to 63 of a-z, 0-9, - and .", t.bucket))
 	}
 	if t.prefix = strings.Trim(u.Path, "/"); t.prefix != "" {
 		t.prefix += "/"
@@ -114,11 +130,11 @@ func parseS3(location string) (s3Target, error) {
 	return t, nil
 }
 
-func locationError(location, mend string) error {
+func locationError(location string, err error) error {
 	if at := strings.LastIndexByte(location, '@'); at >= 0 && strings.HasPrefix(location, "s3:") {
 		location = "s3://***" + location[at:] // keys that do not belong there
 	}
-	return fmt.Errorf("archive location %q: %s", location, mend)
+	return fmt.Errorf("archive location %q: %w", location, err)
 }
 
 // notFound is an absent object.

@@ -74,6 +74,7 @@ type Client struct {
 	broker   *url.URL
 	trouble  atomic.Pointer[error] // why there is no session
 	oversize seldom
+	rivalry  seldom
 	// closures is of Run alone.
 	closures closures
 	// sends counts calls into paho that may hang: when a connection ends at the wrong moment, Publish returns only after
@@ -208,9 +209,12 @@ func (c *Client) serve(ctx context.Context) error {
 		}
 	}
 	var again <-chan time.Time
+	began, denials := time.Now(), 0
 	for {
 		select {
 		case <-s.denied:
+			denials++
+			c.tellOfRival(ctx, time.Since(began), denials)
 			if err := c.sayOnline(alive, s); err != nil && alive.Err() == nil {
 				return err
 			}
@@ -227,14 +231,6 @@ func (c *Client) serve(ctx context.Context) error {
 			return context.Cause(alive)
 		}
 	}
-}
-
-// connectError says in one line why there is no connection. paho adds that it was the network, and net names the address.
-func (c *Client) connectError(err error) error {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Err != nil {
-		err = op.Err
-	}
-	return fmt.Errorf("connect to %s: %w", c.broker.Host, err)
 }
 
 // use makes s the session that others publish on.

@@ -4,29 +4,31 @@ import (
 	"context"
 	"net"
 	"net/url"
-	"os"
-	"strconv"
+	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/fulgidus/heimdall/protocol"
 )
 
+// retainedWait is how long a broker may take to send what it has retained.
+const retainedWait = time.Second
+
 // Probe connects to the broker with the collector's credentials and leaves again, under another client id so that a
-// running collector keeps its session, and without a word to the stations.
-func Probe(ctx context.Context, cfg Config) error {
+// running collector keeps its session, and without a word to the stations. It tells whether a collector of this id is online.
+func Probe(ctx context.Context, cfg Config) (online bool, err error) {
 	c, err := NewClient(cfg)
 	if err != nil {
-		return err
+		return false, err
 	}
-	s := new(session)
-	o := c.transport(ctx, s)
-	o.SetClientID("heimdall-check-" + cfg.ID + "-" + strconv.Itoa(os.Getpid()))
-	s.mqtt = mqtt.NewClient(o)
-	defer s.mqtt.Disconnect(quiesceMillis)
-	if err := await(ctx, s.mqtt.Connect()); err != nil {
-		s.hangUp()
-		return c.connectError(err)
+	w, err := c.openWitness(ctx)
+	if err != nil {
+		return false, err
 	}
-	return nil
+	defer w.mqtt.Disconnect(quiesceMillis)
+	ctx, cancel := context.WithTimeout(ctx, retainedWait)
+	defer cancel()
+	return w.hear(ctx, protocol.Online), nil
 }
 
 // transport are the options that every connection has: paho only carries bytes, the session is ours.

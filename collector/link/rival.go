@@ -51,6 +51,21 @@ func (c *closures) suspicious(now time.Time, err error) bool {
 	return true
 }
 
+// ghostly is how long after the begin of a session the will of an earlier connection may come.
+const ghostly = 5 * time.Second
+
+// tellOfRival warns of another collector of this id, which stands by: nobody else says time and again, or long after the session
+// began, that this one is offline. Before, it may be the will of an earlier connection, unless others were closed lately.
+func (c *Client) tellOfRival(ctx context.Context, lasted time.Duration, denials int) {
+	if lasted < ghostly && denials == 1 && len(c.closures.at) < rivalAfter-1 {
+		return
+	}
+	if more, ok := c.rivalry.tell(time.Now()); ok {
+		c.cfg.Log.WarnContext(ctx, "another collector seems to use this id, and to stand by: give each its own id in its configuration",
+			"id", c.cfg.ID, "broker", c.broker.Host, "untold", more)
+	}
+}
+
 // giveWay stands by as long as another collector of this id has the session.
 func (c *Client) giveWay(ctx context.Context) {
 	w, err := c.openWitness(ctx)

@@ -61,6 +61,10 @@ func TestClient_StandsByForItsRival(t *testing.T) {
 		t.Errorf("%d sessions since one of them stands by", n-sessions)
 	}
 
+	eventually(t, "the winner warns", func() bool {
+		return strings.Contains(log.String(), `level=WARN msg="another collector seems to use this id`)
+	})
+
 	stops[here]()
 	eventually(t, "the other takes over", func() bool { return both[away].Ready() == nil && got.lastOf(status) == "online" })
 }
@@ -76,7 +80,7 @@ func TestClient_AsksNobody(t *testing.T) {
 		eventually(t, "noticed", func() bool { return c.Ready() != nil })
 	}
 	eventually(t, "a session", func() bool { return c.Ready() == nil })
-	if strings.Contains(log.String(), standsBy) {
+	if strings.Contains(log.String(), "another collector") {
 		t.Errorf("a rival where there is none:\n%s", log.String())
 	}
 }

@@ -22,6 +22,7 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/fulgidus/heimdall/collector/link"
+	"github.com/fulgidus/heimdall/packaging/servers"
 )
 
 // guarded runs a Mosquitto with TLS, one user and an access list, and returns its address and the authority to trust.
@@ -112,26 +113,58 @@ func TestClient_UsesTLSAndPassword(t *testing.T) {
 	if err := c.Publish(t.Context(), "heimdall/v1/north/command", false, []byte("x")); err != nil {
 		t.Error(err)
 	}
-	if err := link.Probe(t.Context(), good); err != nil {
-		t.Errorf("probe: %v", err)
+	if online, err := link.Probe(t.Context(), good); err != nil || !online {
+		t.Errorf("probe: online %v, %v", online, err)
 	}
 	if c.Ready() != nil {
 		t.Error("the probe ended the session of a running collector")
 	}
 
-	for name, change := range map[string]func(*link.Config){
-		"wrong password":       func(c *link.Config) { c.Password = "wrong" },
-		"unknown authority":    func(c *link.Config) { c.TLS = nil },
-		"no TLS":               func(c *link.Config) { c.URL = "mqtt://" + addr },
-		"nothing listens":      func(c *link.Config) { c.URL = "mqtt://127.0.0.1:1" },
-		"no address of a kind": func(c *link.Config) { c.URL = "ftp://x" },
+	plain, hangsUp := servers.Mosquitto(t).Addr, noBroker(t)
+	for name, step := range map[string]struct {
+		change func(*link.Config)
+		want   string // the mend
+	}{
+		"wrong password":       {func(c *link.Config) { c.Password = "wrong" }, `the broker refuses the user "collector": correct mqtt.username and mqtt.password`},
+		"no account":           {func(c *link.Config) { c.Username, c.Password = "", "" }, "set mqtt.username and mqtt.password"},
+		"unknown authority":    {func(c *link.Config) { c.TLS = nil }, "mqtt.ca"},
+		"no TLS":               {func(c *link.Config) { c.URL = "mqtt://" + addr }, "write mqtts://"},
+		"TLS on a plain port":  {func(c *link.Config) { c.URL = "mqtts://" + plain }, "the port may not speak TLS"},
+		"no broker":            {func(c *link.Config) { c.URL = "mqtt://" + hangsUp }, "something else than a broker"},
+		"nothing listens":      {func(c *link.Config) { c.URL = "mqtt://127.0.0.1:1" }, "start it, or correct mqtt.url"},
+		"unknown host":         {func(c *link.Config) { c.URL = "mqtt://nowhere.invalid" }, "correct mqtt.url"},
+		"no address of a kind": {func(c *link.Config) { c.URL = "ftp://x" }, "mqtt://"},
 	} {
 		cfg := good
-		change(&cfg)
-		if err := link.Probe(t.Context(), cfg); err == nil {
-			t.Errorf("%s: the probe says that all is well", name)
+		step.change(&cfg)
+		online, err := link.Probe(t.Context(), cfg)
+		if err == nil || online || !strings.Contains(err.Error(), step.want) || strings.Contains(err.Error(), "network Error") {
+			t.Errorf("%s: online %v, %v, want %s", name, online, err, step.want)
 		}
 	}
+}
+
+// noBroker listens, and hangs up on whoever says something.
+func noBroker(t *testing.T) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	t.Cleanup(func() { _ = l.Close(); <-ended })
+	go func() {
+		defer close(ended)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 4096))
+			_ = conn.Close()
+		}
+	}()
+	return l.Addr().String()
 }
 
 func TestClient_SaysWhenASubscriptionIsRefused(t *testing.T) {

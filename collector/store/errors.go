@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -50,22 +51,37 @@ type Error struct {
 func (e *Error) Error() string {
 	text := e.Err.Error()
 	if failed, ok := errors.AsType[*pgconn.ConnectError](e.Err); ok {
-		if answer, ok := errors.AsType[*pgconn.PgError](failed); ok {
-			text = strings.Replace(text, failed.Error(), notLetIn(failed.Config, answer), 1)
-		}
+		text = strings.Replace(text, failed.Error(), notConnected(failed), 1)
 	}
 	return oneLine.Replace(text)
 }
 
-// notLetIn says why a server refuses a connection, and the mend. pgx tells the story of each attempt, with TLS and without.
+const mend = "store.url, or HEIMDALL_COLLECTOR_STORE_URL where that is set"
+
+// notConnected says why there is no connection, and the mend. pgx tells the story of each attempt, with TLS and without.
+func notConnected(failed *pgconn.ConnectError) string {
+	if answer, ok := errors.AsType[*pgconn.PgError](failed); ok {
+		return notLetIn(failed.Config, answer)
+	}
+	if unknown, ok := errors.AsType[*net.DNSError](failed); ok {
+		return fmt.Sprintf("the address of %q is not to be found (%s): correct the host in %s", unknown.Name, unknown.Err, mend)
+	}
+	text := failed.Error()
+	if strings.Contains(text, "server refused TLS connection") { // pgx has no other name for it
+		return fmt.Sprintf("the server at %s:%d has no TLS, which sslmode asks for: set it up there, or write sslmode=prefer in %s",
+			failed.Config.Host, failed.Config.Port, mend)
+	}
+	return text
+}
+
+// notLetIn says why a server refuses a connection, and the mend.
 func notLetIn(config *pgconn.Config, answer *pgconn.PgError) string {
 	host := fmt.Sprintf("%s:%d", config.Host, config.Port)
-	const mend = "store.url, or HEIMDALL_COLLECTOR_STORE_URL where that is set"
 	switch answer.Code {
 	case "28P01":
 		return fmt.Sprintf("the server at %s refuses the password of user %q: correct it in %s", host, config.User, mend)
 	case "3D000":
-		return fmt.Sprintf("the server at %s has no database %q: make it with `createdb %s` there, or name another in %s", host, config.Database, config.Database, mend)
+		return fmt.Sprintf("the server at %s has no database %q: make it with `createdb -O %s %s` there, or name another in %s", host, config.Database, config.User, config.Database, mend)
 	case "28000":
 		return fmt.Sprintf("the server at %s does not let user %q in (%s): correct the server's pg_hba.conf or its roles, or %s", host, config.User, answer.Message, mend)
 	}
@@ -165,6 +181,33 @@ func collided(err error) bool {
 		return lite.Code()&0xff == sqlite3.SQLITE_BUSY
 	}
 	return false
+}
+
+// ErrForeign says that the database is another program's, by a table of a name that is the collector's. No number of attempts
+// changes it.
+var ErrForeign = errors.New("the database holds a table of another program: give the collector one of its own, and name it in " + mend)
+
+// foreign is the error of a table that cannot be the collector's own.
+func foreign(err error) error {
+	return &Error{Class: ClassAll, Err: fmt.Errorf("%w (%w)", ErrForeign, err)}
+}
+
+// noColumn tells whether a table lacks a column that was asked for.
+func noColumn(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code == "42703"
+	}
+	lite, ok := errors.AsType[*sqlite.Error](err)
+	return ok && strings.Contains(lite.Error(), "no such column")
+}
+
+// tableThere tells whether a table was to be made that is there already.
+func tableThere(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code == "42P07"
+	}
+	lite, ok := errors.AsType[*sqlite.Error](err)
+	return ok && strings.Contains(lite.Error(), "already exists")
 }
 
 // noTable tells whether there is no table of the name that was asked for.

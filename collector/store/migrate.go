@@ -50,7 +50,8 @@ func migrationsFor(folder string) ([]migration, error) {
 
 // Migrate brings the tables up to date and tells how many migrations it applied. Any number of collectors may call it at
 // once. On a server with TimescaleDB it makes the large tables hypertables, also when the extension came later than the
-// tables. A database that a newer version has migrated gives a NewerError.
+// tables. A database that a newer version has migrated gives a NewerError, one of
+// another program an ErrForeign.
 func (db *DB) Migrate(ctx context.Context) (applied int, err error) {
 	list, err := db.migrations()
 	if err != nil {
@@ -113,7 +114,9 @@ func (db *DB) prepareMigration(ctx context.Context) error {
 }
 
 func (db *DB) apply(ctx context.Context, tx *sql.Tx, m migration) error {
-	if _, err := tx.ExecContext(ctx, m.sql); err != nil {
+	if _, err := tx.ExecContext(ctx, m.sql); tableThere(err) {
+		return foreign(err)
+	} else if err != nil {
 		return err
 	}
 	_, err := db.exec(ctx, tx, "INSERT INTO migration (number, name, applied) VALUES ($1, $2, $3)", m.number, m.name, time.Now().UTC())
@@ -174,10 +177,12 @@ func known(newest int, list []migration) error {
 func (db *DB) migration(ctx context.Context, list []migration) (int, error) {
 	var n int
 	err := db.queryRow(ctx, db.read, "SELECT coalesce(max(number), 0) FROM migration").Scan(&n)
-	if noTable(err) {
+	switch {
+	case noColumn(err):
+		return 0, foreign(err)
+	case noTable(err):
 		return 0, nil
-	}
-	if err != nil {
+	case err != nil:
 		return 0, wrap(err, "ask for the newest migration")
 	}
 	return n, known(n, list)

@@ -17,12 +17,9 @@ import (
 )
 
 func openPostgres(ctx context.Context, address string, log *slog.Logger) (*DB, error) {
-	if err := readable(address); err != nil {
-		return nil, err
-	}
-	config, err := pgxpool.ParseConfig(address)
+	config, err := parsePostgres(address)
 	if err != nil {
-		return nil, fmt.Errorf("open store: %w", err) // pgx leaves the password out
+		return nil, fmt.Errorf("open store: %w", err)
 	}
 	config.ConnConfig.RuntimeParams["application_name"] = "heimdall-collector"
 	config.AfterConnect = boundIdleTransactions
@@ -36,11 +33,19 @@ func openPostgres(ctx context.Context, address string, log *slog.Logger) (*DB, e
 	return &DB{write: db, read: readers, backend: postgresBackend{copies: canCopy(config.ConnConfig)}, tables: tables(), log: log, close: pool.Close}, nil
 }
 
+// parsePostgres reads an address; its error shows no password.
+func parsePostgres(address string) (*pgxpool.Config, error) {
+	if err := readable(address); err != nil {
+		return nil, err
+	}
+	return pgxpool.ParseConfig(address) // pgx leaves the password out
+}
+
 // readable refuses an address whose password would be taken for another part of it, and shows nothing of it.
 func readable(address string) error {
 	u, err := url.Parse(address)
 	if err != nil || strings.Contains(u.Path+u.Fragment, "@") { // in a query it may be of a user's name
-		return errors.New("open store: store.url cannot be read: want postgres://user:password@host/database, " +
+		return errors.New("it cannot be read: want postgres://user:password@host/database, " +
 			"in user and password %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #, %25 for %")
 	}
 	return nil

@@ -26,15 +26,15 @@ const busyTimeout = 10 * time.Second
 const sqliteReaders = 4
 
 func openSQLite(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
-	if path == "" || strings.HasPrefix(path, ":") {
-		return nil, fmt.Errorf("open store: sqlite:%s: name a file, as in sqlite:heimdall.db", path)
+	if err := namesFile(path); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	if err := makePrivate(path); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, fmt.Errorf("store.url: %w; name a file that this account may make", err)
 	}
 	db := &DB{backend: sqliteBackend{}, tables: tables(), log: log, close: func() {}}
 	pragmas := url.Values{
@@ -56,9 +56,17 @@ func openSQLite(ctx context.Context, path string, log *slog.Logger) (*DB, error)
 	db.read.SetMaxOpenConns(sqliteReaders)
 	// The writer goes first: it makes the file a database in WAL mode.
 	if err := errors.Join(pingPatiently(ctx, db.write), pingPatiently(ctx, db.read)); err != nil {
-		return nil, errors.Join(wrap(err, "open store %s", path), db.Close())
+		return nil, errors.Join(wrap(err, "open %s, the file in store.url", path), db.Close())
 	}
 	return db, nil
+}
+
+// namesFile refuses a path that SQLite would take for something else than a file.
+func namesFile(path string) error {
+	if path == "" || strings.HasPrefix(path, ":") {
+		return fmt.Errorf("sqlite:%s: name a file, as in sqlite:heimdall.db", path)
+	}
+	return nil
 }
 
 // pingPatiently opens a connection. Changing a file to WAL mode does not wait for others that do the same, so it is

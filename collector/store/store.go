@@ -66,7 +66,22 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
 	case "sqlite":
 		return openSQLite(ctx, rest, log)
 	}
-	return nil, fmt.Errorf("open store: want postgres://user@host/database or sqlite:PATH, and this begins with %q", scheme+":")
+	return nil, fmt.Errorf("open store: %w", errScheme)
+}
+
+var errScheme = errors.New("want postgres://user@host/database or sqlite:PATH")
+
+// Valid is the error of a URL that Open can never open, whatever answers there. It shows no password.
+func Valid(url string) error {
+	scheme, rest, _ := strings.Cut(url, ":")
+	switch scheme {
+	case "postgres", "postgresql":
+		_, err := parsePostgres(url)
+		return err
+	case "sqlite":
+		return namesFile(rest)
+	}
+	return errScheme
 }
 
 // OpenExisting is Open for who only looks: it makes nothing. An SQLite file that is not there gives an error matching
