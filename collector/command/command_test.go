@@ -178,6 +178,90 @@ func TestDispatcher_OneStuckPublishHoldsUpNoOther(t *testing.T) {
 	})
 }
 
+// gated has each publish wait until the test lets one go.
+type gated struct {
+	began chan string   // ids of commands whose publish has begun; holds more than a test makes
+	let   chan struct{} // one value for each publish that may end; carries nothing
+}
+
+func (g *gated) Publish(ctx context.Context, _ string, _ bool, payload []byte) error {
+	c, err := protocol.DecodeCommand(payload)
+	if err != nil {
+		return err
+	}
+	g.began <- c.GetId()
+	select {
+	case <-g.let:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func TestDispatcher_SendsTheMostUrgentFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(24 * time.Hour)
+		g := &gated{began: make(chan string, 100), let: make(chan struct{})}
+		d := command.New(protocol.Topics{}, g, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := d.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		issue := func(station string, priority int32) string {
+			t.Helper()
+			c := order(time.Hour)
+			c.GetCapture().Priority = &priority
+			if err := d.Issue(t.Context(), station, c); err != nil {
+				t.Fatal(err)
+			}
+			return c.GetId()
+		}
+		for range 16 {
+			issue("north", 0)
+		}
+		synctest.Wait()
+		if n := len(g.began); n != 16 {
+			t.Fatalf("%d publishes at once, want 16", n)
+		}
+		low, first, second, urgent := issue("north", -1), issue("north", 0), issue("north", 0), issue("north", 7)
+		synctest.Wait()
+		if n := len(g.began); n != 16 {
+			t.Fatalf("%d publishes at once, want 16", n)
+		}
+		end := &protocol.Command{
+			Id: new(uuid.Must(uuid.NewV7()).String()), Issued: new(time.Now().UnixNano()), Expires: new(time.Now().Add(time.Hour).UnixNano()),
+			Order: &protocol.Command_Cancel{Cancel: &protocol.Cancel{Id: &low}},
+		}
+		if err := d.Issue(t.Context(), "north", end); err != nil {
+			t.Fatal(err)
+		}
+		issue("south", 0)
+		synctest.Wait()
+		if n := len(g.began); n != 17 {
+			t.Errorf("%d publishes, want that to another station at once", n)
+		}
+		for range 17 {
+			<-g.began
+		}
+		for i, want := range []string{end.GetId(), urgent, first, second, low} {
+			g.let <- struct{}{}
+			synctest.Wait()
+			if len(g.began) == 0 { // south's was let go
+				g.let <- struct{}{}
+				synctest.Wait()
+			}
+			if got := <-g.began; got != want {
+				t.Errorf("publish %d is of %s, want %s", i, got, want)
+			}
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
 func TestIssue_RefusesWhatNoStationCouldFollow(t *testing.T) {
 	d := command.New(protocol.Topics{}, &air{}, slog.New(slog.DiscardHandler))
 	if err := d.Issue(t.Context(), "No Station", order(time.Hour)); err == nil {
