@@ -180,7 +180,7 @@ func mustRun(t testing.TB, name string, args ...string) string {
 type network struct {
 	t         testing.TB
 	broker    *servers.Broker
-	road      string // URL at which stations reach the broker
+	road      string // URL at which stations reach the broker, where that is not the broker's own
 	objects   *servers.ObjectStore
 	config    string
 	api       string // http://127.0.0.1:PORT
@@ -191,7 +191,6 @@ type network struct {
 func newNetwork(t testing.TB, database string) *network {
 	t.Helper()
 	n := &network{t: t, broker: servers.Mosquitto(t), objects: servers.MinIO(t)}
-	n.road = n.broker.URL
 	listen := freeAddress(t)
 	n.api = "http://" + listen
 	n.config = writeFile(t, "collector.yaml", fmt.Sprintf(`
@@ -325,13 +324,17 @@ func (n *network) agent(t testing.TB, id, source, more string) (p *program, stat
 	if !strings.Contains(more, "history:") {
 		more += ", history: 16MiB"
 	}
+	broker := n.broker.URL
+	if n.road != "" {
+		broker = n.road
+	}
 	config := writeFile(t, id+".yaml", fmt.Sprintf(`
 station: {id: %s, position: {lat: 47.1721, lon: 8.42683, publish: exact}}
 mqtt: {url: %q}
 receivers: [{id: r0, source: %q%s}]
 spool: {path: %q, limit: 64MiB}
 control: {allow: [capture]}
-`, id, n.road, source, more, state))
+`, id, broker, source, more, state))
 	return start(t, "heimdall-agent", "run", "--config", config), state
 }
 
