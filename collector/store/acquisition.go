@@ -44,10 +44,9 @@ func (db *DB) CreateAcquisitions(ctx context.Context, list []*protocol.Acquisiti
 	return wrapData(err, "create acquisitions")
 }
 
-// insertRows inserts rows, several with one statement.
+// insertRows inserts rows, as many with one statement as the database takes well.
 func (db *DB) insertRows(ctx context.Context, tx *sql.Tx, insert string, rows [][]any) error {
-	const mostRows = 10 // the time that SQLite takes for a statement grows with the square of its parameters
-	for some := range slices.Chunk(rows, mostRows) {
+	for some := range slices.Chunk(rows, db.backend.rowsAStatement()) {
 		if _, err := db.exec(ctx, tx, insert+" VALUES "+placeholders(len(some), len(some[0])), slices.Concat(some...)...); err != nil {
 			return err
 		}

@@ -99,6 +99,8 @@ func (postgresBackend) list(first int, columns ...any) (from string, args []any)
 	return fmt.Sprintf("unnest(%s) AS list(%s)", strings.Join(arrays, ", "), strings.Join(names, ", ")), columns
 }
 
+func (postgresBackend) rowsAStatement() int { return 500 }
+
 func (p postgresBackend) insert(ctx context.Context, tx transaction, t *table, rows []*entry) error {
 	if p.copies && tx.copies && len(rows) >= copyRows && t.copyable() {
 		return copyIn(ctx, tx, t, rows)

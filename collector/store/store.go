@@ -48,6 +48,8 @@ type backend interface {
 	list(first int, columns ...any) (from string, args []any)
 	// insert adds rows to a table unless they are there, and says nothing about those that are.
 	insert(ctx context.Context, tx transaction, t *table, rows []*entry) error
+	// rowsAStatement is how many rows one INSERT adds at most, each with some ten parameters.
+	rowsAStatement() int
 	// snapshot opens a transaction that sees one state of all tables.
 	snapshot() *sql.TxOptions
 	// describe fills in what kind of server it is.

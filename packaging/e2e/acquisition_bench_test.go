@@ -116,7 +116,7 @@ func (n *network) orderAtOnce(t testing.TB, many int) []time.Duration {
 	var sending sync.WaitGroup
 	for i := range many {
 		sending.Go(func() {
-			body := fmt.Sprintf(`{"frequency_hz": %d, "duration_s": 1, "bandwidth_hz": 12500, "iq": true}`, 145_450_000+2_000*(i%50))
+			body := fmt.Sprintf(`{"frequency_hz": %d, "duration_s": 1, "bandwidth_hz": 12500, "iq": true, "label": "%d"}`, 145_450_000+2_000*(i%50), i)
 			a, took, err := n.post(body)
 			if err != nil {
 				t.Error(err)

@@ -102,9 +102,9 @@ func (p *pair) dieAt(t *testing.T, place string, hit int) {
 }
 
 // acquireIQ asks both stations for samples through one of the collectors, and wants a recording of each.
-func acquireIQ(t *testing.T, api string) error {
+func acquireIQ(t *testing.T, api, label string) error {
 	t.Helper()
-	out, errOut, code := run(t, "heimdall-collector", "acquire", "145.5M", "500ms", "--bandwidth", "12.5k", "--iq", "--wait", "--json", "--url", api)
+	out, errOut, code := run(t, "heimdall-collector", "acquire", "145.5M", "500ms", "--bandwidth", "12.5k", "--iq", "--wait", "--json", "--label", label, "--url", api)
 	var a protocol.Acquisition
 	if err := json.Unmarshal([]byte(out), &a); err != nil || code != 0 || len(a.Stations) != 2 {
 		return fmt.Errorf("acquire ends with %d, %w: %s%s", code, err, out, errOut)
@@ -133,7 +133,7 @@ func TestTwoCollectors(t *testing.T) {
 	for i := range 6 { // through both, at the same time
 		api := []string{p.api, p.second.api}[i%2]
 		wg.Go(func() {
-			if err := acquireIQ(t, api); err != nil {
+			if err := acquireIQ(t, api, fmt.Sprint("the same at once ", i)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -157,13 +157,13 @@ func TestTwoCollectors(t *testing.T) {
 	} {
 		p.dieAt(t, place, hit+1)
 	}
-	if err := acquireIQ(t, p.api); err != nil {
+	if err := acquireIQ(t, p.api, "after the other died"); err != nil {
 		t.Error("after the other collector died: ", err)
 	}
 	p.second.collector.start()
 	p.second.waitReady()
 	p.collector.stop(syscall.SIGKILL)
-	if err := acquireIQ(t, p.second.api); err != nil {
+	if err := acquireIQ(t, p.second.api, "after this one died"); err != nil {
 		t.Error("after this collector died: ", err)
 	}
 	for _, v := range p.waitVerified(3 * time.Minute) {
@@ -199,7 +199,7 @@ func TestDyingInJobs(t *testing.T) {
 					case <-time.After(100 * time.Millisecond):
 					}
 				}
-				_ = acquireIQ(t, p.second.api) // who is asked dies over it
+				_ = acquireIQ(t, p.second.api, place) // who is asked dies over it
 			})
 		}
 		p.dieAt(t, place, 1)
