@@ -123,7 +123,7 @@ func (s *Spool) rebuild(path string, cause error, known []*epoch) ([]*epoch, tol
 // declareIn writes into a new file, under its new identity, which numbers of the former ones are not in it. Acknowledged ones
 // are among them, because the damaged file is no witness: at the collector, stored wins. Where it is not known how far the
 // numbers went, that is all numbers there are; a Gap without ranges tells that not even the identities are known. What a Gap
-// record in the new file names is declared already.
+// record in the new file calls lost with a former damage is declared already.
 func (s *Spool) declareIn(st *store, known []*epoch, fresh *epoch) (toll, error) {
 	c, err := st.load()
 	if err != nil {
@@ -168,7 +168,7 @@ func (s *Spool) declareIn(st *store, known []*epoch, fresh *epoch) (toll, error)
 	})
 }
 
-// declaredBy is which numbers of each identity the Gap records in a file name.
+// declaredBy is which numbers of each identity the Gap records in a file call lost with a former damage.
 func declaredBy(st *store, epochs []*epoch) (map[[protocol.SpoolBytes]byte]protocol.Ranges, error) {
 	declared := map[[protocol.SpoolBytes]byte]protocol.Ranges{}
 	own := map[uint32][protocol.SpoolBytes]byte{}
@@ -183,8 +183,8 @@ func declaredBy(st *store, epochs []*epoch) (map[[protocol.SpoolBytes]byte]proto
 				return nil //nolint:nilerr // one that nobody will be able to read names nothing
 			}
 			rec, err := protocol.Decode(r.payload)
-			if err != nil {
-				return nil //nolint:nilerr // the same
+			if err != nil || rec.GetGap().GetReason() != protocol.Gap_REASON_SPOOL_LOST {
+				return nil //nolint:nilerr // the same; and one for another reason may promise the record elsewhere, which is lost now
 			}
 			of := own[p.epoch]
 			if named := rec.GetGap().GetSpool(); len(named) == protocol.SpoolBytes {
