@@ -78,7 +78,8 @@ type Table struct {
 func (t *Table) Open(at radio.Tuning, settling time.Duration, steps []radio.Tuning, step int, now time.Time) (to radio.Tuning, held bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.clock, t.lead, t.steps = now, settling+slack, slices.Clone(steps)
+	t.pass(now)
+	t.lead, t.steps = settling+slack, slices.Clone(steps)
 	t.aim = at
 	to, held = t.turn(steps[step])
 	t.moved = !to.Near(at)
@@ -89,12 +90,21 @@ func (t *Table) Open(at radio.Tuning, settling time.Duration, steps []radio.Tuni
 func (t *Table) Turn(end time.Time, plan radio.Tuning) (to radio.Tuning, held bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.clock = end
+	t.pass(end)
 	t.all = slices.DeleteFunc(t.all, func(r *Reservation) bool { return !r.To.After(end) })
 	if t.moved {
 		t.moved, t.ready = false, end.Add(t.lead)
 	}
 	return t.turn(plan)
+}
+
+// pass lets time go on to now. Where the times of samples go back, because the clock was set that they are read from, so does
+// that from which on they count. The caller holds mu.
+func (t *Table) pass(now time.Time) {
+	if back := t.clock.Sub(now); back > 0 && !t.ready.IsZero() {
+		t.ready = t.ready.Add(-back)
+	}
+	t.clock = now
 }
 
 // turn aims the receiver at what is due. The caller holds mu.
@@ -228,6 +238,9 @@ func (r *Reservation) Release() {
 	r.table.mu.Lock()
 	defer r.table.mu.Unlock()
 	r.table.all = slices.DeleteFunc(r.table.all, func(o *Reservation) bool { return o == r })
+	if r.table.away == r {
+		r.table.away = nil
+	}
 }
 
 // Place is a tuning at which the receiver can serve somebody without leaving what is planned.

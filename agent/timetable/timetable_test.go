@@ -186,6 +186,9 @@ func TestTurn(t *testing.T) {
 	}
 	long.Release()
 	long.Release()
+	if by, away := table.Away(); away {
+		t.Errorf("still off its plan for %q", by.Order)
+	}
 	want(40, 145, false, false)
 	if _, err := table.Reserve(request(145, 39, 50, 0), false); verdict(err) != "not before 41" {
 		t.Errorf("samples from before it came back: %v", verdict(err))
@@ -206,6 +209,26 @@ func TestOpen_GoesOnWithAReservation(t *testing.T) {
 	to, held = table.Open(mhz(145), settling, []radio.Tuning{mhz(145)}, 0, at(31))
 	if to != mhz(145) || held {
 		t.Errorf("connected after its end: %.0f Hz, held %v; want the plan", to.CenterHz, held)
+	}
+}
+
+// When the clock is set back that the times of samples are read from, a receiver that has settled has settled.
+func TestTurn_TheClockIsSetBack(t *testing.T) {
+	table := opened()
+	r, err := table.Reserve(request(433, 11, 20, 0), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table.Turn(at(10.1), mhz(145))
+	r.Release()
+	table.Turn(at(11), mhz(145)) // goes back, and is there at 12
+	const hour = 3600
+	table.Turn(at(11.1-hour), mhz(145))
+	if _, err := table.Reserve(request(145, 11.5-hour, 15-hour, 0), false); verdict(err) != "not before -3587.9" {
+		t.Errorf("before it has settled: %v", verdict(err))
+	}
+	if _, err := table.Reserve(request(145, 12.1-hour, 15-hour, 0), false); err != nil {
+		t.Errorf("an hour before it was tuned by the former clock: %v", err)
 	}
 }
 
