@@ -46,14 +46,14 @@ func (r *run) plan() (*job, error) {
 	return r.among(r.consider)
 }
 
-// sensible checks what an order says by itself. A longest of 0 is no limit.
+// sensible checks what an order says by itself.
 func (r *run) sensible(longest time.Duration) *refusal {
 	o := r.order
 	d := o.GetDurationS()
 	switch {
 	case !(d > 0) || math.IsInf(d, 0):
 		return refuse(ReasonBadDuration, "duration_s %g: want more than 0", d)
-	case longest > 0 && d > longest.Seconds():
+	case d > longest.Seconds():
 		return refuse(ReasonBadDuration, "duration_s %g: this station takes at most %v at once", d, longest)
 	case !(o.GetCenterHz() >= 0) || math.IsInf(o.GetCenterHz(), 0):
 		return refuse(ReasonBadFrequency, "center_hz %g: want a frequency", o.GetCenterHz())

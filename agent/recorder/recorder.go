@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -103,7 +104,7 @@ type Settings struct {
 	// needs no more than the word to record.
 	MayTune bool
 
-	MaxDuration time.Duration // of a capture; 0: no limit
+	MaxDuration time.Duration // of a capture; 0: a day
 	LongestTune time.Duration // how long an order may hold a receiver without a capture; 0: an hour
 	MaxBytes    uint64        // of one capture's samples; 0: 256 MiB
 	// Patience is how long a capture waits for samples that are due; 0: 10 s.
@@ -126,6 +127,9 @@ func New(set Settings) (*Recorder, error) {
 	}
 	if set.MaxBytes == 0 {
 		set.MaxBytes = 256 << 20
+	}
+	if set.MaxDuration <= 0 {
+		set.MaxDuration = 24 * time.Hour
 	}
 	if set.LongestTune <= 0 {
 		set.LongestTune = time.Hour
@@ -179,17 +183,28 @@ type run struct {
 // carryOut does the work and puts the last reply into the sink.
 func (r *run) carryOut(ctx context.Context, plan func() (*job, error), work func(context.Context) (*protocol.Reply, error)) error {
 	last := r.execute(ctx, plan, work)
-	if ctx.Err() != nil {
-		// The last word is still said when the order was cancelled or the agent stops.
-		kept, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		ctx = kept
-	}
+	ctx, stop := outlast(ctx)
+	defer stop()
 	if err := r.set.Sink.Put(ctx, r.wrap(last)); err != nil {
 		return fmt.Errorf("last reply to command %s: %w", r.cmd.GetId(), err)
 	}
 	r.set.Log.InfoContext(ctx, "order ended", "command", r.cmd.GetId(), "state", last.GetState().String(), "reason", last.GetReasonCode())
 	return nil
+}
+
+// lastWord is how long the last reply may still take when the order was cancelled or the agent stops.
+const lastWord = 5 * time.Second
+
+// outlast gives a context that ends lastWord after another: what is being stored when that one ends is not taken for lost.
+func outlast(ctx context.Context) (lasting context.Context, stop func()) {
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ending := time.AfterFunc(math.MaxInt64, cancel)
+	unwatch := context.AfterFunc(ctx, func() { ending.Reset(lastWord) })
+	return lasting, func() {
+		unwatch()
+		ending.Stop()
+		cancel()
+	}
 }
 
 // execute plans, reserves and does the work, and returns the last reply.

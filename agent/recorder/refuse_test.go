@@ -65,6 +65,10 @@ func TestCapture_Refuses(t *testing.T) {
 			recorder.ReasonBadDuration, "at most 1s at once",
 		},
 		{
+			"for weeks", nil, func(o *protocol.Capture) { o.DurationS, o.Iq = proto.Float64(1e6), nil },
+			recorder.ReasonBadDuration, "at most 24h0m0s at once",
+		},
+		{
 			"too large", func(s *station) { s.set.MaxBytes = 960005 }, func(o *protocol.Capture) { o.DurationS = proto.Float64(2) },
 			recorder.ReasonTooLarge, "1.8 MiB of IQ are more than the 937.5 KiB allowed: at most 1 s fit",
 		},
@@ -339,6 +343,24 @@ func TestCapture_CancelAndInterrupt(t *testing.T) {
 		if last.GetState() != tc.state || last.GetReasonCode() != tc.code {
 			t.Errorf("%v: ended as %v", tc.cause, last)
 		}
+	}
+}
+
+// A cancel, or the agent's end, that comes while the last reply is stored changes nothing about it.
+func TestCapture_EndsWhileItIsCancelled(t *testing.T) {
+	s := newStation(t, nil)
+	fill(s.ring, tones, 0, 100000)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	s.sink.seen = func(r *protocol.Record) {
+		if r.GetReply().GetState() == protocol.Reply_STATE_DONE {
+			cancel(recorder.ErrCancelled)
+		}
+	}
+	if err := s.Capture(ctx, command("c1", order(timeOf(5000), 0.1))); err != nil {
+		t.Errorf("the last reply counts as not stored: %v", err)
+	}
+	if r := s.sink.result(t, "c1"); r.last().GetState() != protocol.Reply_STATE_DONE {
+		t.Errorf("ended as %v, want done", r.last())
 	}
 }
 

@@ -47,7 +47,11 @@ func (r *run) places(j *job) ([]way, *refusal) {
 		}
 		ways = append(ways, way{&w, cost})
 	}
-	for _, p := range j.receiver.Table.Places(j.start, j.end()) {
+	places := j.receiver.Table.Places(j.start, j.end())
+	if len(places) == 0 { // no plan is known yet
+		return nil, refuse(ReasonReceiverOffline, "receiver %q is being connected: order it again in a moment", j.receiver.ID)
+	}
+	for _, p := range places {
 		consider(p.Tuning, p.Cost)
 	}
 	if !r.set.MayTune || len(ways) > 0 { // what keeps it from those keeps it from others, too

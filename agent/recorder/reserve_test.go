@@ -33,6 +33,8 @@ type tuner struct {
 	plan  radio.Tuning
 	// lost drops the blocks of these numbers; behind them the receiver is at its plan's tuning for one block.
 	lost map[uint64]bool
+	// setBack is the first block whose time is read from a clock that was set back by an hour; 0: none.
+	setBack uint64
 }
 
 func newTuner() *tuner {
@@ -53,6 +55,9 @@ func (u *tuner) run(ctx context.Context) {
 		}
 		b := block(func(float64) complex128 { return 0.25 }, n*blockSamples, blockSamples)
 		b.Tuning.CenterHz, b.Tuning.SampleRateHz, b.Flags, b.Segment, b.LostBefore = at.CenterHz, at.SampleRateHz, flags, segment, gone
+		if u.setBack > 0 && n >= u.setBack {
+			b.Time = b.Time.Add(-time.Hour)
+		}
 		if gone > 0 {
 			segment++
 			b.Segment = segment
@@ -165,6 +170,20 @@ func TestCapture_RefusesToTune(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A receiver that is just being connected has no timetable yet, and no samples.
+func TestCapture_WhileTheReceiverIsConnected(t *testing.T) {
+	for _, mayTune := range []bool{false, true} {
+		s := newStation(t, func(s *station) {
+			s.set.MayTune, s.info.Tunable = mayTune, true
+			s.info.Range = radio.Range{LowHz: 24e6, HighHz: 1.7e9, LowRateHz: 225e3, HighRateHz: 3.2e6}
+			s.set.Receivers[0].Table = new(timetable.Table)
+		})
+		if last := s.capture(t, order(epoch.Add(time.Minute), 1)).last(); last.GetReasonCode() != recorder.ReasonReceiverOffline {
+			t.Errorf("may tune %v: %v, want receiver_offline", mayTune, last)
+		}
 	}
 }
 
@@ -330,6 +349,24 @@ func TestTune_HoldsTheReceiver(t *testing.T) {
 		}
 		if took := time.Since(began); took < 2*time.Second || took > 2300*time.Millisecond {
 			t.Errorf("it took %v, want 2 s and the retune", took)
+		}
+		time.Sleep(200 * time.Millisecond)
+		if at := u.ring.Span().Tuning; at.CenterHz != center {
+			t.Errorf("afterwards the receiver is at %.0f Hz, want its plan", at.CenterHz)
+		}
+	})
+}
+
+// Nobody has a receiver for longer because the clock was set back.
+func TestTune_EndsThoughTheClockIsSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newTuner()
+		u.setBack = 20
+		s := tunable(t, func(s *station) { s.set.Patience = time.Second }, u)
+		began := time.Now()
+		r := s.tune(t, &protocol.Tune{CenterHz: proto.Float64(uhf), DurationS: proto.Float64(2)})
+		if took := time.Since(began); r.last().GetState() != protocol.Reply_STATE_DONE || took > 4*time.Second {
+			t.Errorf("got %v after %v, want done after 2 s and the patience", r.last(), took)
 		}
 		time.Sleep(200 * time.Millisecond)
 		if at := u.ring.Span().Tuning; at.CenterHz != center {

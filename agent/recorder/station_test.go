@@ -94,7 +94,7 @@ func (s *sink) Put(ctx context.Context, r *protocol.Record) error {
 	if s.seen != nil {
 		s.seen(r)
 	}
-	return nil
+	return ctx.Err() // the record is queued all the same
 }
 
 func (s *sink) Queue(ctx context.Context, r *protocol.Record) error { return s.Put(ctx, r) }

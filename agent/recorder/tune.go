@@ -2,6 +2,7 @@ package recorder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -65,6 +66,10 @@ func (r *run) considerTune(rx Receiver) (*job, *refusal) {
 	return &job{receiver: rx, info: info, start: span.To, duration: r.order.GetDurationS(), centerHz: t.CenterHz, tuning: t}, nil
 }
 
+// errOver: an order to tune had its time, though samples of its end are still to come: the clock that their times are read from
+// was set back. Nobody has a receiver for longer for that.
+var errOver = errors.New("the time is over")
+
 // hold waits until the receiver is there, and then until the time is over.
 func (r *run) hold(ctx context.Context) (*protocol.Reply, error) {
 	reader, err := r.seek(ctx, r.job.start)
@@ -82,7 +87,9 @@ func (r *run) hold(ctx context.Context) (*protocol.Reply, error) {
 	if err := r.progress(ctx, protocol.Reply_STATE_CAPTURING, 0, where); err != nil {
 		return nil, err
 	}
-	if _, err := r.seek(ctx, r.job.end()); err != nil {
+	waiting, over := context.WithTimeoutCause(ctx, r.job.end().Sub(b.Time)+r.set.Patience, errOver)
+	defer over()
+	if _, err := r.seek(waiting, r.job.end()); err != nil && !errors.Is(err, errOver) {
 		return nil, r.silence(err)
 	}
 	done := r.reply(protocol.Reply_STATE_DONE)

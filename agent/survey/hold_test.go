@@ -199,3 +199,26 @@ func TestRun_TunesAgainForAReservation(t *testing.T) {
 		t.Errorf("measured (-want +got):\n%s", diff)
 	}
 }
+
+// Nobody is told that the receiver is connected before its timetable is open.
+func TestRun_IsConnectedOnceItCanBeReserved(t *testing.T) {
+	var s *survey.Survey
+	asked := 0
+	rx := &radioScript{info: radio.Info{Tuning: radio.Tuning{CenterHz: 145e6, SampleRateHz: rate}}, blocks: blocks(3, 0, 0, 0, 145e6), readErr: io.EOF}
+	s = newSurvey(t, survey.Settings{
+		Open: func() (radio.Receiver, error) { return rx, nil },
+		Now: func() time.Time { // the time with which the timetable is opened
+			asked++
+			if _, connected := s.Info(); connected {
+				t.Error("it is connected before")
+			}
+			return epoch
+		},
+	})
+	if err := s.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if info, _ := s.Info(); asked != 1 || info.Tuning.CenterHz != 145e6 {
+		t.Errorf("opened %d times, at %.0f Hz", asked, info.Tuning.CenterHz)
+	}
+}

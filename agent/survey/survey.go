@@ -168,7 +168,6 @@ func (s *Survey) session(ctx context.Context) (delivered bool, err error) {
 		return false, err
 	}
 	s.log.InfoContext(ctx, "receiver is open", "source", info.Source, "center_hz", info.Tuning.CenterHz, "rate_hz", info.Tuning.SampleRateHz)
-	s.update(func(st *status) { st.connected, st.info, st.err = true, info, nil })
 	s.join.reopen()
 
 	delivered, err = s.read(ctx, rx, info)
@@ -209,6 +208,7 @@ func (s *Survey) read(ctx context.Context, rx radio.Receiver, info radio.Info) (
 	}
 	defer func() { s.flush(steps, steps.place) }()
 	to, held := s.set.Table.Open(info.Tuning, info.Range.Settling, steps.tunings(), steps.step, s.set.Now())
+	s.update(func(st *status) { st.connected, st.info, st.err = true, info, nil }) // from now on it can be reserved
 	steps.move(steps.step, to, held)
 	if err := steps.retune(ctx, rx, info.Tuning); err != nil {
 		return false, err
