@@ -210,19 +210,23 @@ func TestControlConfig_Judge(t *testing.T) {
 		seconds float64
 		at      time.Time
 		want    string
+		in      time.Duration // until it begins
 	}{
-		"to tune":           {open, "tune", 1, noon, "not_allowed"},
-		"tune allowed":      {ControlConfig{Allow: []string{"capture", "tune"}}, "tune", 1, noon, ""},
-		"nothing allowed":   {ControlConfig{}, "capture", 1, noon, "not_allowed"},
-		"all allowed":       {open, "capture", 1e5, noon, ""},
-		"inside":            {bounded, "capture", 10, noon, ""},
-		"too long":          {bounded, "capture", 10.1, noon, "too_long"},
-		"at night":          {bounded, "capture", 1, noon.Add(11 * time.Hour), "outside_hours"},
-		"over midnight":     {ControlConfig{Allow: []string{"capture"}, Hours: "22:00-06:00"}, "capture", 1, noon.Add(11 * time.Hour), ""},
-		"not over midnight": {ControlConfig{Allow: []string{"capture"}, Hours: "22:00-06:00"}, "capture", 1, noon, "outside_hours"},
+		"to tune":           {open, "tune", 1, noon, "not_allowed", 0},
+		"tune allowed":      {ControlConfig{Allow: []string{"capture", "tune"}}, "tune", 1, noon, "", 0},
+		"nothing allowed":   {ControlConfig{}, "capture", 1, noon, "not_allowed", 0},
+		"all allowed":       {open, "capture", 1e5, noon, "", 0},
+		"inside":            {bounded, "capture", 10, noon, "", 0},
+		"too long":          {bounded, "capture", 10.1, noon, "too_long", 0},
+		"at night":          {bounded, "capture", 1, noon.Add(11 * time.Hour), "outside_hours", 0},
+		"over midnight":     {ControlConfig{Allow: []string{"capture"}, Hours: "22:00-06:00"}, "capture", 1, noon.Add(11 * time.Hour), "", 0},
+		"not over midnight": {ControlConfig{Allow: []string{"capture"}, Hours: "22:00-06:00"}, "capture", 1, noon, "outside_hours", 0},
+		"for the night":     {bounded, "capture", 1, noon, "outside_hours", 11 * time.Hour},
+		"for the evening":   {bounded, "capture", 1, noon, "", 10 * time.Hour},
+		"of the night":      {bounded, "capture", 1, noon, "", -11 * time.Hour},
 	} {
 		got := ""
-		if no := c.rules.judge(c.order, c.seconds, c.at); no != nil {
+		if no := c.rules.judge(c.order, c.seconds, c.at, c.at.Add(c.in)); no != nil {
 			got = no.code
 		}
 		if got != c.want {

@@ -67,8 +67,8 @@ type refusal struct{ code, message string }
 func (c ControlConfig) allows(order string) bool { return slices.Contains(c.Allow, order) }
 
 // judge applies the station owner's rules to an order to capture or to tune, but for those on frequencies; nil means that it
-// is allowed.
-func (c ControlConfig) judge(order string, durationS float64, now time.Time) *refusal {
+// is allowed. An order for later has to come, and to begin, in the owner's hours.
+func (c ControlConfig) judge(order string, durationS float64, now, start time.Time) *refusal {
 	if !c.allows(order) {
 		return &refusal{"not_allowed", fmt.Sprintf("this station takes no orders to %s; its owner would add %[1]s to control.allow", order)}
 	}
@@ -76,8 +76,8 @@ func (c ControlConfig) judge(order string, durationS float64, now time.Time) *re
 		return &refusal{"too_long", fmt.Sprintf("the owner of this station allows at most %s (control.max_duration)", limit)}
 	}
 	if c.Hours != "" {
-		if h, err := parseHours(c.Hours); err == nil && !h.contain(now.Local()) {
-			return &refusal{"outside_hours", fmt.Sprintf("the owner of this station takes orders at %s local time only (control.hours)", c.Hours)}
+		if h, err := parseHours(c.Hours); err == nil && (!h.contain(now.Local()) || start.After(now) && !h.contain(start.Local())) {
+			return &refusal{"outside_hours", fmt.Sprintf("the owner of this station takes orders at %s local time only, and only for a start then or in the past (control.hours)", c.Hours)}
 		}
 	}
 	return nil
