@@ -68,10 +68,14 @@ func TestOrders(t *testing.T) {
 	}
 	refused, done := protocol.Reply_STATE_REFUSED, protocol.Reply_STATE_DONE
 
-	// The passband ends at 145.62 MHz, 20 kHz inside what the owner denies; its lower half does not.
+	// The passband ends at 145.62 MHz, 20 kHz inside what the owner denies. Half of it does not reach there, but 100 kHz are recorded
+	// at the receiver's rate, with all that it hears.
 	expect(capture(0.1), refused, "frequency_denied")
+	wide := capture(0.1)
+	wide.BandwidthHz = proto.Float64(100e3)
+	expect(wide, refused, "frequency_denied")
 	narrow := capture(0.1)
-	narrow.BandwidthHz = proto.Float64(100e3)
+	narrow.BandwidthHz = proto.Float64(90e3)
 	recorded := expect(narrow, done, "")
 	expect(capture(3*3600), refused, "too_long")
 	expect(&protocol.Tune{CenterHz: proto.Float64(145e6)}, refused, "not_allowed")
@@ -83,7 +87,7 @@ func TestOrders(t *testing.T) {
 	expect(&protocol.Cancel{Id: proto.String("nobody")}, refused, "not_running")
 
 	later := capture(0.1)
-	later.BandwidthHz, later.Start = proto.Float64(100e3), proto.Int64(time.Now().Add(time.Hour).UnixNano())
+	later.BandwidthHz, later.Start = proto.Float64(90e3), proto.Int64(time.Now().Add(time.Hour).UnixNano())
 	waiting := ordered(later)
 	a.orders.take(t.Context(), waiting)
 	eventually(t, "the capture is under way", func() error {

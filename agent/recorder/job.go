@@ -171,7 +171,14 @@ func (r *run) admits(j *job) *refusal {
 		return r.beside(j, configs.Hertz(math.Ceil(low)), configs.Hertz(math.Floor(high)))
 	}
 	if j.bandwidthHz > 0 {
-		low, high = j.centerHz-j.bandwidthHz/2, j.centerHz+j.bandwidthHz/2
+		n, err := j.channel(t.SampleRateHz, t.CenterHz).Decimation()
+		if err != nil {
+			return refuse(ReasonBadBandwidth, "bandwidth_hz: %v", err)
+		}
+		if n > 1 { // else nothing is cut off; and a channel's samples show more than its bandwidth
+			half := t.SampleRateHz / float64(n) / 2
+			low, high = max(low, j.centerHz-half), min(high, j.centerHz+half)
+		}
 	}
 	return r.permits(low, high)
 }

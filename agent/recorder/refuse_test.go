@@ -120,7 +120,8 @@ func TestCapture_AsksTheOwnerForTheWholeBand(t *testing.T) {
 		bandwidthHz      float64
 		wantLow, wantTop float64
 	}{
-		"channel":        {12.5e3, center - 6.25e3, center + 6.25e3},
+		"channel":        {12.5e3, center - rate/15/2, center + rate/15/2}, // all that its samples show
+		"wide channel":   {100e3, center - rate/2, center + rate/2},        // too wide for a lower rate: nothing is cut off
 		"whole passband": {0, center - rate/2, center + rate/2},
 	} {
 		t.Run(name, func(t *testing.T) {
