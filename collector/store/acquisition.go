@@ -46,7 +46,7 @@ func (db *DB) CreateAcquisitions(ctx context.Context, list []*protocol.Acquisiti
 
 // insertRows inserts rows, as many with one statement as the database takes well.
 func (db *DB) insertRows(ctx context.Context, tx *sql.Tx, insert string, rows [][]any) error {
-	for some := range slices.Chunk(rows, db.backend.rowsAStatement()) {
+	for some := range slices.Chunk(rows, db.rowsAStatement) {
 		if _, err := db.exec(ctx, tx, insert+" VALUES "+placeholders(len(some), len(some[0])), slices.Concat(some...)...); err != nil {
 			return err
 		}

@@ -30,7 +30,9 @@ func openPostgres(ctx context.Context, address string, log *slog.Logger) (*DB, e
 	db := stdlib.OpenDBFromPool(pool)
 	readers := stdlib.OpenDBFromPool(pool)
 	readers.SetMaxOpenConns(max(1, int(config.MaxConns)-1)) // slow queries leave a connection for records
-	return &DB{write: db, read: readers, backend: postgresBackend{copies: canCopy(config.ConnConfig)}, tables: tables(), log: log, close: pool.Close}, nil
+	return &DB{
+		write: db, read: readers, backend: postgresBackend{copies: canCopy(config.ConnConfig)}, tables: tables(), rowsAStatement: 500, log: log, close: pool.Close,
+	}, nil
 }
 
 // parsePostgres reads an address; its error shows no password.
@@ -98,8 +100,6 @@ func (postgresBackend) list(first int, columns ...any) (from string, args []any)
 	}
 	return fmt.Sprintf("unnest(%s) AS list(%s)", strings.Join(arrays, ", "), strings.Join(names, ", ")), columns
 }
-
-func (postgresBackend) rowsAStatement() int { return 500 }
 
 func (p postgresBackend) insert(ctx context.Context, tx transaction, t *table, rows []*entry) error {
 	if p.copies && tx.copies && len(rows) >= copyRows && t.copyable() {

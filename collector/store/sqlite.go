@@ -36,7 +36,8 @@ func openSQLite(ctx context.Context, path string, log *slog.Logger) (*DB, error)
 	if err := makePrivate(path); err != nil {
 		return nil, fmt.Errorf("store.url: %w; name a file that this account may make", err)
 	}
-	db := &DB{backend: sqliteBackend{}, tables: tables(), log: log, close: func() {}}
+	const rowsAStatement = 10 // the time of a statement grows with the square of its parameters
+	db := &DB{backend: sqliteBackend{}, tables: tables(), rowsAStatement: rowsAStatement, log: log, close: func() {}}
 	pragmas := url.Values{
 		"_busy_timeout": {fmt.Sprint(busyTimeout.Milliseconds())},
 		"_journal_mode": {"WAL"},
@@ -147,9 +148,6 @@ func sqliteValue(v any) any {
 	}
 	return v
 }
-
-// The time that SQLite takes for a statement grows with the square of its parameters.
-func (sqliteBackend) rowsAStatement() int { return 10 }
 
 func (sqliteBackend) list(first int, columns ...any) (from string, args []any) {
 	var rows [][]any

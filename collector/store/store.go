@@ -35,8 +35,10 @@ type DB struct {
 	read    *sql.DB
 	backend backend
 	tables  map[protocol.Kind]*table
-	log     *slog.Logger
-	close   func()
+	// rowsAStatement is how many rows one INSERT with parameters adds at most.
+	rowsAStatement int
+	log            *slog.Logger
+	close          func()
 }
 
 // backend is what differs between the databases. SQL is written once, as PostgreSQL spells it.
@@ -48,8 +50,6 @@ type backend interface {
 	list(first int, columns ...any) (from string, args []any)
 	// insert adds rows to a table unless they are there, and says nothing about those that are.
 	insert(ctx context.Context, tx transaction, t *table, rows []*entry) error
-	// rowsAStatement is how many rows one INSERT adds at most, each with some ten parameters.
-	rowsAStatement() int
 	// snapshot opens a transaction that sees one state of all tables.
 	snapshot() *sql.TxOptions
 	// describe fills in what kind of server it is.
