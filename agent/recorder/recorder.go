@@ -96,8 +96,8 @@ type Settings struct {
 	NewMeter func(receiver string, info radio.Info) (Meter, error)
 
 	// Permit is the owner's word on a band, asked once it is known which one the recording would hold: without a bandwidth
-	// in the order it is all that the receiver hears, with one all that the recording's rate shows. An empty code permits; else the order is refused with it and the
-	// message. nil permits all.
+	// in the order it is all that the receiver hears, with one all that the recording's rate shows. An empty code permits;
+	// else the order is refused with it and the message. nil permits all.
 	Permit func(lowHz, highHz float64) (code, message string)
 
 	// MayTune lets orders take a receiver where its plan never is. Holding it at a step of its plan, or taking it to another,

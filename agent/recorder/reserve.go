@@ -16,7 +16,8 @@ import (
 // way is how a receiver could do what was ordered.
 type way struct {
 	*job
-	cost int // how much is disturbed by it: see timetable.Place; costRetune
+	cost int           // how much is disturbed by it: see timetable.Place; costRetune
+	wait time.Duration // how long an order for now waits until others are done, in whole seconds
 }
 
 // costRetune is the cost of taking a receiver where it has no other business.
@@ -45,7 +46,7 @@ func (r *run) places(j *job) ([]way, *refusal) {
 			why = nearer(why, no)
 			return
 		}
-		ways = append(ways, way{&w, cost})
+		ways = append(ways, way{job: &w, cost: cost, wait: r.queue(&w)})
 	}
 	places := j.receiver.Table.Places(j.start, j.end())
 	if len(places) == 0 { // no plan is known yet
@@ -80,11 +81,21 @@ func (j *job) retune(info radio.Info) radio.Tuning {
 	return t
 }
 
-// choose takes the way that disturbs least and, of those, the receiver with the narrowest passband. Where others have all of
-// them at that time, less urgent ones give way.
+// queue is how long an order for now waits until others are done with the receiver, in whole seconds: less is no reason to
+// disturb another one.
+func (r *run) queue(j *job) time.Duration {
+	if r.order.Start != nil {
+		return 0
+	}
+	earliest := j.receiver.Table.Earliest(timetable.Request{Tuning: j.tuning, From: j.start, To: j.end()})
+	return earliest.Sub(j.start).Truncate(time.Second)
+}
+
+// choose takes, without a start, the way that is free first; of those the one that disturbs least, and then the receiver with
+// the narrowest passband. Where others have all of them at that time, less urgent ones give way.
 func (r *run) choose(ways []way, why *refusal) (*job, error) {
 	slices.SortStableFunc(ways, func(a, b way) int {
-		return cmp.Or(cmp.Compare(a.cost, b.cost), cmp.Compare(a.info.Tuning.SampleRateHz, b.info.Tuning.SampleRateHz))
+		return cmp.Or(cmp.Compare(a.wait, b.wait), cmp.Compare(a.cost, b.cost), cmp.Compare(a.info.Tuning.SampleRateHz, b.info.Tuning.SampleRateHz))
 	})
 	for _, displace := range []bool{false, true} {
 		for _, w := range ways {

@@ -430,6 +430,23 @@ func TestTune_Refuses(t *testing.T) {
 	}
 }
 
+// An order for now does not wait for a receiver while another one is free.
+func TestTune_TakesTheFreeReceiver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one, two := newTuner(), newTuner()
+		s := tunable(t, nil, one, two)
+		var running sync.WaitGroup
+		running.Go(func() { s.tune(t, &protocol.Tune{CenterHz: proto.Float64(868e6), DurationS: proto.Float64(10)}) })
+		synctest.Wait()
+		began := time.Now()
+		r := s.tune(t, &protocol.Tune{CenterHz: proto.Float64(uhf), DurationS: proto.Float64(1)})
+		if took := time.Since(began); r.last().GetState() != protocol.Reply_STATE_DONE || took > 1500*time.Millisecond {
+			t.Errorf("got %v after %v, want it from the free receiver at once", r.last(), took)
+		}
+		running.Wait()
+	})
+}
+
 // An order for now waits for a receiver that others have, unless it would expire meanwhile.
 func TestTune_WaitsItsTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

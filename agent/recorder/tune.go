@@ -33,7 +33,7 @@ func (r *run) planTune() (*job, error) {
 		if no != nil {
 			return nil, no
 		}
-		return []way{{job: j}}, nil
+		return []way{{job: j, wait: r.queue(j)}}, nil
 	})
 }
 

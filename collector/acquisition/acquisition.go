@@ -6,9 +6,9 @@
 // after a restart, or on another collector that shares the work, the next scan takes up what is not settled.
 //
 // With IQ, a station is done only when its recording is stored. A station that does not reply in time is expired, and so is
-// one that has begun and then is silent for ten minutes, unless it lives and says that it still holds records of that time:
-// a thin link takes as long as it takes. What an expired station delivers later is stored all the same, and its recording is
-// named in the acquisition.
+// one that has begun and then is silent for ten minutes, unless it lives and says that it still holds records of that time: a
+// thin link may take days. After a week it is expired in any case: what it owes may be lost while it serves others. What an
+// expired station delivers later is stored all the same, and its recording is named in the acquisition.
 //
 // A station that cannot serve now (busy, its receiver or itself not connected, restarted in the middle) is asked again, with
 // growing pauses, until a minute after the end of what was asked for. The start does not move for that: all stations are to
@@ -75,7 +75,7 @@ const (
 
 	afterEnd = time.Minute      // a command expires so long after the end of what it asks for
 	silence  = 10 * time.Minute // a station that has begun is expired when nothing comes from it for so long
-	// longestUpload is how long after the expiry a station that says that it still sends is believed.
+	// longestUpload is how long after the expiry a station is waited for that sends something, or says that it does.
 	longestUpload = 7 * 24 * time.Hour
 	scanEvery     = time.Second      // while something is not settled
 	scanIdle      = 10 * time.Second // and else: another collector may have left something
@@ -124,9 +124,10 @@ type Conductor struct {
 	wishes   []*wish              // that nobody has begun to store
 	ahead    map[string]ahead     // acquisitions that can be joined, by their sameness
 	issued   map[string]orders    // of each acquisition, the commands that this process has given to the commander
+	behind   map[string]bool      // acquisitions whose stored replies could not be read
 	returned map[string]bool      // stations that have connected since the last scan
 	heard    map[string]time.Time // of each station with something under way, when it last sent a chunk or a reply
-	chunks   map[string]uint32    // of each capture, how many chunks came
+	chunks   map[string]arrived   // of each capture, how many chunks came
 	uploads  map[string]upload    // of each command, what its last reply said is under way
 }
 
@@ -136,8 +137,15 @@ type orders map[string]time.Time
 // upload is what a station is sending, or how far it is.
 type upload struct {
 	capture string
-	chunks  uint32  // 0: not known yet
-	part    float64 // 0..1, as the station says
+	chunks  uint32    // 0: not known yet
+	part    float64   // 0..1, as the station says
+	at      time.Time // of the reply
+}
+
+// arrived is how many chunks of a capture came, and when the last of them did.
+type arrived struct {
+	chunks uint32
+	last   time.Time
 }
 
 // New makes a Conductor; Run follows what Create begins.
@@ -164,9 +172,10 @@ func New(cfg Config) *Conductor {
 		turn:     make(chan struct{}, 1),
 		ahead:    make(map[string]ahead),
 		issued:   make(map[string]orders),
+		behind:   make(map[string]bool),
 		returned: make(map[string]bool),
 		heard:    make(map[string]time.Time),
-		chunks:   make(map[string]uint32),
+		chunks:   make(map[string]arrived),
 		uploads:  make(map[string]upload),
 	}
 }

@@ -35,8 +35,10 @@ type memory struct {
 	mu   sync.Mutex // guards all below
 	rows map[string][]byte
 	err  error                   // every call fails with it
+	mute error                   // reading records fails with it
 	slow time.Duration           // what creating takes
 	bad  string                  // label of acquisitions that cannot be created
+	adds int                     // calls that create
 	told []protocol.StoredRecord // replies that were committed
 	news []string
 }
@@ -45,6 +47,7 @@ func (m *memory) CreateAcquisitions(_ context.Context, list []*protocol.Acquisit
 	time.Sleep(m.slow)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.adds++
 	if m.err != nil {
 		return m.err
 	}
@@ -125,8 +128,8 @@ func (m *memory) UnsettledAcquisitions(context.Context) ([]*protocol.Acquisition
 func (m *memory) Records(_ context.Context, kind protocol.Kind, f protocol.Filter) ([]protocol.StoredRecord, string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.err != nil {
-		return nil, "", m.err
+	if err := cmp.Or(m.err, m.mute); err != nil {
+		return nil, "", err
 	}
 	var list []protocol.StoredRecord
 	for _, r := range slices.Backward(m.told) { // newest first
@@ -495,6 +498,59 @@ func TestConductor_WaitsWhileAStationSends(t *testing.T) {
 	})
 }
 
+// What a station owes may be lost, as with its disk, while it goes on to serve others.
+func TestConductor_WaitsNoLongerThanAWeek(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		req := fiveSeconds
+		req.IQ, req.Stations = true, []string{"north"}
+		a := r.create(t, req)
+		r.reply(a, "north", protocol.Reply_STATE_UPLOADING, nil)
+		long := r.db.get(a.ID)
+		r.db.mu.Lock()
+		long.ID = "asked-long-ago"
+		long.Requested = protocol.FormatTime(time.Now().Add(-7*24*time.Hour + 30*time.Minute))
+		long.StartTime = long.Requested
+		r.db.write(long)
+		r.db.mu.Unlock()
+		sends := func(d time.Duration) {
+			for range d / (5 * time.Minute) {
+				rest(5 * time.Minute)
+				r.observe("north", &protocol.Record{Body: &protocol.Record_Iq{Iq: &protocol.IqChunk{CaptureId: new("another")}}})
+			}
+		}
+		sends(25 * time.Minute)
+		r.expect(t, long, "running 50% north=uploading")
+		sends(15 * time.Minute)
+		r.expect(t, long, "failed 100% north=expired(expired)")
+		r.expect(t, a, "running 50% north=uploading")
+	})
+}
+
+// An acquisition of next week keeps the conductor busy all the time.
+func TestConductor_ForgetsWhatNobodyFollows(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		chunks := func(n int, capture func(i int) string) {
+			var list []protocol.StoredRecord
+			for i := range n {
+				chunk := &protocol.IqChunk{CaptureId: new(capture(i)), Index: new(uint32(i))}
+				list = append(list, protocol.StoredRecord{Record: &protocol.Record{Station: new("north"), Body: &protocol.Record_Iq{Iq: chunk}}})
+			}
+			r.Observe(t.Context(), list)
+		}
+		req := fiveSeconds
+		req.StartTime = time.Now().Add(6 * 24 * time.Hour).Format(time.RFC3339)
+		r.create(t, req)
+		chunks(20_000, func(i int) string { return fmt.Sprint("other-", i) })
+		rest(15 * time.Minute)
+		req.IQ, req.Stations, req.StartTime = true, []string{"north"}, ""
+		a := r.create(t, req)
+		r.reply(a, "north", protocol.Reply_STATE_DONE, manifest(4))
+		chunks(3, func(int) string { return "c-" + commandOf(a, "north") })
+		rest(2 * time.Second)
+		r.expect(t, a, "running 87% north=uploading")
+	})
+}
+
 func TestConductor_RecordsEveryEnd(t *testing.T) {
 	simulate(t, nil, func(t *testing.T, r *rig) {
 		for state, want := range map[protocol.Reply_State]string{
@@ -583,7 +639,13 @@ func TestConductor_CatchesUpWithRepliesThatNobodyWasToldOf(t *testing.T) {
 				Station: new("north"), Time: new(time.Now().UnixNano()), Body: &protocol.Record_Reply{Reply: reply},
 			}})
 		}
+		second.db.mute = errors.New("canceling statement due to statement timeout")
 		stop = second.run(t)
+		rest(5 * time.Second)
+		second.expect(t, a, "running 10% north=accepted")
+		second.db.mu.Lock()
+		second.db.mute = nil
+		second.db.mu.Unlock()
 		rest(5 * time.Second)
 		second.expect(t, a, "done 100% north=done")
 		stop()
@@ -631,6 +693,15 @@ func TestConductor_TriesOnWithStationsThatCannotBeTold(t *testing.T) {
 		refuse(nil)
 		rest(2 * time.Second)
 		r.expect(t, a, "running 5% north=sent south=sent")
+		refuse(errors.New("too many commands wait for a reply"))
+		r.StationOnline("north") // it may have missed what was sent
+		rest(2 * time.Second)
+		issued := r.commands.issues()
+		refuse(nil)
+		rest(2 * time.Second)
+		if again := r.commands.issues() - issued; again != 1 {
+			t.Errorf("%d commands are sent again, want that of north", again)
+		}
 		refuse(errors.New("too many commands wait for a reply"))
 		b := r.create(t, fiveSeconds)
 		rest(70 * time.Second)

@@ -65,13 +65,7 @@ func (c *Conductor) grant(ctx context.Context) {
 	defer cancel()
 	now := c.now()
 	made := c.merge(ctx, c.prepare(ctx, wishes, now), now)
-	if err := c.store(ctx, made); err != nil && len(made) > 1 {
-		for _, w := range made { // one that the store refuses is not the fault of the others
-			w.err = c.store(ctx, []*wish{w})
-		}
-	} else if err != nil {
-		made[0].err = err
-	}
+	c.storeAll(ctx, made)
 	for _, w := range made {
 		if w.err == nil {
 			c.offer(w.made)
@@ -123,6 +117,17 @@ func (c *Conductor) plan(req protocol.AcquisitionRequest, all []protocol.Station
 	}
 	summarize(a, c.uploaded)
 	return a, nil
+}
+
+// storeAll stores together what was made, and else gives each its error.
+func (c *Conductor) storeAll(ctx context.Context, made []*wish) {
+	err := c.store(ctx, made)
+	for _, w := range made {
+		w.err = err
+		if len(made) > 1 && oneRecord(err) { // one that the store refuses is not the fault of the others
+			w.err = c.store(ctx, []*wish{w})
+		}
+	}
 }
 
 func (c *Conductor) store(ctx context.Context, made []*wish) error {

@@ -1,6 +1,7 @@
 package acquisition_test
 
 import (
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -55,5 +56,26 @@ func TestConductor_CreatesManyAtOnce(t *testing.T) {
 			}
 		}
 		r.db.slow = 0
+	})
+}
+
+// A store that is away is asked once for all that waits, and each is told.
+func TestConductor_AsksAStoreThatIsAwayOnce(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		r.db.slow = 50 * time.Millisecond
+		r.db.fail(errors.New("connection refused"))
+		var asking sync.WaitGroup
+		for i := range 20 {
+			asking.Go(func() {
+				if _, err := r.Create(t.Context(), protocol.AcquisitionRequest{FrequencyHz: 145.5e6 + float64(i), DurationS: 1}); err == nil {
+					t.Error("created without a store")
+				}
+			})
+		}
+		asking.Wait()
+		if r.db.adds > 2 { // the first alone, the others together
+			t.Errorf("the store was asked %d times, want 2", r.db.adds)
+		}
+		r.db.fail(nil)
 	})
 }

@@ -70,7 +70,8 @@ func (c *Conductor) unissued(acquisition string, list []order, returned map[stri
 	for _, o := range list {
 		_, known := c.issued[acquisition][o.id]
 		if known && returned[o.station] {
-			c.cfg.Commander.Forget(o.id) // and begin again
+			c.cfg.Commander.Forget(o.id) // and begin again, with the next scan if it cannot be now
+			delete(c.issued[acquisition], o.id)
 		}
 		if !known || returned[o.station] {
 			rest = append(rest, o)

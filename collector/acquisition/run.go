@@ -57,8 +57,8 @@ func (c *Conductor) countChunk(station, capture string, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.heard[station] = now
-	if _, ok := c.chunks[capture]; ok || len(c.chunks) < maxCounted {
-		c.chunks[capture]++
+	if came, ok := c.chunks[capture]; ok || len(c.chunks) < maxCounted {
+		c.chunks[capture] = arrived{came.chunks + 1, now}
 	}
 }
 
@@ -68,7 +68,7 @@ func (c *Conductor) noteReply(station string, reply *protocol.Reply, now time.Ti
 	c.heard[station] = now
 	if _, ok := c.uploads[reply.GetCommandId()]; ok || len(c.uploads) < maxCounted {
 		c.uploads[reply.GetCommandId()] = upload{
-			capture: reply.GetCapture().GetId(), chunks: reply.GetCapture().GetChunks(), part: reply.GetProgress(),
+			capture: reply.GetCapture().GetId(), chunks: reply.GetCapture().GetChunks(), part: reply.GetProgress(), at: now,
 		}
 	}
 }
@@ -81,7 +81,7 @@ func (c *Conductor) uploaded(command string) float64 {
 	if u.chunks == 0 {
 		return min(max(u.part, 0), 1)
 	}
-	return min(float64(c.chunks[u.capture])/float64(u.chunks), 1)
+	return min(float64(c.chunks[u.capture].chunks)/float64(u.chunks), 1)
 }
 
 // RecordingStored tells that a recording is complete in the archive. Recordings of no acquisition are ignored.
@@ -233,7 +233,6 @@ func (c *Conductor) update(ctx context.Context, ids []string, change func(*proto
 			changed[a.ID] = a
 			return true
 		})
-		var refused interface{ OneRecord() bool }
 		switch {
 		case err == nil:
 			for _, id := range ids {
@@ -245,7 +244,7 @@ func (c *Conductor) update(ctx context.Context, ids []string, change func(*proto
 			return
 		case ctx.Err() != nil:
 			return
-		case errors.As(err, &refused) && refused.OneRecord():
+		case oneRecord(err):
 			if len(ids) == 1 {
 				c.cfg.Log.ErrorContext(ctx, "the store refuses a change of an acquisition", "acquisition", ids[0], "error", err)
 				return
@@ -268,6 +267,12 @@ func (c *Conductor) update(ctx context.Context, ids []string, change func(*proto
 		case <-time.After(rand.N(limit) + time.Millisecond):
 		}
 	}
+}
+
+// oneRecord tells whether the store refuses one of several things, and would take the others.
+func oneRecord(err error) bool {
+	var refused interface{ OneRecord() bool }
+	return errors.As(err, &refused) && refused.OneRecord()
 }
 
 // forget stops repeating the commands of stations that have answered in any way.

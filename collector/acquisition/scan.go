@@ -3,6 +3,7 @@ package acquisition
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -62,12 +63,16 @@ func (c *Conductor) takeReturned() map[string]bool {
 func (c *Conductor) adopt(ctx context.Context, list []*protocol.Acquisition) bool {
 	now := c.cfg.Now()
 	var orphans []*protocol.Acquisition
+	first := false
 	c.mu.Lock()
 	for _, a := range list {
-		if c.issued[a.ID] != nil || age(a, now) <= adoptAfter {
+		known := c.issued[a.ID] != nil
+		if known && !c.behind[a.ID] || age(a, now) <= adoptAfter {
 			continue
 		}
-		c.issued[a.ID] = make(orders)
+		if !known {
+			c.issued[a.ID], first = make(orders), true
+		}
 		orphans = append(orphans, a)
 		for _, s := range a.Stations {
 			if _, ok := c.heard[s.Station]; !ok {
@@ -79,7 +84,19 @@ func (c *Conductor) adopt(ctx context.Context, list []*protocol.Acquisition) boo
 	if len(orphans) == 0 {
 		return false
 	}
-	c.catchUp(ctx, orphans)
+	err := c.catchUp(ctx, orphans)
+	if err != nil && first {
+		c.cfg.Log.WarnContext(ctx, "cannot read the replies to acquisitions, trying again", "acquisitions", len(orphans), "error", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range orphans {
+		if err != nil {
+			c.behind[a.ID] = true
+		} else {
+			delete(c.behind, a.ID)
+		}
+	}
 	return true
 }
 
@@ -91,7 +108,7 @@ func (c *Conductor) known(acquisition string) bool {
 }
 
 // catchUp applies the replies that are in the store: a process that ended after their commit may have told nobody.
-func (c *Conductor) catchUp(ctx context.Context, orphans []*protocol.Acquisition) {
+func (c *Conductor) catchUp(ctx context.Context, orphans []*protocol.Acquisition) error {
 	filter := protocol.Filter{From: timeOf(orphans[0].Requested), Limit: 1000}
 	ours := make(map[string]bool)
 	for _, a := range orphans {
@@ -109,8 +126,7 @@ func (c *Conductor) catchUp(ctx context.Context, orphans []*protocol.Acquisition
 	for {
 		replies, next, err := c.cfg.Store.Records(ctx, protocol.KindReply, filter)
 		if err != nil {
-			c.cfg.Log.WarnContext(ctx, "cannot read the replies to acquisitions", "acquisitions", len(orphans), "error", err)
-			return
+			return err
 		}
 		var missed []event
 		for _, r := range replies {
@@ -120,7 +136,7 @@ func (c *Conductor) catchUp(ctx context.Context, orphans []*protocol.Acquisition
 		}
 		c.apply(ctx, missed)
 		if next == "" {
-			return
+			return nil
 		}
 		filter.Cursor = next
 	}
@@ -144,12 +160,32 @@ func (c *Conductor) clear(list []*protocol.Acquisition) {
 			c.cfg.Commander.Forget(command) // another process heard the answer
 		}
 		delete(c.issued, id)
+		delete(c.behind, id)
 	}
+	c.dropStale(list, now)
 	if len(list) == 0 && len(c.issued) == 0 {
 		clear(c.heard)
 		clear(c.chunks)
 		clear(c.uploads)
 	}
+}
+
+// dropStale forgets how far captures are that nobody follows any more. mu must be held.
+func (c *Conductor) dropStale(list []*protocol.Acquisition, now time.Time) {
+	followed := make(map[string]bool) // commands and captures
+	for _, a := range list {
+		for _, s := range a.Stations {
+			followed[s.CommandID] = true
+		}
+	}
+	maps.DeleteFunc(c.uploads, func(command string, u upload) bool {
+		stale := !followed[command] && now.Sub(u.at) > silence
+		if !stale {
+			followed[u.capture] = true
+		}
+		return stale
+	})
+	maps.DeleteFunc(c.chunks, func(capture string, came arrived) bool { return !followed[capture] && now.Sub(came.last) > silence })
 }
 
 func (o orders) newest() (t time.Time) {
@@ -190,6 +226,8 @@ func (c *Conductor) silent(a *protocol.Acquisition, now time.Time) []failure {
 		case s.State.Settled():
 		case s.State == protocol.StationQueued || s.State == protocol.StationSent:
 			silent = append(silent, unanswered(&s, expires))
+		case now.Sub(expires) > longestUpload:
+			silent = append(silent, failure{s.Station, codeExpired, "it was not all here a week after " + expires.Format(time.RFC3339) + history(&s, codeExpired)})
 		case c.quiet(s.Station, expires, now):
 			silent = append(silent, failure{s.Station, codeExpired, "nothing of it came from the station for " + silence.String() + history(&s, codeExpired)})
 		}

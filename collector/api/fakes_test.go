@@ -117,14 +117,15 @@ func (f files) OpenArchive(_ context.Context, key string) (io.ReadSeekCloser, er
 type webSDRs struct {
 	said    []protocol.WebSDR
 	created protocol.WebSDRFields
-	err     error // of a change
+	station string // that a creation gives
+	err     error  // of a change
 }
 
 func (f *webSDRs) WebSDRs(context.Context) ([]protocol.WebSDR, error) { return f.said, nil }
 
 func (f *webSDRs) CreateWebSDR(_ context.Context, fields protocol.WebSDRFields, _ time.Time) (string, error) {
 	f.created = fields
-	return "torino", f.err
+	return f.station, f.err
 }
 
 func (f *webSDRs) UpdateWebSDR(_ context.Context, station string, at time.Time, change func(*protocol.WebSDRFields)) error {
@@ -160,7 +161,7 @@ const (
 )
 
 func newWorld() *world {
-	w := &world{webSDRs: &webSDRs{}, detected: recordOf(protocol.KindDetection)}
+	w := &world{webSDRs: &webSDRs{station: "torino"}, detected: recordOf(protocol.KindDetection)}
 	w.detected.GetDetection().CenterHz = proto.Float64(145.5e6)
 	station := &protocol.Station{ID: "torino", Number: 1, Status: "online", LastSeen: protocol.FormatTime(noon)}
 	w.reader = &reader{

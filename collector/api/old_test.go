@@ -126,6 +126,24 @@ func TestOldService_AsksForATokenLikeTheRest(t *testing.T) {
 	}
 }
 
+// A station made of the name "2" has the id 2, and another one the number.
+func TestOldService_AnswersWithTheStationThatItMadeOrChanged(t *testing.T) {
+	w := newWorld()
+	w.webSDRs.station = "22"
+	w.reader.stations = func(context.Context) ([]protocol.Station, error) {
+		return []protocol.Station{{ID: "torino", Number: 22}, {ID: "22", Number: 23}}, nil
+	}
+	h := w.handler(t)
+	const said = `{"name":"22","url":"http://websdr.example.com","latitude":45,"longitude":9}`
+	for method, path := range map[string]string{"POST": "websdrs", "PUT": "websdrs/23"} {
+		answer := ask(t, h, method, "/api/v1/acquisition/"+path, said)
+		var made api.OldWebSDRDetail
+		if err := json.Unmarshal(answer.Body.Bytes(), &made); err != nil || made.Number != 23 || made.Station != "22" {
+			t.Errorf("%s: status %d, %+v (%v)", method, answer.Code, made, err)
+		}
+	}
+}
+
 func TestOldService_OtherSitesChangeNothing(t *testing.T) {
 	h := newWorld().handler(t)
 	for method, path := range map[string]string{"POST": "acquire", "PUT": "websdrs/1", "DELETE": "websdrs/1"} {

@@ -349,8 +349,9 @@ func (s *server) createWebSDR(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return webSDRProblem(fmt.Errorf("create station: %w", err), nameTaken)
 	}
-	w.Header().Set("Location", oldPath+"websdrs/"+stationUUID(station).String())
-	r.SetPathValue("id", station)
+	id := stationUUID(station).String() // not the station's id, which may be the number of another
+	w.Header().Set("Location", oldPath+"websdrs/"+id)
+	r.SetPathValue("id", id)
 	return s.answerWebSDR(w, r, http.StatusCreated)
 }
 
@@ -379,7 +380,7 @@ func (s *server) updateWebSDR(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return webSDRProblem(fmt.Errorf("change station: %w", err), nameTaken)
 	}
-	r.SetPathValue("id", found.station.ID)
+	r.SetPathValue("id", stationUUID(found.station.ID).String())
 	return s.answerWebSDR(w, r, http.StatusOK)
 }
 

@@ -17,8 +17,10 @@ const (
 	shortBreak = 10 * time.Second
 	// arrivalPage is how many records of each kind are in memory for a client that resumes.
 	arrivalPage = 200
-	// shownAcquisitions is how many acquisitions a client that resumes is told of.
+	// shownAcquisitions is how many acquisitions a client that resumes is told of, and shownPage how many are in memory for it: after
+	// a restart all clients resume at once.
 	shownAcquisitions = 1000
+	shownPage         = 50
 )
 
 // resumePoint reads where a stream is to go on; nil where it begins.
@@ -114,36 +116,45 @@ func laterOf(a, b protocol.Arrival) protocol.Arrival {
 // showPresent sends stations and acquisitions as they are.
 func (s *server) showPresent(ctx context.Context, out *eventWriter, c *client) error {
 	id := s.Events.settled().String()
-	show := func(e event, thing any) error {
-		if !c.wants.matches(&e) {
-			return nil
-		}
-		data, err := marshal(thing)
-		e.id, e.data = id, data
-		out.add(e)
-		return err
-	}
 	stations, err := s.Reader.Stations(ctx)
 	if err != nil {
 		return fmt.Errorf("list stations: %w", err)
 	}
 	for i := range stations {
-		if err := show(event{name: EventStation, station: stations[i].ID}, wholeStation(&stations[i])); err != nil {
+		e := event{id: id, name: EventStation, station: stations[i].ID}
+		if !c.wants.matches(&e) {
+			continue
+		}
+		if e.data, err = marshal(wholeStation(&stations[i])); err != nil {
 			return err
 		}
-	}
-	if c.wants.matches(&event{name: EventAcquisition}) {
-		acquisitions, _, err := s.Commander.Acquisitions(ctx, shownAcquisitions, "")
-		if err != nil {
-			return fmt.Errorf("list acquisitions: %w", err)
-		}
-		for _, a := range slices.Backward(acquisitions) {
-			if err := show(event{name: EventAcquisition}, wholeAcquisition(a)); err != nil {
-				return err
-			}
-		}
+		out.add(e)
 	}
 	out.sendWaiting()
+	if c.wants.matches(&event{name: EventAcquisition}) {
+		return s.showAcquisitions(ctx, out, id)
+	}
+	return nil
+}
+
+// showAcquisitions sends the newest acquisitions as they are.
+func (s *server) showAcquisitions(ctx context.Context, out *eventWriter, id string) error {
+	read := acquisitionPages(s, nil).timely()
+	cursor := ""
+	for shown := 0; shown < shownAcquisitions && out.err == nil; shown += shownPage {
+		items, next, err := read(ctx, shownPage, cursor)
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
+			out.add(event{id: id, name: EventAcquisition, data: item})
+		}
+		out.sendWaiting()
+		if next == "" {
+			return nil
+		}
+		cursor = next
+	}
 	return nil
 }
 

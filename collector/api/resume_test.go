@@ -246,6 +246,34 @@ func TestResume_SendsWhatIsPresent(t *testing.T) {
 	}
 }
 
+// All clients resume after a restart of the collector: none may have many acquisitions in memory.
+func TestResume_ShowsAcquisitionsPageByPage(t *testing.T) {
+	w := newWorld()
+	const pages = 3
+	limits := make(chan int, pages)
+	w.commander.list = func(_ context.Context, limit int, cursor string) ([]*protocol.Acquisition, string, error) {
+		limits <- limit
+		next := cursor + "+"
+		if len(next) == pages {
+			next = ""
+		}
+		return []*protocol.Acquisition{{ID: "after" + cursor}}, next, nil
+	}
+	f := &follower{last: protocol.Arrival{Received: noon}.String()}
+	if !f.connect(t, startServer(t, w).URL+"/api/v1/events?event=acquisition") {
+		t.Fatal("no stream")
+	}
+	defer f.end()
+	for _, want := range []string{"after", "after+", "after++"} {
+		if limit := <-limits; limit < 1 || limit > 100 {
+			t.Fatalf("%d at once", limit)
+		}
+		if e, ok := f.next(); !ok || e.name != api.EventAcquisition || !strings.Contains(e.data, `"`+want+`"`) {
+			t.Fatalf("event %+v, want that of %s", e, want)
+		}
+	}
+}
+
 func TestResume_TooOldIsTold(t *testing.T) {
 	w := newWorld()
 	server := startServer(t, w)
