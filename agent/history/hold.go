@@ -14,6 +14,9 @@ const margin = 550 * time.Millisecond
 // mostHolds bounds how many emissions are followed. Those at the same time share their pages.
 const mostHolds = 256
 
+// equalDB is how much louder an emission is than another of the same level: transmissions of one emitter differ by tenths.
+const equalDB = 3
+
 // hold is a stretch that stays when the ring moves past it: whole blocks, and the pages they lie in.
 type hold struct {
 	emission time.Time // when it began
@@ -53,7 +56,7 @@ func (r *Ring) Held() []Held {
 // emission's beginning is gone already.
 //
 // A stretch stays as long as the ring was made to hold. When more is to stay than may, the loudest emissions come first, and
-// of equally loud ones the latest. Of a stretch that is more than all that may be held the beginning is, half as much as
+// of those in one step of 3 dB the latest. Of a stretch that is more than all that may be held the beginning is, half as much as
 // may be, after all those that are whole.
 func (r *Ring) Hold(start time.Time, duration time.Duration, snrDB float64) {
 	if r.size.held == 0 || start.IsZero() || duration < 0 || math.IsNaN(snrDB) {
@@ -190,7 +193,8 @@ func (r *Ring) leave(number uint64) {
 	}
 }
 
-// rank compares what is held first: whole stretches before parts, then the loudest, then the latest.
+// rank compares what is held first: whole stretches before parts, then the loudest, then the latest. Loudness is
+// compared in steps of equalDB, not by differences, for these would give no order.
 func rank(a, b *hold) int {
 	if a.part != b.part {
 		if a.part {
@@ -198,8 +202,11 @@ func rank(a, b *hold) int {
 		}
 		return -1
 	}
-	return cmp.Or(cmp.Compare(b.snrDB, a.snrDB), b.emission.Compare(a.emission))
+	return cmp.Or(cmp.Compare(b.level(), a.level()), b.emission.Compare(a.emission))
 }
+
+// level is how loud the emission is, in steps of equalDB.
+func (h *hold) level() float64 { return math.Round(h.snrDB / equalDB) }
 
 // choose drops the holds for which there is no room beside those that rank before them. Only those count that the ring has
 // begun to move past, with all their pages: so that the pages outside of the ring are never too many. The caller holds mu.
