@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -151,11 +152,15 @@ func (st status) print(w io.Writer) error {
 		r := st.State.Receivers[info.ID]
 		connected := "not connected"
 		if r.Connected {
-			connected = fmt.Sprintf("%s at %s, %s, %s, %d samples lost", info.Hardware, configs.Hertz(info.CenterHz), samplesPerSecond(info.SampleRateHz), reach(r.HistoryS, int(r.Held)), r.LostSamplesTotal)
+			at := info.CenterHz
+			if r.Away != nil {
+				at = r.Away.CenterHz
+			}
+			connected = fmt.Sprintf("%s at %s, %s, %s, %d samples lost", info.Hardware, configs.Hertz(math.Round(at)), samplesPerSecond(info.SampleRateHz), reach(r.HistoryS, int(r.Held)), r.LostSamplesTotal)
 		}
 		fmt.Fprintf(w, "  receiver %s: %s\n", info.ID, connected)
 		if r.Away != nil {
-			fmt.Fprintf(w, "    %s\n", awayFor(r.Away))
+			fmt.Fprintf(w, "    %s; its plan is at %s\n", awayFor(r.Away), configs.Hertz(math.Round(info.CenterHz)))
 		}
 		for _, name := range slices.Sorted(maps.Keys(r.Steps)) {
 			step := r.Steps[name]

@@ -132,7 +132,11 @@ func reach(historyS float64, held int) string {
 
 // awayFor says for people what keeps a receiver off its plan.
 func awayFor(h *protocol.ReceiverAway) string {
-	return fmt.Sprintf("off its plan, at %s for order %s until %s", configs.Hertz(math.Round(h.CenterHz)), h.Order, h.Until)
+	until := h.Until
+	if t, err := protocol.ParseTime(until); err == nil {
+		until = t.UTC().Format(time.RFC3339)
+	}
+	return fmt.Sprintf("off its plan, at %s for order %s until %s", configs.Hertz(math.Round(h.CenterHz)), h.Order, until)
 }
 
 // forget is a Publisher for a view: records are counted, not kept.

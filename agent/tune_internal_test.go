@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -166,8 +167,17 @@ func TestOrders_TuneAndCancel(t *testing.T) {
 		t.Errorf("tap: %s, want it to say %q", line, want)
 	}
 	text, err := output(t, StatusCmd{configFlag: configFlag{here.config}})
-	if want := "off its plan, at 433.92 MHz for order " + tune.GetId(); err != nil || !strings.Contains(text, want) {
-		t.Errorf("status: %v, no %q in\n%s", err, want, text)
+	wants := []string{
+		"receiver r0: simulated receiver torino at 433.92 MHz, ",
+		"off its plan, at 433.92 MHz for order " + tune.GetId() + " until ", "; its plan is at 145.5 MHz\n",
+	}
+	for _, want := range wants {
+		if err != nil || !strings.Contains(text, want) {
+			t.Errorf("status: %v, no %q in\n%s", err, want, text)
+		}
+	}
+	if _, until, _ := strings.Cut(text, tune.GetId()+" until "); !regexp.MustCompile(`^\S{19}Z; `).MatchString(until) {
+		t.Errorf("status: the time is not in whole seconds in\n%s", text)
 	}
 	beside := ordered(elsewhere(time.Second)) // the same tuning
 	send(beside)
