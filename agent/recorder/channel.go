@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/dsp"
 )
 
@@ -166,7 +167,7 @@ func (c *channel) process(ctx context.Context, samples []complex64) error {
 	c.next += n
 	c.last = c.next
 	if err := c.out.write(ctx, c.raw, m.Time, c.frame.rateHz, m); err != nil {
-		return fmt.Errorf("channel of %.0f Hz: %w", c.frame.centerHz, err)
+		return fmt.Errorf("channel at %s: %w", configs.Hertz(math.Round(c.frame.centerHz)), err)
 	}
 	return nil
 }

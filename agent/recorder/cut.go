@@ -9,6 +9,7 @@ import (
 
 	"github.com/fulgidus/heimdall/agent/history"
 	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/dsp"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -248,7 +249,7 @@ func (r *run) stream(ctx context.Context, next func(*radio.Block, int) error, f 
 		}
 		if b.Format != f.source || math.Abs(b.Tuning.CenterHz-f.tuning.CenterHz) > 0.5 ||
 			math.Abs(b.Tuning.SampleRateHz/f.tuning.SampleRateHz-1) > 1e-3 {
-			return refuse(ReasonRetuned, "receiver %q was retuned to %.0f Hz in the middle", r.job.receiver.ID, b.Tuning.CenterHz)
+			return refuse(ReasonRetuned, "receiver %q was retuned to %s in the middle", r.job.receiver.ID, configs.Hertz(math.Round(b.Tuning.CenterHz)))
 		}
 		if beyond := int64(at) - int64(end); beyond > 0 {
 			b.Raw = b.Raw[:len(b.Raw)-int(beyond)*b.Format.BytesPerSample()]

@@ -220,6 +220,9 @@ func TestCapture_EndsEarlyWithWhatThereIs(t *testing.T) {
 			if r.last().GetState() != protocol.Reply_STATE_DONE || r.last().GetReasonCode() != tc.code {
 				t.Fatalf("%s: ended as %v", tc.name, r.last())
 			}
+			if said := r.last().GetMessage(); tc.code == recorder.ReasonRetuned && !strings.Contains(said, "was retuned to 433.92 MHz in the middle") {
+				t.Errorf("%s: it says %q", tc.name, said)
+			}
 			if o.BandwidthHz == nil && !slices.Equal(r.data, rawOf(tones, 20000, 30000)) || o.BandwidthHz != nil && m.GetSamples() != 667 {
 				t.Errorf("%s: %d samples, want those there were", tc.name, m.GetSamples())
 			}

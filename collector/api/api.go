@@ -58,7 +58,7 @@ type Recordings interface {
 type Files interface {
 	OpenData(ctx context.Context, key string) (io.ReadSeekCloser, error)
 	OpenMeta(ctx context.Context, key string) (io.ReadSeekCloser, error)
-	OpenArchive(ctx context.Context, key string) (io.ReadSeekCloser, error)
+	OpenArchive(ctx context.Context, key, name string) (io.ReadSeekCloser, error)
 }
 
 // Condition is one thing that must hold for the collector to do its work.

@@ -109,7 +109,7 @@ func (f files) OpenMeta(_ context.Context, key string) (io.ReadSeekCloser, error
 	return f.open(key, ".sigmf-meta")
 }
 
-func (f files) OpenArchive(_ context.Context, key string) (io.ReadSeekCloser, error) {
+func (f files) OpenArchive(_ context.Context, key, _ string) (io.ReadSeekCloser, error) {
 	return f.open(key, ".sigmf")
 }
 

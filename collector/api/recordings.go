@@ -30,7 +30,7 @@ func (s *server) recording(w http.ResponseWriter, r *http.Request) error {
 
 func (s *server) recordingArchive(w http.ResponseWriter, r *http.Request) error {
 	return s.sendFile(w, r, ".sigmf", tarType, func(rec *protocol.Recording) (io.ReadSeekCloser, error) {
-		return s.Files.OpenArchive(r.Context(), rec.Key)
+		return s.Files.OpenArchive(r.Context(), rec.Key, fileName(rec))
 	})
 }
 
@@ -45,6 +45,9 @@ func (s *server) recordingData(w http.ResponseWriter, r *http.Request) error {
 		return s.Files.OpenData(r.Context(), rec.Key)
 	})
 }
+
+// fileName is what a recording's files are called outside, and inside its archive, without extension.
+func fileName(rec *protocol.Recording) string { return rec.Station + "_" + rec.ID }
 
 // sendFile sends a recording's file or the ranges of it that were asked for.
 func (s *server) sendFile(w http.ResponseWriter, r *http.Request, suffix, mediaType string, open func(*protocol.Recording) (io.ReadSeekCloser, error)) error {
@@ -61,7 +64,7 @@ func (s *server) sendFile(w http.ResponseWriter, r *http.Request, suffix, mediaT
 	if err != nil {
 		stored = time.Time{} // a row from elsewhere: then without Last-Modified
 	}
-	name := recording.Station + "_" + recording.ID + suffix
+	name := fileName(recording) + suffix
 	h := w.Header()
 	h.Set("Content-Type", mediaType)
 	h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": name}))

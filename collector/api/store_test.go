@@ -174,6 +174,9 @@ func TestStore_RecordingsAreServed(t *testing.T) {
 	if err != nil || len(inside) != 1 {
 		t.Fatalf("archive: %d recordings, %v", len(inside), err)
 	}
+	if want := "torino_" + captureID; inside[0].Name != want+"/"+want {
+		t.Errorf("the archive holds %s, want it to be named as the file is, %s", inside[0].Name, want)
+	}
 	if got, err := io.ReadAll(inside[0].Data); err != nil || !bytes.Equal(got, samples) {
 		t.Errorf("archive: %d bytes, %v", len(got), err)
 	}

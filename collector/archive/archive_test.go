@@ -262,6 +262,13 @@ func stationsDoNotMix(t *testing.T, p place) {
 	}
 }
 
+// openArchive opens recordings as archives of torino's first.
+func openArchive(a *archive.Archive) func(context.Context, string) (io.ReadSeekCloser, error) {
+	return func(ctx context.Context, key string) (io.ReadSeekCloser, error) {
+		return a.OpenArchive(ctx, key, "torino_capture-1")
+	}
+}
+
 func objectsCanBeReadFromAnywhere(t *testing.T, p place) {
 	source := newSource()
 	data := noise(8, chunkBytes+700)
@@ -271,11 +278,11 @@ func objectsCanBeReadFromAnywhere(t *testing.T, p place) {
 		t.Fatalf("assemble: %v", err)
 	}
 	meta := read(t, a.OpenMeta, recordingKey)
-	packed := read(t, a.OpenArchive, recordingKey)
+	packed := read(t, openArchive(a), recordingKey)
 	for name, c := range map[string]struct {
 		open func(context.Context, string) (io.ReadSeekCloser, error)
 		want []byte
-	}{"data": {a.OpenData, data}, "meta": {a.OpenMeta, meta}, "archive": {a.OpenArchive, packed}} {
+	}{"data": {a.OpenData, data}, "meta": {a.OpenMeta, meta}, "archive": {openArchive(a), packed}} {
 		object, err := c.open(t.Context(), recordingKey)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -330,7 +337,7 @@ func checkTar(t *testing.T, packed, meta, data []byte) {
 	for _, want := range []struct {
 		name string
 		data []byte
-	}{{"capture-1/capture-1.sigmf-meta", meta}, {"capture-1/capture-1.sigmf-data", data}} {
+	}{{"torino_capture-1/torino_capture-1.sigmf-meta", meta}, {"torino_capture-1/torino_capture-1.sigmf-data", data}} {
 		header, err := entries.Next()
 		if err != nil {
 			t.Fatalf("archive: %v", err)
@@ -347,7 +354,7 @@ func checkTar(t *testing.T, packed, meta, data []byte) {
 	if err != nil || len(recordings) != 1 || recordings[0].Data == nil {
 		t.Fatalf("archive holds %d recordings, %v", len(recordings), err)
 	}
-	if recordings[0].Name != "capture-1/capture-1" {
+	if recordings[0].Name != "torino_capture-1/torino_capture-1" {
 		t.Errorf("name %q", recordings[0].Name)
 	}
 	got, err := io.ReadAll(recordings[0].Data)
@@ -361,7 +368,7 @@ func absentObjects(t *testing.T, p place) {
 	if err := a.Check(t.Context()); err != nil {
 		t.Fatalf("check: %v", err)
 	}
-	for _, open := range []func(context.Context, string) (io.ReadSeekCloser, error){a.OpenData, a.OpenMeta, a.OpenArchive} {
+	for _, open := range []func(context.Context, string) (io.ReadSeekCloser, error){a.OpenData, a.OpenMeta, openArchive(a)} {
 		for _, name := range []string{"recordings/none", "recordings"} {
 			if _, err := open(t.Context(), name); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("%s: %v, want fs.ErrNotExist", name, err)

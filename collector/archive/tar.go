@@ -14,11 +14,10 @@ import (
 // tarBlock is the size that everything in a tar file is padded to.
 const tarBlock = 512
 
-// OpenArchive opens a recording as one SigMF archive: a tar file that holds a directory with the metadata and the
-// samples. It is put together while it is read, and may be read from any offset. The error wraps [fs.ErrNotExist] when
+// OpenArchive opens a recording as one SigMF archive: a tar file that holds a directory, called name, with the
+// metadata and the samples. It is put together while it is read, and may be read from any offset. The error wraps [fs.ErrNotExist] when
 // there is no such recording.
-func (a *Archive) OpenArchive(ctx context.Context, key string) (io.ReadSeekCloser, error) {
-	base := path.Base(key)
+func (a *Archive) OpenArchive(ctx context.Context, key, name string) (io.ReadSeekCloser, error) {
 	joined := &joined{}
 	for _, suffix := range []string{metaSuffix, dataSuffix} {
 		file, err := a.objects.open(ctx, key+suffix)
@@ -26,7 +25,7 @@ func (a *Archive) OpenArchive(ctx context.Context, key string) (io.ReadSeekClose
 			return nil, errors.Join(fmt.Errorf("open %s: %w", key+suffix, err), joined.Close())
 		}
 		joined.parts = append(joined.parts, nil, file)
-		if err := joined.header(path.Join(base, base+suffix), file.size(), file.modified()); err != nil {
+		if err := joined.header(path.Join(name, name+suffix), file.size(), file.modified()); err != nil {
 			return nil, errors.Join(err, joined.Close())
 		}
 	}
