@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -25,7 +27,7 @@ type AcquireCmd struct {
 	IQ        bool             `name:"iq" help:"Record the IQ too."`
 	Wait      bool             `help:"Wait for the result. Ends with 0 if at least one station is done."`
 	JSON      bool             `name:"json" help:"Print the acquisition as one line of JSON. With --wait, changes on the way are lines of JSON on stderr."`
-	Priority  int              `help:"Higher goes first." hidden:""`
+	Priority  int              `help:"A whole number; a higher one takes a receiver from a lower one that has not begun. Otherwise 0." placeholder:"N"`
 	Label     string           `help:"A few words to find it by."`
 }
 
@@ -41,6 +43,9 @@ func (c AcquireCmd) Run(ctx context.Context, s streams) error {
 		FrequencyHz: float64(c.Frequency), DurationS: c.Duration.Seconds(), StartTime: string(c.Start),
 		Stations: c.Stations, IQ: c.IQ, Priority: c.Priority, Label: c.Label,
 	}
+	if slices.Contains(c.Stations, "") || c.Stations != nil && len(c.Stations) == 0 {
+		return usageError{errors.New("--stations: an empty name; write ids separated by commas, like torino,genova, or leave it out for all")}
+	}
 	if c.Bandwidth != 0 {
 		hz := float64(c.Bandwidth)
 		req.BandwidthHz = &hz
@@ -54,9 +59,13 @@ func (c AcquireCmd) Run(ctx context.Context, s streams) error {
 	}
 	id := a.ID
 	progress := newAcquisitionProgress(s.err, c.JSON)
-	a, err = c.watch(ctx, id, progress.show)
+	latest := a
+	a, err = c.watch(ctx, id, func(a *protocol.Acquisition) {
+		latest = a
+		progress.show(a)
+	})
 	if ctx.Err() != nil {
-		c.explainBreak(s.err, id)
+		c.explainBreak(s.err, latest)
 		return waitEndedError{id, ctx.Err()}
 	}
 	if err != nil {
@@ -83,14 +92,28 @@ func (e waitEndedError) Error() string {
 
 func (e waitEndedError) Unwrap() error { return e.why }
 
-// explainBreak says how to go on after the wait was broken off.
-func (c AcquireCmd) explainBreak(w io.Writer, id string) {
-	token := ""
+// explainBreak says how to go on after the wait was broken off. What a station has begun to capture it captures to the end.
+func (c AcquireCmd) explainBreak(w io.Writer, a *protocol.Acquisition) {
+	curl := "curl -s"
 	if os.Getenv(tokenVariable) != "" {
-		token = ` -H "Authorization: Bearer $` + tokenVariable + `"`
+		curl += ` -H "Authorization: Bearer $` + tokenVariable + `"`
 	}
-	address := c.base() + "/api/v1/acquisitions/" + id
-	fmt.Fprintf(w, "to see it     curl -s%s %s\nto cancel it  curl -s%s -X DELETE %s\n", token, address, token, address)
+	address := c.base() + "/api/v1/acquisitions/" + a.ID
+	fmt.Fprintf(w, "to see it     %s %s\n", curl, address)
+	waiting := 0
+	for _, s := range a.Stations {
+		if !s.State.Settled() && s.State != protocol.StationCapturing && s.State != protocol.StationUploading {
+			waiting++
+		}
+	}
+	switch waiting {
+	case 0:
+		fmt.Fprintln(w, "it can no longer be cancelled: every station has begun, or is at its end")
+	case len(a.Stations):
+		fmt.Fprintf(w, "to cancel it  %s -X DELETE %s\n", curl, address)
+	default:
+		fmt.Fprintf(w, "to cancel what has not begun (%d of %s)  %s -X DELETE %s\n", waiting, plural(len(a.Stations), "station"), curl, address)
+	}
 }
 
 // printBegun says how to go on, for nothing has been heard yet.
@@ -113,37 +136,51 @@ func (c AcquireCmd) print(ctx context.Context, w io.Writer, a *protocol.Acquisit
 
 // heard is the part of a measurement that a table shows.
 type heard struct {
+	Time             string   `json:"time"`
+	TimeUncertaintyS *float64 `json:"time_uncertainty_s"`
 	PowerDBFS        *float64 `json:"power_dbfs"`
 	NoiseFloorDBFSHz *float64 `json:"noise_floor_dbfs_hz"`
 	SNRDB            *float64 `json:"snr_db"`
 	BandwidthHz      *float64 `json:"occupied_bandwidth_hz"`
 }
 
-// printAcquisition is the table of what each station heard.
+// printAcquisition is the table of what each station heard, and below it what stations say: words would push its columns apart.
 func printAcquisition(ctx context.Context, w io.Writer, r remote, a *protocol.Acquisition) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "  station\tlevel dBFS\tfloor dBFS/Hz\tSNR dB\tbandwidth\tstart (uncertainty)\trecording")
+	var said []string
 	for _, s := range byStation(a) {
+		if s.Message != "" {
+			said = append(said, fmt.Sprintf("  %s %s: %s", s.Station, s.State, s.Message))
+		}
 		if s.State != protocol.StationDone {
-			fmt.Fprintf(t, "  %s\t%s\t%s\n", s.Station, s.State, s.Message)
+			fmt.Fprintf(t, "  %s\t%s\t\t\t\t\t\n", s.Station, s.State)
 			continue
 		}
 		h, err := measurementOf(s)
 		if err != nil {
 			return err
 		}
-		start, size := "", "none"
+		start, size := startOf(h.Time, h.TimeUncertaintyS), "none"
 		if s.Recording != "" {
 			rec := new(protocol.Recording)
 			if err := r.call(ctx, "GET", "/api/v1/recordings/"+s.Recording, nil, rec); err != nil {
 				return err
 			}
 			size = configs.Bytes(rec.Bytes).String()
-			start = startOf(rec)
+			start = startOf(rec.Start, &rec.TimeUncertaintyS)
 		}
 		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Station, number(h.PowerDBFS), number(h.NoiseFloorDBFSHz), number(h.SNRDB), hertz(h.BandwidthHz), start, size)
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, line := range said {
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // measurementOf finds the measurement in a station's result.
@@ -158,14 +195,17 @@ func measurementOf(s protocol.AcquisitionStation) (heard, error) {
 	return h, nil
 }
 
-// startOf is the time of day of a recording's first sample and how far it may be off.
-func startOf(rec *protocol.Recording) string {
-	at, err := time.Parse(time.RFC3339Nano, rec.Start)
+// startOf is the time of day of a first sample and how far it may be off, where that is known.
+func startOf(text string, uncertaintyS *float64) string {
+	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		return rec.Start
+		return text
 	}
-	uncertainty := time.Duration(rec.TimeUncertaintyS * float64(time.Second))
-	return fmt.Sprintf("%s (%s)", at.UTC().Format("15:04:05.000000000"), uncertainty)
+	start := at.UTC().Format("15:04:05.000000000")
+	if uncertaintyS == nil {
+		return start
+	}
+	return fmt.Sprintf("%s (%s)", start, time.Duration(*uncertaintyS*float64(time.Second)))
 }
 
 func number(v *float64) string {

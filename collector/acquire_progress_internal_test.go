@@ -107,9 +107,72 @@ func TestAcquireCmd_BrokenOffSaysHowToGoOn(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || err.Error() != "no longer waiting for acquisition a1, which goes on without this command" {
 		t.Errorf("got %v", err)
 	}
-	want := `curl -s -H "Authorization: Bearer $HEIMDALL_TOKEN" -X DELETE ` + server.URL + "/api/v1/acquisitions/a1\n"
-	if !strings.HasSuffix(errs.String(), want) || strings.Contains(errs.String(), "geheim") {
+	want := "it can no longer be cancelled: every station has begun, or is at its end\n"
+	if !strings.HasSuffix(errs.String(), want) || !strings.Contains(errs.String(), `to see it     curl -s -H "Authorization: Bearer $HEIMDALL_TOKEN" http`) || strings.Contains(errs.String(), "geheim") {
 		t.Errorf("got %q, want it to end with %q", errs.String(), want)
+	}
+}
+
+func TestAcquireCmd_SaysWhatCanBeCancelled(t *testing.T) {
+	t.Setenv("HEIMDALL_TOKEN", "geheim")
+	const order = `  curl -s -H "Authorization: Bearer $HEIMDALL_TOKEN" -X DELETE http://there/api/v1/acquisitions/a1` + "\n"
+	for _, c := range []struct {
+		states []protocol.StationState
+		want   string
+	}{
+		{[]protocol.StationState{protocol.StationQueued, protocol.StationAccepted}, "\nto cancel it" + order},
+		{[]protocol.StationState{protocol.StationSent, protocol.StationCapturing, protocol.StationDone}, "\nto cancel what has not begun (1 of 3 stations)" + order},
+		{[]protocol.StationState{protocol.StationUploading, protocol.StationRefused}, "\nit can no longer be cancelled: every station has begun, or is at its end\n"},
+	} {
+		var out strings.Builder
+		AcquireCmd{remote: remote{URL: "http://there"}}.explainBreak(&out, underWay(0, c.states...))
+		if !strings.HasSuffix(out.String(), c.want) {
+			t.Errorf("%v: got %q, want it to end with %q", c.states, out.String(), c.want)
+		}
+	}
+}
+
+func TestPrintAcquisition_ColumnsStayWhereMessagesStand(t *testing.T) {
+	a := &protocol.Acquisition{Stations: []protocol.AcquisitionStation{
+		{Station: "torino", State: protocol.StationDone, Message: "was retuned in the middle", Measurement: json.RawMessage(
+			`{"time":"2026-11-24T02:00:00.25Z","time_uncertainty_s":0.004,"power_dbfs":-40,"noise_floor_dbfs_hz":-110,"snr_db":21.5,"occupied_bandwidth_hz":11200}`)},
+		{Station: "genova", State: protocol.StationRefused, Message: "no receiver of this station covers 145.5 MHz"},
+	}}
+	var out strings.Builder
+	if err := printAcquisition(t.Context(), &out, remote{}, a); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"  station  level dBFS  floor dBFS/Hz  SNR dB  bandwidth  start (uncertainty)       recording",
+		"  genova   refused",
+		"  torino   -40.0       -110.0         21.5    11.2 kHz   02:00:00.250000000 (4ms)  none",
+		"  genova refused: no receiver of this station covers 145.5 MHz", "  torino done: was retuned in the middle", "",
+	}
+	got := strings.Split(out.String(), "\n")
+	for i := range got {
+		got[i] = strings.TrimRight(got[i], " ")
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestCommandLine_NamesTheFlagThatIsWrong(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"acquire 145.5M 5s --start 5s", `--start: "5s" is no time; write one like 2026-11-24T02:00:00Z, or how long ago it was, like -30s`},
+		{"acquire 145.5M 5s --start", "--start: a time is missing"},
+		{"recordings --from tomorrow", `--from: "tomorrow" is no time`},
+		{"acquire 145.5M 5s --bandwidth -1", `--bandwidth: "-1" is no frequency; write one like 145.5M, 12.5k or 77500`},
+		{"acquire 145.5M 5s --bandwidth", "--bandwidth: a frequency is missing"},
+		{"acquire 145.5M 5s --stations ,", "--stations: an empty name"},
+		{"acquire 145.5M 5s --stations torino,,genova", "--stations: an empty name"},
+	} {
+		if _, errs, code := runLine(t, strings.Fields(c.args)...); code != exitUsage || !strings.Contains(errs, c.want) {
+			t.Errorf("%s ends with %d: %s, want %q", c.args, code, errs, c.want)
+		}
+	}
+	if out, _, _ := runLine(t, "acquire", "--help"); !strings.Contains(out, "--priority=N") {
+		t.Errorf("the help is silent on --priority:\n%s", out)
 	}
 }
 

@@ -80,7 +80,7 @@ func TestExportRecords_AsCSVAndLines(t *testing.T) {
 	}
 	for want, args := range map[string][]string{
 		"--min and --max: gaps have no frequency":       {"gaps", "--min", "145M"},
-		"from: noon: write a time like":                 {"health", "--from", "noon"},
+		`--from: "noon" is no time; write one like`:     {"health", "--from", "noon"},
 		"--csv and --json can't be used together":       {"spectra", "--csv", "--json"},
 		"station: Torino!: a station id has 2 to 32":    {"detections", "--station", "Torino!"},
 		`"-soon" is no time; write one like 2026-11-24`: {"detections", "--to", "-soon"},

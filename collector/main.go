@@ -8,12 +8,14 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"reflect"
 	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/fulgidus/heimdall/collector/store"
+	"github.com/fulgidus/heimdall/configs"
 )
 
 // version is set when a release is built.
@@ -67,6 +69,7 @@ func run(args []string, s streams) int {
 		kong.Exit(func(code int) { exit = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(s),
+		kong.TypeMapper(reflect.TypeFor[configs.Hertz](), kong.MapperFunc(readHertz)),
 	)
 	command, err := parser.Parse(args)
 	if exit >= 0 { // --help was printed

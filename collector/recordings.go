@@ -154,7 +154,7 @@ func (t *recordingTable) show(list []protocol.Recording) error {
 	t.rows += len(list)
 	for i := range list {
 		r := &list[i]
-		fmt.Fprintf(t.out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", r.ID, r.Station, r.Start[:min(len(r.Start), len(time.DateOnly))]+" "+startOf(r),
+		fmt.Fprintf(t.out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", r.ID, r.Station, r.Start[:min(len(r.Start), len(time.DateOnly))]+" "+startOf(r.Start, &r.TimeUncertaintyS),
 			inHertz(r.CenterHz), inHertz(r.SampleRateHz), seconds(r.DurationS), configs.Bytes(r.Bytes), r.LostSamples)
 	}
 	return t.out.Flush()

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -17,26 +19,52 @@ import (
 )
 
 // moment is a time as people write it. What begins with a dash, like -30s, lies that far before now by this machine's
-// clock; anything else is left for the collector to read.
+// clock; anything else is a time or a date, which is left for the collector to read.
 type moment string
 
 // Decode is called by the command line. It takes the next word as it is: a dash begins no flag here.
 func (m *moment) Decode(ctx *kong.DecodeContext) error {
+	if ctx.Scan.Peek().IsEOL() {
+		return errors.New("a time is missing; " + timeAdvice)
+	}
 	read, err := readMoment(ctx.Scan.Pop().String(), time.Now())
 	*m = read
 	return err
 }
 
+// timeAdvice says how to write a time.
+const timeAdvice = "write one like 2026-11-24T02:00:00Z, or how long ago it was, like -30s"
+
 func readMoment(text string, now time.Time) (moment, error) {
 	ago, relative := strings.CutPrefix(text, "-")
 	if !relative {
+		_, err := protocol.ParseTime(text)
+		if _, notDate := time.Parse(time.DateOnly, text); err != nil && notDate != nil {
+			return "", fmt.Errorf("%q is no time; %s", text, timeAdvice)
+		}
 		return moment(text), nil
 	}
 	var d configs.Duration
 	if err := d.UnmarshalText([]byte(ago)); err != nil || d < 0 {
-		return "", fmt.Errorf("%q is no time; write one like 2026-11-24T02:00:00Z, or how long ago it was, like -30s", text)
+		return "", fmt.Errorf("%q is no time; %s", text, timeAdvice)
 	}
 	return moment(protocol.FormatTime(now.Add(-time.Duration(d)))), nil
+}
+
+// readHertz is how the command line takes frequencies. It takes the next word as it is, so that one below zero is told from
+// another flag.
+func readHertz(ctx *kong.DecodeContext, target reflect.Value) error {
+	const advice = "write one like 145.5M, 12.5k or 77500"
+	if ctx.Scan.Peek().IsEOL() {
+		return errors.New("a frequency is missing; " + advice)
+	}
+	text := ctx.Scan.Pop().String()
+	var hz configs.Hertz
+	if err := hz.UnmarshalText([]byte(text)); err != nil || hz < 0 {
+		return fmt.Errorf("%q is no frequency; %s", text, advice)
+	}
+	target.SetFloat(float64(hz))
+	return nil
 }
 
 // selection chooses recordings or records, as the lists of the API do.
