@@ -132,6 +132,23 @@ func (r remote) acquire(ctx context.Context, req protocol.AcquisitionRequest) (*
 	return a, r.call(ctx, http.MethodPost, "/api/v1/acquisitions", req, a)
 }
 
+// known refuses a station that the collector has never heard of: its lists would only be empty.
+func (r remote) known(ctx context.Context, stations []string) error {
+	for _, station := range stations {
+		if protocol.ValidStation(station) != nil {
+			continue // the list says how ids are written
+		}
+		err := r.call(ctx, http.MethodGet, "/api/v1/stations/"+url.PathEscape(station), nil, nil)
+		if gone(err) {
+			return fmt.Errorf("--station %s: no station of this id has ever connected; GET /api/v1/stations lists them", station)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // restartPatience is how long a command that waits goes on asking a collector that does not answer: it may be starting
 // again, and then takes up every acquisition where it was.
 const restartPatience = time.Minute

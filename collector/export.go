@@ -75,8 +75,26 @@ func (c ExportRecordingsCmd) Run(ctx context.Context, s streams) error {
 		err = c.toFolder(ctx, s, choice, &progress)
 	}
 	progress.end(err)
+	if ctx.Err() != nil && err != nil {
+		return exportBrokenOffError{c.Output == "", ctx.Err()}
+	}
 	return err
 }
+
+// exportBrokenOffError is the end of an export that was not waited for.
+type exportBrokenOffError struct {
+	goesOn bool // in a folder, where what is there stays
+	why    error
+}
+
+func (e exportBrokenOffError) Error() string {
+	if e.goesOn {
+		return "export broken off; the same command goes on where it stopped"
+	}
+	return "export broken off; the archive is not whole, and the same command begins it anew"
+}
+
+func (e exportBrokenOffError) Unwrap() error { return e.why }
 
 // toFolder writes recordings into a folder. One that cannot be had does not keep the others.
 func (c ExportRecordingsCmd) toFolder(ctx context.Context, s streams, choice recordingChoice, progress *exportProgress) error {
@@ -116,9 +134,17 @@ func (c ExportRecordingsCmd) toFolder(ctx context.Context, s streams, choice rec
 	case failed:
 		return errReported
 	case !saved:
-		progress.say("no recordings")
+		progress.say("%s", c.nothing())
 	}
 	return nil
+}
+
+// nothing says that there was nothing to take out.
+func (c ExportRecordingsCmd) nothing() string {
+	if c.selection.none() {
+		return "no recordings"
+	}
+	return "no recordings: none match"
 }
 
 // exported is a recording that is in the folder.

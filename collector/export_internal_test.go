@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/sha512"
 	"encoding/hex"
 	"encoding/json"
@@ -118,8 +119,11 @@ func TestExportRecordings_OfAnAcquisition(t *testing.T) {
 	}
 	nowhere := filepath.Join(t.TempDir(), "none")
 	out, errs, err = export(ExportRecordingsCmd{selection: selection{Stations: []string{"aosta"}}, Out: nowhere})
-	if err != nil || out != "" || errs != "no recordings\n" || len(folderOf(t, nowhere)) != 0 {
-		t.Errorf("of a station that has none: %v, %s%s, %v", err, out, errs, folderOf(t, nowhere))
+	if exitCode(err, io.Discard) != exitFailed || !strings.HasPrefix(fmt.Sprint(err), "--station aosta: no station of this id") || out+errs != "" || len(folderOf(t, nowhere)) != 0 {
+		t.Errorf("of an unknown station: %v, %s%s, %v", err, out, errs, folderOf(t, nowhere))
+	}
+	if out, errs, err = export(ExportRecordingsCmd{selection: selection{Min: 146e6}, Out: nowhere}); err != nil || out != "" || errs != "no recordings: none match\n" {
+		t.Errorf("of another band: %v, %s%s", err, out, errs)
 	}
 	for _, c := range []struct {
 		cmd  ExportRecordingsCmd
@@ -130,7 +134,7 @@ func TestExportRecordings_OfAnAcquisition(t *testing.T) {
 		{ExportRecordingsCmd{IDs: []string{"r"}, Output: "x", Out: "y"}, "-o puts all into one archive", exitUsage},
 		{ExportRecordingsCmd{IDs: []string{"r"}, Acquisition: a.ID}, "one of these", exitUsage},
 		{ExportRecordingsCmd{IDs: []string{"no-such"}, Out: dir}, "no such recording", exitFailed},
-		{ExportRecordingsCmd{selection: selection{Stations: []string{"aosta"}}, Output: filepath.Join(dir, "none.sigmf")}, "there is no such recording", exitFailed},
+		{ExportRecordingsCmd{selection: selection{Min: 146e6}, Output: filepath.Join(dir, "none.sigmf")}, "there is no such recording", exitFailed},
 		{ExportRecordingsCmd{Acquisition: a.ID, Out: single}, "make the folder", exitFailed},
 	} {
 		if _, _, err := export(c.cmd); err == nil || !strings.Contains(err.Error(), c.want) || exitCode(err, io.Discard) != c.code {
@@ -248,6 +252,30 @@ func TestExportRecordings_GoesOnWhereTheConnectionBreaks(t *testing.T) {
 	}
 	if _, err := s.export(t, ExportRecordingsCmd{Output: filepath.Join(dir, "one.sigmf")}); err != nil || len(s.ranges) != 3 {
 		t.Errorf("an archive: %v, %q", err, s.ranges)
+	}
+}
+
+func TestExportRecordings_BrokenOffSaysHowToGoOn(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		cmd  ExportRecordingsCmd
+		want string
+	}{
+		{ExportRecordingsCmd{Out: dir}, "export broken off; the same command goes on where it stopped"},
+		{ExportRecordingsCmd{Output: filepath.Join(dir, "one.sigmf")}, "export broken off; the archive is not whole, and the same command begins it anew"},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			cancel()
+			panic(http.ErrAbortHandler)
+		}))
+		c.cmd.remote, c.cmd.IDs = remote{URL: server.URL}, []string{"r1"}
+		err := c.cmd.Run(ctx, streams{out: io.Discard, err: io.Discard})
+		if !errors.Is(err, context.Canceled) || err.Error() != c.want || exitCode(err, io.Discard) != exitFailed {
+			t.Errorf("got %v, want %s", err, c.want)
+		}
+		server.Close()
+		cancel()
 	}
 }
 

@@ -33,6 +33,9 @@ func (c ExportRecordsCmd) Run(ctx context.Context, s streams) error {
 	if !c.band && (c.Min != 0 || c.Max != 0) {
 		return usageError{fmt.Errorf("--min and --max: %s have no frequency", c.kind)}
 	}
+	if err := c.known(ctx, c.Stations); err != nil {
+		return err
+	}
 	progress := rowProgress{board: board{w: s.err}}
 	write := func(w io.Writer) error { return c.write(ctx, io.MultiWriter(w, &progress)) }
 	var err error
@@ -65,7 +68,7 @@ func (c ExportRecordsCmd) write(ctx context.Context, w io.Writer) error {
 	_, err = io.Copy(&out, resp.Body)
 	switch {
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return fmt.Errorf("export of %s broken off: what was written is not all there is; start the command again: %w", c.kind, ctx.Err())
 	case out.err != nil:
 		return fmt.Errorf("write %s: %w", c.kind, out.err)
 	case err != nil:

@@ -78,6 +78,9 @@ func TestExportRecords_AsCSVAndLines(t *testing.T) {
 			t.Errorf("%s end with %d: %s%s, want the header alone", kind, code, out, errs)
 		}
 	}
+	if out, errs, code := runLine(t, "export", "measurements", "--station", "nix", "--url", url); code != exitFailed || out != "" || !strings.HasPrefix(errs, "--station nix: ") {
+		t.Errorf("an unknown station ends with %d: %s%s", code, out, errs)
+	}
 	for want, args := range map[string][]string{
 		"--min and --max: gaps have no frequency":       {"gaps", "--min", "145M"},
 		`--from: "noon" is no time; write one like`:     {"health", "--from", "noon"},

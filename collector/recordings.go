@@ -40,7 +40,11 @@ func (c RecordingsCmd) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	if t.rows == 0 && !c.JSON {
-		_, err := fmt.Fprintln(s.err, "no recordings; acquire with --iq makes them")
+		none := "no recordings; acquire with --iq makes them"
+		if !c.none() {
+			none = "no recordings: none match"
+		}
+		_, err := fmt.Fprintln(s.err, none)
 		return err
 	}
 	return nil
@@ -79,6 +83,9 @@ func (r remote) chosen(ctx context.Context, w io.Writer, c recordingChoice, each
 			return err
 		}
 	} else if len(ids) == 0 {
+		if err := r.known(ctx, c.Stations); err != nil {
+			return err
+		}
 		return pages(ctx, r, "/api/v1/recordings", c.query(), each)
 	}
 	for _, id := range ids {

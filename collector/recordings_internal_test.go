@@ -89,12 +89,16 @@ func TestRecordingsCmd_ListsForPeopleAndMachines(t *testing.T) {
 	if out, _, err = list(RecordingsCmd{selection: selection{Min: 146e6}}); err != nil || out != "" {
 		t.Errorf("another band: %v, %s", err, out)
 	}
+	if _, errs, err := list(RecordingsCmd{selection: selection{Min: 146e6}}); err != nil || errs != "no recordings: none match\n" {
+		t.Errorf("another band: %v, %s", err, errs)
+	}
 	for _, c := range []struct {
 		cmd  RecordingsCmd
 		want string
 		code int
 	}{
 		{RecordingsCmd{Acquisition: first.ID, selection: selection{Min: 1}}, "one of these", exitUsage},
+		{RecordingsCmd{selection: selection{Stations: []string{"genova", "nix"}}}, "--station nix: no station of this id has ever connected", exitFailed},
 		{RecordingsCmd{Acquisition: "a1"}, "id: a1: no such acquisition", exitFailed},
 		{RecordingsCmd{selection: selection{From: "noon"}}, "from: noon: write a time like", exitUsage},
 	} {
