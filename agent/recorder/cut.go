@@ -67,6 +67,8 @@ func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refu
 	if err != nil {
 		return nil, nil, err
 	}
+	r.peers = r.cutting.Add(1)
+	defer r.cutting.Add(-1)
 	var shape shaper = &passband{out: out, frame: f, next: f.index}
 	if r.job.bandwidthHz > 0 {
 		if shape, err = newChannel(r, out, f); err != nil {
@@ -79,7 +81,8 @@ func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refu
 	reader.Back(shape.before())
 
 	err = r.stream(ctx, next, f, shape, out)
-	r.job.release() // what is left takes the disk's time
+	r.peers = max(r.peers, r.cutting.Load()) // more may have begun since
+	r.job.release()                          // what is left takes the disk's time
 	if errors.As(r.silence(err), &short) {
 		err = nil
 	}

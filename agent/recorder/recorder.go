@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -117,7 +118,8 @@ type Settings struct {
 
 // Recorder executes captures, and orders to tune. Any number may run at once.
 type Recorder struct {
-	set Settings
+	set     Settings
+	cutting atomic.Int32 // captures that read samples now
 }
 
 // New checks the settings.
@@ -177,6 +179,7 @@ type run struct {
 	cmd   *protocol.Command
 	order *protocol.Capture
 	job   *job                    // nil until accepted
+	peers int32                   // captures that read samples at once, this one too
 	lose  context.CancelCauseFunc // ends what is under way, because a more urgent order took the receiver
 }
 
@@ -267,7 +270,7 @@ func (r *run) ending(ctx context.Context, state protocol.Reply_State, err error)
 		state, why = protocol.Reply_STATE_REFUSED, historyExceeded(exceeded)
 	case errors.As(err, &why):
 	case errors.Is(err, history.ErrOverwritten):
-		why = refuse(ReasonOverwritten, "the samples were overwritten before they could be read: give the receiver a longer history, or order a narrower band")
+		why = r.overwritten()
 	default:
 		why = refuse(ReasonInternal, "%v", err)
 	}
@@ -277,6 +280,14 @@ func (r *run) ending(ctx context.Context, state protocol.Reply_State, err error)
 		reply.EarliestStart = proto.Int64(why.earliest.UnixNano())
 	}
 	return reply
+}
+
+// overwritten says that this computer was slower than the receiver, and what would help.
+func (r *run) overwritten() *refusal {
+	if r.peers > 1 {
+		return refuse(ReasonOverwritten, "the samples were overwritten before they could be read: %d captures ran at once here: order fewer at a time, or give the receiver a longer history", r.peers)
+	}
+	return refuse(ReasonOverwritten, "the samples were overwritten before they could be read: give the receiver a longer history, or order a narrower band")
 }
 
 func historyExceeded(e *history.ExceededError) *refusal {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -572,6 +574,47 @@ func TestCapture_MeterKnowsWhatComes(t *testing.T) {
 		s.capture(t, tc.order)
 		if masked != tc.masked || got.expected != tc.length {
 			t.Errorf("bandwidth %v: masked %v, length %v, want %v, %v", tc.order.GetBandwidthHz(), masked, got.expected, tc.masked, tc.length)
+		}
+	}
+}
+
+// A computer that is too slow for all captures at once is told of as such: what helps then is fewer of them.
+func TestCapture_OverwrittenSaysHowManyRan(t *testing.T) {
+	for _, tc := range []struct {
+		captures int
+		want     string
+	}{
+		{1, "order a narrower band"},
+		{3, "3 captures ran at once here: order fewer at a time"},
+	} {
+		s := newStation(t, nil)
+		fill(s.ring, tones, 100000, 110000)
+		var captures sync.WaitGroup
+		began := 0 // each begins when the one before reads, and those before the last wait for samples then
+		begin := func() {
+			id := fmt.Sprint(began)
+			began++
+			captures.Go(func() {
+				if err := s.Capture(t.Context(), command(id, channelOrder(timeOf(105000), 1))); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		s.sink.seen = func(r *protocol.Record) {
+			switch {
+			case r.GetReply().GetState() != protocol.Reply_STATE_CAPTURING:
+			case began < tc.captures:
+				begin()
+			default:
+				s.ring.Clear()
+				s.ring.End()
+			}
+		}
+		begin()
+		captures.Wait()
+		last := s.sink.result(t, fmt.Sprint(tc.captures-1)).last()
+		if last.GetReasonCode() != recorder.ReasonOverwritten || !strings.Contains(last.GetMessage(), tc.want) {
+			t.Errorf("of %d captures the last ended as %v, want overwritten with %q", tc.captures, last, tc.want)
 		}
 	}
 }
