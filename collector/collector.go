@@ -178,7 +178,7 @@ func (c *Collector) tellStation(ctx context.Context, id string) {
 	if err == nil {
 		err = c.events.Station(station)
 	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil { // an orderly stop is no failure
 		c.log.WarnContext(ctx, "cannot tell of a station", "station", id, "error", err)
 	}
 }

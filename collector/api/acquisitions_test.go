@@ -83,6 +83,7 @@ func badBodies() [][2]string {
 		{valid(`"bandwidth_hz":"wide"`), "bandwidth_hz"},
 		{valid(`"start_time":"now"`), "start_time"},
 		{valid(`"start_time":5`), "start_time"},
+		{valid(`"start_time":""`), "start_time"},
 		{valid(`"start_time":"0001-01-01T00:00:00Z"`), "start_time"},
 		{valid(`"stations":"torino"`), "stations"},
 		{valid(`"stations":[]`), "stations"},

@@ -170,6 +170,8 @@ func (o *object) take(name string) (json.RawMessage, bool) {
 
 const durationAdvice = "write seconds such as 5 or 0.25, or text such as \"250ms\""
 
+const priorityAdvice = "write a whole number from -2147483648 to 2147483647"
+
 func (o *object) acquisition() (protocol.AcquisitionRequest, error) {
 	var a protocol.AcquisitionRequest
 	a.FrequencyHz = o.quantity("frequency_hz", true, frequencyAdvice, parseFrequency)
@@ -180,10 +182,10 @@ func (o *object) acquisition() (protocol.AcquisitionRequest, error) {
 	a.StartTime = o.time("start_time")
 	a.Stations = o.stations("stations")
 	o.read("iq", &a.IQ, "write true or false")
-	o.read("priority", &a.Priority, "write a whole number")
+	o.read("priority", &a.Priority, priorityAdvice)
 	a.Label = o.label("label")
 	if a.Priority < math.MinInt32 || a.Priority > math.MaxInt32 {
-		o.fault("priority", fmt.Sprint(a.Priority), "write a small whole number")
+		o.fault("priority", fmt.Sprint(a.Priority), priorityAdvice)
 	}
 	o.refuseOthers("frequency_hz, duration_s, bandwidth_hz, start_time, stations, iq, priority, label")
 	if len(o.faults) > 0 {
@@ -267,8 +269,8 @@ func parseSeconds(text string) (float64, bool) {
 func (o *object) time(name string) string {
 	var text string
 	o.read(name, &text, "write a time like "+timeExample)
-	if text == "" {
-		return ""
+	if value, given := o.take(name); !given || text == "" && string(value) != `""` {
+		return "" // absent, or found fault with above
 	}
 	t, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil || t.Year() < 1970 || t.Year() > 2200 {

@@ -43,7 +43,8 @@ func (s *server) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		if err := origins.Check(r); err != nil {
-			writeProblem(w, r, crossOrigin.with("the request comes from a page of another origin"))
+			writeProblem(w, r, crossOrigin.with("the request comes from a page of another origin",
+				fieldError("Origin", r.Header.Get("Origin"), "leave it out, or send the origin of the collector")))
 			return
 		}
 		next.ServeHTTP(w, r)
