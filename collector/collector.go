@@ -112,8 +112,9 @@ func (c *Collector) openLink(context.Context) (err error) {
 	}
 	cfg.SharedGroup, cfg.Log = m.SharedGroup, c.component("link")
 	cfg.Handle = func(msg link.Message) { c.ingest.Receive(ingest.Message(msg)) }
-	cfg.Connected = func(context.Context) error {
+	cfg.Connected = func(ctx context.Context, since time.Time) error {
 		c.ingest.Republish()
+		c.missStations(ctx, since)
 		return nil
 	}
 	if c.client, err = link.NewClient(cfg); err != nil {
@@ -180,6 +181,27 @@ func (c *Collector) tellStation(ctx context.Context, id string) {
 	}
 	if err != nil && ctx.Err() == nil { // an orderly stop is no failure
 		c.log.WarnContext(ctx, "cannot tell of a station", "station", id, "error", err)
+	}
+}
+
+// missStations notes which stations are no longer there: a broker that lost what it retained, and an agent that ended while no
+// broker ran, leave nobody to say so.
+func (c *Collector) missStations(ctx context.Context, since time.Time) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(retainedWithin):
+		}
+		missed, err := c.store.MissStations(ctx, since)
+		for _, id := range missed {
+			c.log.InfoContext(ctx, "a station is no longer there", "station", id)
+			c.tellStation(ctx, id)
+		}
+		if err == nil {
+			return
+		}
+		c.log.DebugContext(ctx, "cannot note which stations are no longer there, trying again", "error", err)
 	}
 }
 
@@ -370,6 +392,9 @@ func (c *Collector) setTablesReady(err error) {
 
 // migrateRetry is the pause while the database does not answer.
 const migrateRetry = time.Second
+
+// retainedWithin is how soon after a subscription the broker has sent what it retains.
+const retainedWithin = 5 * time.Second
 
 // migrate brings the database up to date, waiting for one that does not answer. It fails when the context ends, and on a
 // database of a newer version or of another program.

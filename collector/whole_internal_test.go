@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha512"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -231,4 +232,31 @@ func (w *whole) get(t *testing.T, path string) (int, string) {
 		t.Fatal(err)
 	}
 	return resp.StatusCode, string(text)
+}
+
+// TestCollector_MissesStations: a station that was online when the collector was killed, and of which the broker knows nothing any
+// more, is offline soon after the next start; one that is there stays online.
+func TestCollector_MissesStations(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t)
+	before := openCollector(t, cfg)
+	_, err := before.store.Migrate(t.Context())
+	err = errors.Join(err, before.store.SaveStatus(t.Context(), "milano", true, time.Now().Add(-time.Hour)), before.close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := startCollector(t, cfg).ready(t)
+	playStation(t, w.BrokerURL(), "torino")
+	status := func(id string) string {
+		var s protocol.Station
+		if err := w.remote.call(t.Context(), http.MethodGet, "/api/v1/stations/"+id, nil, &s); err != nil {
+			return ""
+		}
+		return s.Status
+	}
+	eventually(t, "torino is online", func() bool { return status("torino") == protocol.Online })
+	eventually(t, "milano is offline", func() bool { return status("milano") == protocol.Offline })
+	if got := status("torino"); got != protocol.Online {
+		t.Errorf("torino is %s", got)
+	}
 }

@@ -43,7 +43,7 @@ func startWhole(t *testing.T, url string) *whole {
 	w.client, err = link.NewClient(link.Config{
 		URL: url, ID: "one", SharedGroup: "collectors", Log: log,
 		Handle:    func(m link.Message) { w.Receive(ingest.Message(m)) },
-		Connected: func(context.Context) error { w.Republish(); return nil },
+		Connected: func(context.Context, time.Time) error { w.Republish(); return nil },
 	})
 	if err != nil {
 		t.Fatal(err)

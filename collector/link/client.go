@@ -62,8 +62,9 @@ type Config struct {
 
 	// Handle takes each message. It runs on the session's reader, so it must not block.
 	Handle func(Message)
-	// Connected runs after the subscriptions are made, on each connection, until it returns or the session ends. May be nil.
-	Connected func(ctx context.Context) error
+	// Connected runs after the subscriptions are made, on each connection, until it returns or the session ends. What the broker
+	// retains comes after since. May be nil.
+	Connected func(ctx context.Context, since time.Time) error
 
 	Log *slog.Logger
 }
@@ -192,6 +193,7 @@ func (c *Client) serve(ctx context.Context) error {
 		s.hangUp() // else paho would wait for an answer that nobody needs any more
 		return c.connectError(err)
 	}
+	since := time.Now()
 	if err := c.subscribe(alive, s.mqtt); err != nil {
 		return err
 	}
@@ -204,7 +206,7 @@ func (c *Client) serve(ctx context.Context) error {
 	c.cfg.Log.InfoContext(ctx, "session with the broker", "broker", c.broker.Host)
 
 	if c.cfg.Connected != nil {
-		if err := c.cfg.Connected(alive); err != nil && alive.Err() == nil {
+		if err := c.cfg.Connected(alive, since); err != nil && alive.Err() == nil {
 			return fmt.Errorf("greet the stations: %w", err)
 		}
 	}

@@ -246,7 +246,7 @@ func TestClient_ComesBackAfterTheBroker(t *testing.T) {
 	var log logged
 	c := startClient(t, link.Config{
 		URL: broker.URL, ID: "one", SharedGroup: "g", Handle: got.take, Log: slog.New(slog.NewTextHandler(&log, nil)),
-		Connected: func(context.Context) error { greeted.Done(); return nil },
+		Connected: func(context.Context, time.Time) error { greeted.Done(); return nil },
 	})
 	broker.Kill()
 	eventually(t, "the loss to be noticed", func() bool { return c.Ready() != nil })
@@ -270,7 +270,7 @@ func TestClient_TriesAgainWhenGreetingFails(t *testing.T) {
 	url := embedded(t, slog.New(slog.DiscardHandler)).URL()
 	var mu sync.Mutex
 	calls := 0
-	startClient(t, link.Config{URL: url, ID: "one", Connected: func(context.Context) error {
+	startClient(t, link.Config{URL: url, ID: "one", Connected: func(context.Context, time.Time) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if calls++; calls == 1 {

@@ -307,3 +307,27 @@ func testBadStations(t *testing.T, db *store.DB) {
 		}
 	}
 }
+
+// testMissStations: who was heard to be online before a time is missed, once; who was heard at it or later, or was offline, is not.
+func testMissStations(t *testing.T, s *server) {
+	db := s.open(t)
+	since := t0.Add(time.Hour)
+	err := errors.Join(
+		db.SaveStatus(t.Context(), "gone", true, t0), db.SaveStatus(t.Context(), "there", true, t0), db.SaveStatus(t.Context(), "there", true, since),
+		db.SaveStatus(t.Context(), "off", false, t0),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range [][]string{{"gone"}, nil} {
+		got, err := db.MissStations(t.Context(), since)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("missed %v, %v, want %v", got, err, want)
+		}
+	}
+	for id, want := range map[string]string{"gone": "offline", "there": "online", "off": "offline"} {
+		if station, err := db.Station(t.Context(), id); err != nil || station.Status != want {
+			t.Errorf("%s: %+v, %v, want %s", id, station, err, want)
+		}
+	}
+}

@@ -88,6 +88,22 @@ func (db *DB) SaveStatus(ctx context.Context, station string, online bool, at ti
 	return wrapData(err, "save status of %s", station)
 }
 
+// MissStations notes as offline every station that was online and has not been heard to be so since a time, and gives their ids.
+func (db *DB) MissStations(ctx context.Context, since time.Time) ([]string, error) {
+	var missed []string
+	err := db.transact(ctx, func(tx *sql.Tx) error {
+		missed = nil
+		return db.forEach(ctx, tx, `UPDATE station SET status = 'offline', status_at = $1 WHERE status = 'online' AND status_at < $1 RETURNING station`,
+			[]any{since}, func(rows *sql.Rows) error {
+				var id string
+				err := rows.Scan(&id)
+				missed = append(missed, id)
+				return err
+			})
+	})
+	return missed, wrap(err, "miss stations")
+}
+
 // SaveInfo keeps what a station said of itself at a time; nil when it took that back.
 func (db *DB) SaveInfo(ctx context.Context, station string, info *protocol.Info, at time.Time) error {
 	text, name, err := encodeInfo(info)

@@ -130,6 +130,7 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"Arrivals":          testArrivals,
 		"Detection":         testDetection,
 		"Stations":          testStations,
+		"MissStations":      testMissStations,
 		"WebSDRs":           testWebSDRs,
 		"Acquisitions":      testAcquisitions,
 		"ConcurrentUpdates": testConcurrentUpdates,
