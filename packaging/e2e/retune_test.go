@@ -23,7 +23,7 @@ mqtt: {url: %q}
 receivers: [{id: r0, source: "sim:%s?station=north&center=433M", history: 16MiB}]
 spool: {path: %q, limit: 64MiB}
 control: {allow: [capture, tune], frequencies: [144M-146M]}
-`, n.road, scene, t.TempDir()))
+`, n.broker.URL, scene, t.TempDir()))
 	start(t, "heimdall-agent", "run", "--config", config)
 	n.waitOnline(2)
 	for range 3 { // the second start is chosen by how long the stations took to answer the first
