@@ -14,6 +14,7 @@ import (
 // wish is a request on its way into the store.
 type wish struct {
 	req  protocol.AcquisitionRequest
+	fit  bool // shorten it to what fits, in place of refusing it
 	made *protocol.Acquisition
 	err  error
 	same *wish         // that came before and asks the same; nil: none
@@ -27,7 +28,11 @@ type wish struct {
 // same twice. Requests that come while others are being stored are stored together after them: one of the callers does it
 // for all.
 func (c *Conductor) Create(ctx context.Context, req protocol.AcquisitionRequest) (*protocol.Acquisition, error) {
-	w := &wish{req: req, done: make(chan struct{})}
+	return c.fulfil(ctx, &wish{req: req, done: make(chan struct{})})
+}
+
+// fulfil waits until a wish is stored.
+func (c *Conductor) fulfil(ctx context.Context, w *wish) (*protocol.Acquisition, error) {
 	c.mu.Lock()
 	c.wishes = append(c.wishes, w)
 	c.mu.Unlock()
@@ -92,6 +97,9 @@ func (c *Conductor) prepare(ctx context.Context, wishes []*wish, now time.Time) 
 	all, err := c.cfg.Stations.Stations(ctx)
 	for _, w := range wishes {
 		w.err = err
+		if err == nil && w.fit {
+			w.req.DurationS = c.longestFitting(w.req, all)
+		}
 		if err == nil {
 			w.made, w.err = c.plan(w.req, all, now)
 		}
