@@ -88,8 +88,9 @@ func (a *Agent) assemble(ctx context.Context) error {
 	a.publisher.held = newHeld(a.publisher, a.log.With("component", "clock"))
 	a.replies = replySink{a.publisher}
 	sources := make([]recorder.Receiver, 0, len(a.cfg.Receivers))
+	hosts := radio.NewHosts()
 	for _, cfg := range a.cfg.Receivers {
-		r, err := newReceiver(cfg, a.publisher, a.wall, a.log)
+		r, err := newReceiver(cfg, a.publisher, a.wall, hosts, a.log)
 		if err != nil {
 			return err
 		}

@@ -21,12 +21,12 @@ type receiver struct {
 	survey  *survey.Survey
 }
 
-func newReceiver(cfg ReceiverConfig, to survey.Publisher, wall radio.Wall, log *slog.Logger) (*receiver, error) {
+func newReceiver(cfg ReceiverConfig, to survey.Publisher, wall radio.Wall, hosts *radio.Hosts, log *slog.Logger) (*receiver, error) {
 	r := &receiver{cfg: cfg, history: history.NewHolding(int(*cfg.History), time.Duration(*cfg.Detect.Hold)), table: new(timetable.Table)}
 	settings := survey.Settings{
 		Receiver: cfg.ID,
 		Open: func() (radio.Receiver, error) {
-			return radio.Open(cfg.Source, radio.Options{Wall: wall, Log: log.With("component", "radio", "receiver", cfg.ID)})
+			return radio.Open(cfg.Source, radio.Options{Wall: wall, Hosts: hosts, Log: log.With("component", "radio", "receiver", cfg.ID)})
 		},
 		Plan:      cfg.plan(),
 		Analyzer:  cfg.analyzer(),

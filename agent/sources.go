@@ -9,8 +9,8 @@ import (
 )
 
 // examine looks into the recordings and scenes that the sources name, and tries the plans on them. The error lists what
-// will not mend itself, a fault a line; what may mend itself is left to those who try again. No source of this version
-// is a device that would mind being opened and closed.
+// will not mend itself, a fault a line; what may mend itself is left to those who try again. Receivers are not opened here:
+// they, and those who listen to them, would mind.
 func (c Config) examine(ctx context.Context) error {
 	var all []error
 	for _, r := range c.Receivers {
@@ -28,6 +28,9 @@ func (r ReceiverConfig) faults(ctx context.Context) []*radio.Fault {
 		return radio.Faults(err)
 	}
 	defer rx.Close()
+	if !radio.Recorded(r.Source) {
+		return nil
+	}
 	if _, err := rx.Open(ctx); err != nil {
 		return radio.Faults(err)
 	}

@@ -154,8 +154,9 @@ func tapAlone(ctx context.Context, cfg Config, show func(tapLine) error) error {
 	var working sync.WaitGroup
 	defer working.Wait()
 	defer stop()
+	hosts := radio.NewHosts()
 	for _, rc := range cfg.Receivers {
-		r, err := newReceiver(rc, forget{new(atomic.Uint64)}, radio.SystemWall, slog.New(slog.DiscardHandler))
+		r, err := newReceiver(rc, forget{new(atomic.Uint64)}, radio.SystemWall, hosts, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}

@@ -130,6 +130,7 @@ type Health struct {
 	SamplesTotal uint64
 	Lost         map[string]uint64 // samples by reason
 	RatePPM      float64           // measured against nominal; NaN when unknown
+	Lag          time.Duration     // how late samples come, beyond what is usual on this source
 	Err          error             // why it is not connected
 }
 

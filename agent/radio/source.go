@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/url"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +27,7 @@ type Options struct {
 	CenterHz     float64      // overrides the centre of a recording
 	BlockSamples int          // longest block; 0: 50 ms, between 1,024 and 65,536 samples
 	Wall         Wall         // what live receivers stamp their blocks with; nil: the system's clock
+	Hosts        *Hosts       // who refused whom, for all receivers of a station; nil: this receiver stands alone
 	Log          *slog.Logger // nil: nothing is logged
 }
 
@@ -37,8 +40,19 @@ func SystemWall() (now time.Time, quality protocol.TimeQuality, uncertainty time
 	return time.Now(), protocol.TimeQuality_TIME_QUALITY_SYSTEM, time.Second
 }
 
+// drivers makes receivers of source URLs, by scheme.
+var drivers = map[string]func(source, rest string, opts Options) (Receiver, error){
+	"file": openFile,
+	"sim":  openSim,
+}
+
 // laterSchemes are source kinds of the contract that this version does not read yet.
 var laterSchemes = []string{"exec", "ka9q", "kiwi", "owrx", "rtl_tcp", "rtlsdr", "rtltcp", "spyserver", "stdin"}
+
+// schemes lists what Open knows, for messages.
+func schemes() string {
+	return strings.Join(slices.Sorted(maps.Keys(drivers)), ": ") + ":"
+}
 
 // Open makes the receiver that a source URL names. It does no I/O: Receiver.Open does. The error lists every
 // fault of the URL as a Fault.
@@ -49,20 +63,28 @@ func Open(source string, opts Options) (Receiver, error) {
 	if opts.Wall == nil {
 		opts.Wall = SystemWall
 	}
+	if opts.Hosts == nil {
+		opts.Hosts = NewHosts()
+	}
 	scheme, rest, found := strings.Cut(source, ":")
+	where := fmt.Sprintf("source %q", withoutSecrets(source))
 	if !found {
-		return nil, &Fault{fmt.Sprintf("source %q", source), "scheme", "", "write file:PATH for a recording, sim:SCENE.yaml?station=ID for a simulated receiver"}
+		return nil, &Fault{where, "scheme", "", "write file:PATH for a recording, sim:SCENE.yaml?station=ID for a simulated receiver"}
 	}
-	switch scheme {
-	case "file":
-		return openFile(source, rest, opts)
-	case "sim":
-		return openSim(source, rest, opts)
+	open, known := drivers[scheme]
+	switch {
+	case known:
+		return open(source, rest, opts)
+	case slices.Contains(laterSchemes, scheme):
+		return nil, &Fault{where, "scheme", scheme, "not in this version, which reads " + schemes()}
 	}
-	if slices.Contains(laterSchemes, scheme) {
-		return nil, &Fault{fmt.Sprintf("source %q", source), "scheme", scheme, "not in this version, which reads file: and sim:"}
-	}
-	return nil, &Fault{fmt.Sprintf("source %q", source), "scheme", scheme, "unknown: this version reads file: and sim:"}
+	return nil, &Fault{where, "scheme", scheme, "unknown: this version reads " + schemes()}
+}
+
+// Recorded tells whether a source is a recording or a simulation: it can be opened and closed without disturbing anybody.
+func Recorded(source string) bool {
+	scheme, _, _ := strings.Cut(source, ":")
+	return scheme == "file" || scheme == "sim"
 }
 
 // FileSource is the source URL of a recording's path, whatever characters it has.
@@ -72,6 +94,7 @@ func FileSource(path string) string {
 
 // params reads the parameters of a source URL and gathers every fault.
 type params struct {
+	shown  string // the source, secrets removed
 	where  string
 	path   string
 	values map[string]string
@@ -81,7 +104,8 @@ type params struct {
 
 // newParams splits PATH?name=value&…; "+" stays "+", because times carry it.
 func newParams(source, rest string) *params {
-	p := &params{where: fmt.Sprintf("source %q", source), values: map[string]string{}}
+	p := &params{shown: withoutSecrets(source), values: map[string]string{}}
+	p.where = fmt.Sprintf("source %q", p.shown)
 	path, query, _ := strings.Cut(rest, "?")
 	p.path = p.unescape("path", path)
 	for _, pair := range strings.Split(query, "&") {
@@ -107,6 +131,9 @@ func (p *params) unescape(field, s string) string {
 }
 
 func (p *params) fault(field, value, mend string) {
+	if strings.HasSuffix(field, secretSuffix) {
+		value = ""
+	}
 	p.faults = append(p.faults, &Fault{p.where, field, value, mend})
 }
 
@@ -194,6 +221,62 @@ func (p *params) finish() error {
 		}
 	}
 	return errors.Join(p.faults...)
+}
+
+// hostPort is the address in a source such as kiwi://host:8073, and takes the port as read where none is given.
+func (p *params) hostPort(defaultPort int) string {
+	address, slashes := strings.CutPrefix(p.path, "//")
+	address = strings.TrimSuffix(address, "/")
+	if !slashes || address == "" || strings.ContainsAny(address, "/@ ") {
+		p.fault("host", p.path, "write //HOST:PORT after the colon, nothing else")
+		return ""
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		host, port = strings.Trim(address, "[]"), strconv.Itoa(defaultPort)
+		if strings.Contains(host, ":") && net.ParseIP(host) == nil {
+			p.fault("host", address, "write //HOST:PORT, with an IPv6 address in brackets")
+			return ""
+		}
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		p.fault("port", port, "want a number from 1 to 65535")
+	}
+	if host == "" {
+		p.fault("host", address, "missing: write //HOST:PORT")
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// secretSuffix ends the names of the parameters that are never shown.
+const secretSuffix = "password"
+
+// secret reads a password, written out or as file:PATH; its name ends in secretSuffix.
+func (p *params) secret(name string) configs.Secret {
+	v, ok := p.take(name)
+	if !ok {
+		return ""
+	}
+	var s configs.Secret
+	if err := s.UnmarshalText([]byte(v)); err != nil {
+		p.fault(name, "", err.Error())
+	}
+	return s
+}
+
+// withoutSecrets is a source as it may be shown.
+func withoutSecrets(source string) string {
+	path, query, asked := strings.Cut(source, "?")
+	if !asked {
+		return path
+	}
+	pairs := strings.Split(query, "&")
+	for i, pair := range pairs {
+		if name, _, _ := strings.Cut(pair, "="); strings.HasSuffix(name, secretSuffix) {
+			pairs[i] = name + "=***"
+		}
+	}
+	return path + "?" + strings.Join(pairs, "&")
 }
 
 // localPath turns what stands after "file:" or "sim:" into a path of this machine: file:x, file:/x and

@@ -150,11 +150,12 @@ func (d *stepper) take(b *radio.Block) (use, done bool, err error) {
 	if !d.begun {
 		d.begun, d.from = true, b.Index
 	}
-	changed := d.seen && b.Segment != d.segment
+	// A new segment that begins with a transient is the answer to a retune; others begin after a loss.
+	answered := d.seen && b.Segment != d.segment && b.Flags&radio.Settling != 0
 	d.segment, d.seen = b.Segment, true
 	elapsed := radio.SamplesDuration(float64(b.Index-d.from)+float64(b.Samples()), b.Tuning.SampleRateHz)
 	if d.wanted != nil {
-		if !changed && !b.Tuning.Near(*d.wanted) {
+		if !answered && !b.Tuning.Near(*d.wanted) {
 			if elapsed > retuneWait {
 				return false, false, fmt.Errorf("tune to %.0f Hz: the samples are still from %.0f Hz", d.wanted.CenterHz, b.Tuning.CenterHz)
 			}

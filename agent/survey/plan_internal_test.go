@@ -94,9 +94,14 @@ func TestStepper(t *testing.T) {
 			"aaa|....bb|aaa|.",
 		},
 		{
-			"a new segment is a retune, however far off", two,
-			[][]radio.Block{repeat(3, at(1e6, 1, 0)), repeat(1, at(1e6, 1, 0)), repeat(2, at(1.9e6, 2, 0))},
-			"aaa|.bb|",
+			"a transient is the end of a retune, however far off", two,
+			[][]radio.Block{repeat(3, at(1e6, 1, 0)), repeat(1, at(1e6, 1, 0)), repeat(1, at(1.9e6, 2, radio.Settling)), repeat(2, at(1.9e6, 2, 0))},
+			"aaa|..bb|",
+		},
+		{
+			"a segment after a loss is no retune", two,
+			[][]radio.Block{repeat(3, at(1e6, 1, 0)), repeat(2, at(1e6, 2, 0)), repeat(2, at(2e6, 3, 0))},
+			"aaa|..bb|",
 		},
 		{
 			"never retuned", two,

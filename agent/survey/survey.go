@@ -147,7 +147,11 @@ func (s *Survey) connectAndRead(ctx context.Context) {
 		if failures%10 == 0 {
 			s.log.WarnContext(ctx, "receiver is not available, trying on", "attempts", failures+1, "error", err)
 		}
-		if !pause(ctx, backOff(failures, firstRetry, lastRetry)) {
+		wait := backOff(failures, firstRetry, lastRetry)
+		if no, refused := errors.AsType[*radio.Refusal](err); refused {
+			wait = max(wait, no.After)
+		}
+		if !pause(ctx, wait) {
 			return
 		}
 		failures++

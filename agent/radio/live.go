@@ -1,0 +1,270 @@
+package radio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"sync"
+	"time"
+)
+
+// wire is what one protocol does. A live makes a Receiver of it.
+type wire interface {
+	// connect reaches the source and agrees on a stream. The context bounds the attempt, not the connection. When it fails it
+	// leaves nothing open.
+	connect(ctx context.Context) (Info, error)
+	// stream puts what comes into the intake until the connection ends, and says why. It returns soon after its context has
+	// ended or close was called.
+	stream(ctx context.Context, in *intake) error
+	// tune asks for a tuning inside Info.Range that differs from what is; an unknown (NaN) gain stays as it is. It is called while
+	// stream runs, which tells the intake what was applied. An error means that nothing was asked.
+	tune(ctx context.Context, to Tuning) error
+	// close ends the connection. It is called once, after connect has succeeded.
+	close() error
+}
+
+// liveSettings say how a live source behaves.
+type liveSettings struct {
+	host    string        // whom to be polite to; empty: a program of this machine
+	buffer  time.Duration // how far the reader may fall behind
+	stall   time.Duration // so long without samples ends the connection; 0: silence is part of the protocol
+	unpaced bool          // samples may come faster than their rate
+}
+
+// live is the half that all live receivers share: a goroutine that drains the connection into a bounded ring whether or not
+// anybody reads, and one that watches it.
+type live struct {
+	source string // secrets removed
+	opts   Options
+	set    liveSettings
+	wire   wire
+
+	life context.Context // until Close
+	end  context.CancelFunc
+	runs sync.WaitGroup // stream and watch
+
+	// Only the goroutine that opens, reads and tunes touches these.
+	info  Info
+	asked Tuning // last; what was applied where something else was since
+	since uint32 // segment in which it was asked
+
+	// mu guards the fields below, which Close and Health need too.
+	mu        sync.Mutex
+	in        *intake // nil before Open
+	connected bool    // the wire is to be closed
+	closeErr  error
+}
+
+// Where samples of a live source come much faster than their rate, the rate is not what it is taken for.
+const (
+	surplusTime  = 2 * time.Second
+	surplusShare = 1.1
+)
+
+func newLive(source string, opts Options, set liveSettings, w wire) *live {
+	if set.buffer <= 0 {
+		set.buffer = time.Second
+	}
+	life, end := context.WithCancel(context.Background())
+	return &live{source: source, opts: opts, set: set, wire: w, life: life, end: end}
+}
+
+// Open connects, and begins to take samples in.
+func (l *live) Open(ctx context.Context) (Info, error) {
+	switch {
+	case l.life.Err() != nil:
+		return Info{}, ErrClosed
+	case ctx.Err() != nil:
+		return Info{}, ctx.Err()
+	}
+	if err := l.opts.Hosts.enter(l.set.host); err != nil {
+		return Info{}, err
+	}
+	attempt, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.life, cancel)()
+	info, err := l.wire.connect(attempt)
+	if err != nil {
+		l.opts.Hosts.leave(l.set.host, err)
+		if l.life.Err() != nil {
+			err = ErrClosed
+		}
+		return Info{}, err
+	}
+	info.Source, info.Live, info.Timeline = l.source, true, true
+	in := newIntake(info, l.opts.BlockSamples, l.set.buffer)
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.life.Err() != nil {
+		return Info{}, errors.Join(ErrClosed, l.wire.close())
+	}
+	l.info, l.asked, l.in, l.connected = info, info.Tuning, in, true
+	streaming, fail := context.WithCancelCause(l.life)
+	l.runs.Go(func() {
+		err := l.wire.stream(streaming, in)
+		if cause := context.Cause(streaming); cause != nil {
+			err = cause
+		}
+		l.opts.Hosts.leave(l.set.host, err)
+		in.end(ended(err))
+		fail(nil)
+	})
+	l.runs.Go(func() { l.watch(streaming, in, fail) })
+	return info, nil
+}
+
+// ended is why there are no more samples; nil has no meaning there.
+func ended(err error) error {
+	if err == nil {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// watch ends a connection that delivers nothing, or more than its rate allows.
+func (l *live) watch(ctx context.Context, in *intake, fail context.CancelCauseFunc) {
+	began := time.Now()
+	every := time.NewTicker(250 * time.Millisecond)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+		}
+		came, last := in.progress()
+		if quiet := time.Since(last); l.set.stall > 0 && quiet > l.set.stall {
+			fail(fmt.Errorf("%s: no samples for %s", l.source, quiet.Round(time.Second)))
+			return
+		}
+		tuning, _ := in.applied()
+		most := surplusShare*time.Since(began).Seconds() + surplusTime.Seconds()
+		if !l.set.unpaced && float64(came) > most*max(tuning.SampleRateHz, l.info.Tuning.SampleRateHz) {
+			fail(fmt.Errorf("%s: %d samples came in %s: too many for %s samples a second", l.source, came,
+				time.Since(began).Round(time.Second), formatHertz(tuning.SampleRateHz)))
+			return
+		}
+	}
+}
+
+// Read delivers the next block, or why there are no more.
+func (l *live) Read(ctx context.Context, b *Block) error {
+	in, err := l.usable(ctx)
+	if err != nil {
+		return err
+	}
+	for {
+		if ok, err := in.take(b); ok || err != nil {
+			if l.life.Err() != nil {
+				return ErrClosed
+			}
+			return err
+		}
+		select {
+		case <-in.ready:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-l.life.Done():
+			return ErrClosed
+		}
+	}
+}
+
+// usable is the intake of an open receiver.
+func (l *live) usable(ctx context.Context) (*intake, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.life.Err() != nil:
+		return nil, ErrClosed
+	case l.in == nil:
+		return nil, fmt.Errorf("use %s before Open: %w", l.source, ErrClosed)
+	}
+	return l.in, ctx.Err()
+}
+
+// Tune asks for what is not so already.
+func (l *live) Tune(ctx context.Context, t Tuning) error {
+	in, err := l.usable(ctx)
+	if err != nil {
+		return err
+	}
+	if !l.info.Tunable {
+		return ErrNotTunable
+	}
+	applied, segment := in.applied()
+	if segment != l.since && !applied.Near(l.asked) {
+		l.asked = applied // somebody else has tuned it, or it did not do as it was told
+	}
+	to := Tuning{
+		CenterHz:     keep(t.CenterHz, applied.CenterHz, l.asked.CenterHz),
+		SampleRateHz: keep(t.SampleRateHz, applied.SampleRateHz, l.asked.SampleRateHz),
+		GainDB:       keep(t.GainDB, applied.GainDB, l.asked.GainDB),
+	}
+	if err := l.info.Range.refuse(fmt.Sprintf("tune %q", l.source), to); err != nil {
+		return err
+	}
+	if sameTuning(to, l.asked) {
+		return nil
+	}
+	if err := l.wire.tune(ctx, to); err != nil {
+		return fmt.Errorf("tune %s: %w", l.source, err)
+	}
+	l.asked, l.since = to, segment
+	return nil
+}
+
+// keep is a part of a tuning that is asked for: what was asked last where it is unknown, or what that came to.
+func keep(want, applied, asked float64) float64 {
+	if want == 0 || math.IsNaN(want) || want == applied {
+		return asked
+	}
+	return want
+}
+
+func sameTuning(a, b Tuning) bool {
+	sameGain := a.GainDB == b.GainDB || math.IsNaN(a.GainDB) && math.IsNaN(b.GainDB)
+	return a.CenterHz == b.CenterHz && a.SampleRateHz == b.SampleRateHz && sameGain
+}
+
+// refuse is the Fault of a tuning outside the range.
+func (r Range) refuse(where string, t Tuning) error {
+	switch {
+	case !(t.CenterHz >= r.LowHz && t.CenterHz <= r.HighHz):
+		return &Fault{where, "center", formatHertz(t.CenterHz), fmt.Sprintf("want %s to %s", formatHertz(r.LowHz), formatHertz(r.HighHz))}
+	case !(t.SampleRateHz >= r.LowRateHz*(1-1e-3) && t.SampleRateHz <= r.HighRateHz*(1+1e-3)): // rates are known by measurement
+		return &Fault{where, "rate", formatHertz(t.SampleRateHz), fmt.Sprintf("want %s to %s", formatHertz(r.LowRateHz), formatHertz(r.HighRateHz))}
+	}
+	return nil
+}
+
+// Health tells what was delivered and lost.
+func (l *live) Health() Health {
+	l.mu.Lock()
+	in := l.in
+	l.mu.Unlock()
+	if in == nil {
+		return Health{RatePPM: math.NaN()}
+	}
+	return in.account()
+}
+
+// Close ends the connection and a blocked Read, and waits for the goroutines. It may be called more than once.
+func (l *live) Close() error {
+	l.end()
+	l.mu.Lock()
+	if l.connected {
+		l.connected = false
+		l.closeErr = l.wire.close()
+	}
+	in, err := l.in, l.closeErr
+	l.mu.Unlock()
+	l.runs.Wait()
+	if in != nil {
+		in.end(ErrClosed)
+	}
+	return err
+}
