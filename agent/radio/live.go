@@ -41,9 +41,9 @@ type live struct {
 	set    liveSettings
 	wire   wire
 
-	life context.Context // until Close
-	end  context.CancelFunc
-	runs sync.WaitGroup // stream and watch
+	closed chan struct{} // closed by Close; no values
+	once   sync.Once
+	runs   sync.WaitGroup // stream and watch
 
 	// Only the goroutine that opens, reads and tunes touches these.
 	info  Info
@@ -53,6 +53,7 @@ type live struct {
 	// mu guards the fields below, which Close and Health need too.
 	mu        sync.Mutex
 	in        *intake // nil before Open
+	cancel    func()  // ends what is under way: the attempt to connect, or the stream
 	connected bool    // the wire is to be closed
 	closeErr  error
 }
@@ -67,53 +68,73 @@ func newLive(source string, opts Options, set liveSettings, w wire) *live {
 	if set.buffer <= 0 {
 		set.buffer = time.Second
 	}
-	life, end := context.WithCancel(context.Background())
-	return &live{source: source, opts: opts, set: set, wire: w, life: life, end: end}
+	return &live{source: source, opts: opts, set: set, wire: w, closed: make(chan struct{}), cancel: func() {}}
 }
 
 // Open connects, and begins to take samples in.
 func (l *live) Open(ctx context.Context) (Info, error) {
-	switch {
-	case l.life.Err() != nil:
-		return Info{}, ErrClosed
-	case ctx.Err() != nil:
-		return Info{}, ctx.Err()
-	}
-	if err := l.opts.Hosts.enter(l.set.host); err != nil {
+	if err := ctx.Err(); err != nil {
 		return Info{}, err
 	}
 	attempt, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(l.life, cancel)()
+	if !l.begin(cancel) {
+		return Info{}, ErrClosed
+	}
+	if err := l.opts.Hosts.enter(l.set.host); err != nil {
+		return Info{}, err
+	}
 	info, err := l.wire.connect(attempt)
 	if err != nil {
 		l.opts.Hosts.leave(l.set.host, err)
-		if l.life.Err() != nil {
+		if l.isClosed() {
 			err = ErrClosed
 		}
 		return Info{}, err
 	}
 	info.Source, info.Live, info.Timeline = l.source, true, true
-	in := newIntake(info, l.opts.BlockSamples, l.set.buffer)
+	return info, l.start(ctx, info)
+}
 
+// begin notes how to end what is under way now. It is false after Close.
+func (l *live) begin(cancel func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.life.Err() != nil {
-		return Info{}, errors.Join(ErrClosed, l.wire.close())
+	l.cancel = cancel
+	return !l.isClosed()
+}
+
+// start takes samples in and watches them, until the connection ends or Close.
+func (l *live) start(ctx context.Context, info Info) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isClosed() {
+		return errors.Join(ErrClosed, l.wire.close())
 	}
-	l.info, l.asked, l.in, l.connected = info, info.Tuning, in, true
-	streaming, fail := context.WithCancelCause(l.life)
+	ctx, fail := context.WithCancelCause(context.WithoutCancel(ctx))
+	in := newIntake(info, l.opts.BlockSamples, l.set.buffer)
+	l.info, l.asked = info, info.Tuning
+	l.in, l.connected, l.cancel = in, true, func() { fail(ErrClosed) }
 	l.runs.Go(func() {
-		err := l.wire.stream(streaming, in)
-		if cause := context.Cause(streaming); cause != nil {
+		err := l.wire.stream(ctx, in)
+		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
 		l.opts.Hosts.leave(l.set.host, err)
 		in.end(ended(err))
 		fail(nil)
 	})
-	l.runs.Go(func() { l.watch(streaming, in, fail) })
-	return info, nil
+	l.runs.Go(func() { l.watch(ctx, in, fail) })
+	return nil
+}
+
+func (l *live) isClosed() bool {
+	select {
+	case <-l.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 // ended is why there are no more samples; nil has no meaning there.
@@ -158,7 +179,7 @@ func (l *live) Read(ctx context.Context, b *Block) error {
 	}
 	for {
 		if ok, err := in.take(b); ok || err != nil {
-			if l.life.Err() != nil {
+			if l.isClosed() {
 				return ErrClosed
 			}
 			return err
@@ -167,7 +188,7 @@ func (l *live) Read(ctx context.Context, b *Block) error {
 		case <-in.ready:
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-l.life.Done():
+		case <-l.closed:
 			return ErrClosed
 		}
 	}
@@ -178,7 +199,7 @@ func (l *live) usable(ctx context.Context) (*intake, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.life.Err() != nil:
+	case l.isClosed():
 		return nil, ErrClosed
 	case l.in == nil:
 		return nil, fmt.Errorf("use %s before Open: %w", l.source, ErrClosed)
@@ -254,8 +275,9 @@ func (l *live) Health() Health {
 
 // Close ends the connection and a blocked Read, and waits for the goroutines. It may be called more than once.
 func (l *live) Close() error {
-	l.end()
 	l.mu.Lock()
+	l.once.Do(func() { close(l.closed) })
+	l.cancel()
 	if l.connected {
 		l.connected = false
 		l.closeErr = l.wire.close()
