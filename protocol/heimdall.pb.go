@@ -1253,6 +1253,7 @@ type ReceiverHealth struct {
 	HistoryS      *float64               `protobuf:"fixed64,5,opt,name=history_s,json=historyS,proto3,oneof" json:"history_s,omitempty"`
 	RatePpm       *float64               `protobuf:"fixed64,6,opt,name=rate_ppm,json=ratePpm,proto3,oneof" json:"rate_ppm,omitempty"` // measured rate against nominal
 	Error         *string                `protobuf:"bytes,7,opt,name=error,proto3,oneof" json:"error,omitempty"`                      // why it is not connected
+	LagS          *float64               `protobuf:"fixed64,8,opt,name=lag_s,json=lagS,proto3,oneof" json:"lag_s,omitempty"`          // how late samples come, beyond what is usual on this source; absent: not late
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1336,9 +1337,16 @@ func (x *ReceiverHealth) GetError() string {
 	return ""
 }
 
+func (x *ReceiverHealth) GetLagS() float64 {
+	if x != nil && x.LagS != nil {
+		return *x.LagS
+	}
+	return 0
+}
+
 type Loss struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reason        *string                `protobuf:"bytes,1,opt,name=reason,proto3,oneof" json:"reason,omitempty"` // overrun, gap, stall, unknown
+	Reason        *string                `protobuf:"bytes,1,opt,name=reason,proto3,oneof" json:"reason,omitempty"` // overrun (not read in time), network, server, clock (an estimate), disconnected …
 	Samples       *uint64                `protobuf:"varint,2,opt,name=samples,proto3,oneof" json:"samples,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2846,7 +2854,7 @@ const file_heimdall_proto_rawDesc = "" +
 	"\b_versionB\v\n" +
 	"\t_uptime_sB\b\n" +
 	"\x06_spoolB\r\n" +
-	"\v_broker_ack\"\xd4\x02\n" +
+	"\v_broker_ack\"\xf8\x02\n" +
 	"\x0eReceiverHealth\x12\x1f\n" +
 	"\breceiver\x18\x01 \x01(\tH\x00R\breceiver\x88\x01\x01\x12!\n" +
 	"\tconnected\x18\x02 \x01(\bH\x01R\tconnected\x88\x01\x01\x12(\n" +
@@ -2854,7 +2862,8 @@ const file_heimdall_proto_rawDesc = "" +
 	"\x04lost\x18\x04 \x03(\v2\x11.heimdall.v1.LossR\x04lost\x12 \n" +
 	"\thistory_s\x18\x05 \x01(\x01H\x03R\bhistoryS\x88\x01\x01\x12\x1e\n" +
 	"\brate_ppm\x18\x06 \x01(\x01H\x04R\aratePpm\x88\x01\x01\x12\x19\n" +
-	"\x05error\x18\a \x01(\tH\x05R\x05error\x88\x01\x01B\v\n" +
+	"\x05error\x18\a \x01(\tH\x05R\x05error\x88\x01\x01\x12\x18\n" +
+	"\x05lag_s\x18\b \x01(\x01H\x06R\x04lagS\x88\x01\x01B\v\n" +
 	"\t_receiverB\f\n" +
 	"\n" +
 	"_connectedB\x10\n" +
@@ -2862,7 +2871,8 @@ const file_heimdall_proto_rawDesc = "" +
 	"\n" +
 	"_history_sB\v\n" +
 	"\t_rate_ppmB\b\n" +
-	"\x06_error\"Y\n" +
+	"\x06_errorB\b\n" +
+	"\x06_lag_s\"Y\n" +
 	"\x04Loss\x12\x1b\n" +
 	"\x06reason\x18\x01 \x01(\tH\x00R\x06reason\x88\x01\x01\x12\x1d\n" +
 	"\asamples\x18\x02 \x01(\x04H\x01R\asamples\x88\x01\x01B\t\n" +

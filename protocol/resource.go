@@ -137,8 +137,9 @@ type ReceiverState struct {
 	Connected        bool                 `json:"connected"`
 	LostSamplesTotal uint64               `json:"lost_samples_total"`
 	RatePPM          *float64             `json:"rate_ppm,omitempty"`
-	HistoryS         float64              `json:"history_s"`      // how far back its IQ reaches
-	Held             uint64               `json:"held,omitempty"` // detections whose IQ stays in memory beyond that
+	LagS             float64              `json:"lag_s,omitempty"` // how late samples come, beyond what is usual on this source
+	HistoryS         float64              `json:"history_s"`       // how far back its IQ reaches
+	Held             uint64               `json:"held,omitempty"`  // detections whose IQ stays in memory beyond that
 	Steps            map[string]StepState `json:"steps"`
 	Away             *ReceiverAway        `json:"away,omitempty"` // absent: it follows its plan
 }

@@ -95,6 +95,7 @@ func (c *checker) receiverHealth(r *ReceiverHealth) {
 	}
 	checkNumber(c, "history_s", r.HistoryS, 0, maxSeconds)
 	checkNumber(c, "rate_ppm", r.RatePpm, -1e6, 1e6)
+	checkNumber(c, "lag_s", r.LagS, 0, maxSeconds)
 	c.sentence("error", r.Error)
 }
 

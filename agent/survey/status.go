@@ -207,6 +207,7 @@ func (s *Survey) State() protocol.ReceiverState {
 	if !math.IsNaN(h.RatePPM) {
 		state.RatePPM = &h.RatePPM
 	}
+	state.LagS = math.Round(h.Lag.Seconds()*1e3) / 1e3
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, step := range s.status.steps {
@@ -229,6 +230,9 @@ func (s *Survey) ReceiverHealth() *protocol.ReceiverHealth {
 	}
 	if !math.IsNaN(h.RatePPM) {
 		r.RatePpm = proto.Float64(h.RatePPM)
+	}
+	if h.Lag > 0 {
+		r.LagS = proto.Float64(h.Lag.Seconds())
 	}
 	if h.Err != nil {
 		r.Error = proto.String(protocol.CleanText(h.Err.Error(), protocol.MaxMessageTextBytes))

@@ -98,7 +98,7 @@ func TestRun_TriesOnUntilTheContextEnds(t *testing.T) {
 
 func TestRun_AgainAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		health := radio.Health{SamplesTotal: 600, Lost: map[string]uint64{"gap": 7}, RatePPM: 3}
+		health := radio.Health{SamplesTotal: 600, Lost: map[string]uint64{"gap": 7}, RatePPM: 3, Lag: 250 * time.Millisecond}
 		one := &radioScript{info: info(145e6, false), blocks: blocks(6, 0, 0, 0, 145e6), health: health}
 		two := &radioScript{info: info(145e6, false), blocks: blocks(6, 0, 0, time.Minute, 145e6), health: health}
 		ring := history.New(1 << 20)
@@ -118,7 +118,7 @@ func TestRun_AgainAfterAPause(t *testing.T) {
 			if h := s.Health(); h.SamplesTotal != 600*(run+1) || h.Lost["gap"] != 7*(run+1) || *s.State().RatePPM != 3 {
 				t.Errorf("run %d: health %+v, want the sum of both connections", run, h)
 			}
-			if r := s.ReceiverHealth(); r.GetRatePpm() != 3 || !r.GetConnected() {
+			if r := s.ReceiverHealth(); r.GetRatePpm() != 3 || !r.GetConnected() || r.GetLagS() != 0.25 || s.State().LagS != 0.25 {
 				t.Errorf("run %d: %v", run, r)
 			}
 			cancel()
