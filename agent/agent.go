@@ -76,10 +76,12 @@ func (a *Agent) now() time.Time { return a.clock.Now() }
 // uptime is how long the agent has been there.
 func (a *Agent) uptime() time.Duration { return a.clock.Elapsed() - a.began }
 
-// wall is the clock for receivers that have none of their own.
-func (a *Agent) wall() (now time.Time, quality protocol.TimeQuality, uncertainty time.Duration) {
-	r := a.clock.Reading()
-	return r.Time, r.Quality, r.Uncertainty
+// wallOf is a clock for receivers that have none of their own.
+func wallOf(c *clock.Clock) radio.Wall {
+	return func() (now time.Time, quality protocol.TimeQuality, uncertainty time.Duration) {
+		r := c.Reading()
+		return r.Time, r.Quality, r.Uncertainty
+	}
 }
 
 // assemble makes everything that stands on the spool.
@@ -90,7 +92,7 @@ func (a *Agent) assemble(ctx context.Context) error {
 	sources := make([]recorder.Receiver, 0, len(a.cfg.Receivers))
 	hosts := radio.NewHosts()
 	for _, cfg := range a.cfg.Receivers {
-		r, err := newReceiver(cfg, a.publisher, a.wall, hosts, a.log)
+		r, err := newReceiver(cfg, a.publisher, wallOf(a.clock), hosts, a.log)
 		if err != nil {
 			return err
 		}

@@ -55,10 +55,11 @@ func (c CheckCmd) Run(ctx context.Context, s streams) error {
 	if err := cfg.MQTT.examine(); err != nil {
 		return usageError{err}
 	}
+	clk := newClock(cfg, slog.New(slog.DiscardHandler))
 	findings := []finding{{"ok", "config", "station " + cfg.Station.ID + ", " + receivers(len(cfg.Receivers))}}
-	findings = append(findings, checkStation(ctx, cfg)...)
+	findings = append(findings, checkStation(ctx, cfg, clk)...)
 	findings = append(findings, checkLink(ctx, cfg)...)
-	findings = append(findings, checkClock(newClock(cfg, slog.New(slog.DiscardHandler))))
+	findings = append(findings, checkClock(clk))
 	if len(cfg.Control.Allow) == 0 {
 		findings = append(findings, finding{"ok", "control", "takes no orders from the network (control.allow is empty)"})
 	}
@@ -106,7 +107,7 @@ func receivers(n int) string {
 }
 
 // checkStation looks at receivers and spool. They serve one process each: where an agent runs, its word is taken.
-func checkStation(ctx context.Context, cfg Config) []finding {
+func checkStation(ctx context.Context, cfg Config, c *clock.Clock) []finding {
 	st, err := askStatus(ctx, cfg.Spool.Path)
 	switch {
 	case err == nil:
@@ -115,13 +116,14 @@ func checkStation(ctx context.Context, cfg Config) []finding {
 		return []finding{{"fail", "agent", err.Error()}}
 	}
 	var findings []finding
+	opts := radio.Options{Hosts: radio.NewHosts(), Wall: wallOf(c)}
 	for _, r := range cfg.Receivers {
 		faults := r.faults(ctx)
 		for _, f := range faults {
 			findings = append(findings, finding{"fail", ofSource, r.ID + " " + f.Error()})
 		}
 		if len(faults) == 0 {
-			findings = append(findings, checkReceiver(ctx, r))
+			findings = append(findings, checkReceiver(ctx, r, opts))
 		}
 	}
 	return append(findings, checkSpool(cfg)...)
@@ -160,37 +162,15 @@ func diskFindings(d diskStatus, limit int64) []finding {
 }
 
 // checkReceiver opens the receiver and listens for a while.
-func checkReceiver(ctx context.Context, cfg ReceiverConfig) finding {
-	failed := func(err error) finding { return finding{"fail", "receiver", cfg.ID + " " + err.Error()} }
-	rx, err := radio.Open(cfg.Source, radio.Options{Log: slog.New(slog.DiscardHandler)})
+func checkReceiver(ctx context.Context, cfg ReceiverConfig, opts radio.Options) finding {
+	found, err := radio.Probe(ctx, cfg.Source, opts, listenFor)
 	if err != nil {
-		return failed(err)
+		return finding{"fail", "receiver", cfg.ID + " " + err.Error()}
 	}
-	defer rx.Close()
-	ctx, cancel := context.WithTimeout(ctx, listenFor)
-	defer cancel()
-	info, err := rx.Open(ctx)
-	if err != nil {
-		return failed(err)
-	}
-	var samples, lost uint64
-	var b radio.Block
-	for {
-		err := rx.Read(ctx, &b)
-		if err != nil && (ctx.Err() != nil || errors.Is(err, io.EOF)) {
-			break
-		}
-		if err != nil {
-			return failed(err)
-		}
-		samples += uint64(b.Samples())
-		lost += b.LostBefore
-	}
-	detail := fmt.Sprintf("%s %s, %s, %s, %d samples, %d lost, time %s ±%s", cfg.ID, info.Hardware, configs.Hertz(info.Tuning.CenterHz), samplesPerSecond(info.Tuning.SampleRateHz), samples, lost, b.TimeQuality.Short(), b.TimeUncertainty)
+	detail := fmt.Sprintf("%s %s, %s, %s, %d samples, %d lost, time %s ±%s", cfg.ID, found.Info.Hardware, configs.Hertz(found.Info.Tuning.CenterHz),
+		samplesPerSecond(found.RateHz), found.Samples, found.Lost, found.TimeQuality.Short(), found.TimeUncertainty)
 	switch {
-	case samples == 0:
-		return finding{"fail", "receiver", detail + ": nothing came in " + listenFor.String()}
-	case lost > 0:
+	case found.Lost > 0:
 		return finding{"warn", "receiver", detail + ": look at power, cable and CPU"}
 	case cfg.Gain == "auto":
 		return finding{"warn", "receiver", detail + ": with gain auto a series of powers means nothing"}

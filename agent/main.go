@@ -27,6 +27,7 @@ type commandLine struct {
 	Status  StatusCmd  `cmd:"" help:"What the running agent says of itself."`
 	Spool   SpoolCmd   `cmd:"" help:"What waits on disk: stat, list, verify, export."`
 	Measure MeasureCmd `cmd:"" help:"Analyse recordings with the same code that run uses."`
+	Probe   ProbeCmd   `cmd:"" help:"What a source is: device, ranges, time, losses."`
 	Version VersionCmd `cmd:"" help:"Print the version."`
 }
 

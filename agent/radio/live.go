@@ -171,6 +171,14 @@ func (l *live) watch(ctx context.Context, in *intake, fail context.CancelCauseFu
 	}
 }
 
+// describe says what the source tells everybody.
+func (l *live) describe(ctx context.Context) ([]Fact, error) {
+	if d, can := l.wire.(describer); can {
+		return d.describe(ctx)
+	}
+	return nil, nil
+}
+
 // Read delivers the next block, or why there are no more.
 func (l *live) Read(ctx context.Context, b *Block) error {
 	in, err := l.usable(ctx)

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/configs"
+)
+
+// ProbeCmd says what a source URL leads to.
+type ProbeCmd struct {
+	Source string        `arg:"" help:"Source URL, as in receivers[].source."`
+	Listen time.Duration `help:"How long to listen." default:"3s" placeholder:"D"`
+	JSON   bool          `name:"json" help:"Print JSON."`
+}
+
+// Help begins with the example.
+func (ProbeCmd) Help() string {
+	return "Example:  heimdall-agent probe kiwi://kiwi.local\n\n" +
+		"Asks the source what it is, then listens to it as it is tuned now, for a few seconds, as one more listener.\n" +
+		"Sources, and their parameters: agent/radio/README.md."
+}
+
+// Run is called by the command line.
+func (c ProbeCmd) Run(ctx context.Context, s streams) error {
+	if c.Listen <= 0 || c.Listen > time.Hour {
+		return usageError{fmt.Errorf("--listen %s: want a time above 0 and up to 1h", c.Listen)}
+	}
+	if _, err := radio.Open(c.Source, radio.Options{}); err != nil {
+		return usageError{err}
+	}
+	wall := newClock(Config{}, slog.New(slog.DiscardHandler))
+	found, err := radio.Probe(ctx, c.Source, radio.Options{Wall: wallOf(wall)}, c.Listen)
+	report := newProbeReport(found)
+	if c.JSON {
+		if err != nil {
+			report.Error = err.Error()
+		}
+		return errors.Join(json.NewEncoder(s.out).Encode(report), err)
+	}
+	return errors.Join(report.print(s.out), err)
+}
+
+// probeReport is a radio.Report as it is shown. What is unknown is absent.
+type probeReport struct {
+	Source           string       `json:"source,omitempty"`
+	Hardware         string       `json:"hardware,omitempty"`
+	Format           string       `json:"format,omitempty"`
+	CenterHz         *float64     `json:"center_hz,omitempty"`
+	SampleRateHz     float64      `json:"sample_rate_hz,omitempty"` // as measured
+	GainDB           *float64     `json:"gain_db,omitempty"`
+	Tunable          bool         `json:"tunable"`
+	Range            *probeRange  `json:"range,omitempty"`
+	TimeQuality      string       `json:"time_quality,omitempty"`
+	TimeUncertaintyS float64      `json:"time_uncertainty_s,omitempty"`
+	Samples          uint64       `json:"samples"`
+	LostSamples      uint64       `json:"lost_samples"`
+	RatePPM          *float64     `json:"rate_ppm,omitempty"`
+	LagS             float64      `json:"lag_s,omitempty"`
+	Facts            []radio.Fact `json:"facts,omitempty"`
+	Notes            []string     `json:"notes,omitempty"`
+	Error            string       `json:"error,omitempty"`
+
+	quality string
+}
+
+type probeRange struct {
+	LowHz      float64 `json:"low_hz"`
+	HighHz     float64 `json:"high_hz"`
+	LowRateHz  float64 `json:"low_rate_hz"`
+	HighRateHz float64 `json:"high_rate_hz"`
+}
+
+func newProbeReport(f radio.Report) probeReport {
+	r := probeReport{Facts: f.Facts, Notes: f.Info.Notes}
+	if f.Info.Source == "" {
+		return r
+	}
+	r.Source, r.Hardware, r.Format, r.Tunable = f.Info.Source, f.Info.Hardware, f.Info.Format.String(), f.Info.Tunable
+	r.CenterHz, r.SampleRateHz = &f.Info.Tuning.CenterHz, f.Info.Tuning.SampleRateHz
+	if gain := f.Info.Tuning.GainDB; !math.IsNaN(gain) {
+		r.GainDB = &gain
+	}
+	if g := f.Info.Range; f.Info.Tunable {
+		r.Range = &probeRange{g.LowHz, g.HighHz, g.LowRateHz, g.HighRateHz}
+	}
+	r.Samples, r.LostSamples, r.LagS = f.Samples, f.Lost, f.Health.Lag.Seconds()
+	if f.Samples == 0 {
+		return r
+	}
+	r.SampleRateHz, r.TimeQuality, r.TimeUncertaintyS = f.RateHz, f.TimeQuality.Short(), f.TimeUncertainty.Seconds()
+	r.quality = f.TimeUncertainty.String()
+	if ppm := f.Health.RatePPM; !math.IsNaN(ppm) {
+		r.RatePPM = &ppm
+	}
+	return r
+}
+
+// print writes a line for each thing that is known.
+func (r probeReport) print(w io.Writer) error {
+	var b strings.Builder
+	line := func(name, format string, args ...any) { fmt.Fprintf(&b, "%-9s %s\n", name, fmt.Sprintf(format, args...)) }
+	for _, f := range r.Facts {
+		line(f.Name, "%s", f.Text)
+	}
+	if r.Source != "" {
+		line("device", "%s", r.Hardware)
+		line("tuning", "%s, %s, %s%s", configs.Hertz(*r.CenterHz), samplesPerSecond(r.SampleRateHz), r.Format, r.gain())
+		if r.Range != nil {
+			line("range", "%s to %s, %s to %s", configs.Hertz(r.Range.LowHz), configs.Hertz(r.Range.HighHz),
+				samplesPerSecond(r.Range.LowRateHz), samplesPerSecond(r.Range.HighRateHz))
+		} else {
+			line("range", "cannot be tuned from here")
+		}
+	}
+	if r.Samples > 0 {
+		line("time", "%s ±%s", r.TimeQuality, r.quality)
+		line("heard", "%d samples, %d lost%s", r.Samples, r.LostSamples, r.clock())
+	}
+	for _, note := range r.Notes {
+		line("note", "%s", note)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r probeReport) gain() string {
+	if r.GainDB == nil {
+		return ""
+	}
+	return fmt.Sprintf(", gain %.1f dB", *r.GainDB)
+}
+
+// clock is how the samples' clock and their way here did.
+func (r probeReport) clock() string {
+	var s string
+	if r.RatePPM != nil {
+		s = fmt.Sprintf(", rate %+.1f ppm", *r.RatePPM)
+	}
+	if r.LagS > 0 {
+		s += fmt.Sprintf(", %.3f s late", r.LagS)
+	}
+	return s
+}
