@@ -17,7 +17,8 @@ import (
 
 // ProbeCmd says what a source URL leads to.
 type ProbeCmd struct {
-	Source string        `arg:"" help:"Source URL, as in receivers[].source."`
+	Source string        `arg:"" optional:"" help:"Source URL, as in receivers[].source."`
+	Scan   bool          `help:"Find receivers on this computer and beside it instead, and print a configuration for them."`
 	Listen time.Duration `help:"How long to listen." default:"3s" placeholder:"D"`
 	JSON   bool          `name:"json" help:"Print JSON."`
 }
@@ -26,11 +27,21 @@ type ProbeCmd struct {
 func (ProbeCmd) Help() string {
 	return "Example:  heimdall-agent probe kiwi://kiwi.local\n\n" +
 		"Asks the source what it is, then listens to it as it is tuned now, for a few seconds, as one more listener.\n" +
+		"--scan looks at the USB bus, at the ports of rtl_tcp, SpyServer and KiwiSDR on this computer and on neighbours that it\n" +
+		"knows already, at OpenWebRX's programs, and asks by multicast DNS for KiwiSDRs and radiods.\n" +
 		"Sources, and their parameters: agent/radio/README.md."
 }
 
 // Run is called by the command line.
 func (c ProbeCmd) Run(ctx context.Context, s streams) error {
+	switch {
+	case c.Scan && c.Source != "":
+		return usageError{errors.New("give a source or --scan, not both")}
+	case c.Scan:
+		return c.scan(ctx, s)
+	case c.Source == "":
+		return usageError{errors.New("name a source, such as rtltcp://127.0.0.1:1234, or look for some with --scan")}
+	}
 	if c.Listen <= 0 || c.Listen > time.Hour {
 		return usageError{fmt.Errorf("--listen %s: want a time above 0 and up to 1h", c.Listen)}
 	}
@@ -107,7 +118,9 @@ func newProbeReport(f radio.Report) probeReport {
 // print writes a line for each thing that is known.
 func (r probeReport) print(w io.Writer) error {
 	var b strings.Builder
-	line := func(name, format string, args ...any) { fmt.Fprintf(&b, "%-9s %s\n", name, fmt.Sprintf(format, args...)) }
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-9s %s\n", name, fmt.Sprintf(format, args...))
+	}
 	for _, f := range r.Facts {
 		line(f.Name, "%s", f.Text)
 	}

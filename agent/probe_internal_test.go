@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fulgidus/heimdall/agent/discover"
 )
 
 // skyOf is the source of a new site's simulated receiver.
@@ -58,6 +60,35 @@ func TestProbe_SaysWhatIsWrong(t *testing.T) {
 		_, err := output(t, tc.cmd)
 		if err == nil || errors.As(err, new(usageError)) != tc.usage || !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%+v: got %v, want %q (usage: %v)", tc.cmd, err, tc.says, tc.usage)
+		}
+	}
+}
+
+func TestProbe_ScanPrintsAConfiguration(t *testing.T) {
+	t.Parallel()
+	var text strings.Builder
+	err := printConfig(&text, []discover.Found{
+		{Source: skyOf(t), What: "what a scan would find"}, {Source: skyOf(t), What: "another", Mend: "what to do about it"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "agent.yaml")
+	write(t, path, text.String())
+	cfg, err := LoadConfig(path)
+	if err != nil {
+		t.Fatalf("%v in:\n%s", err, text.String())
+	}
+	if len(cfg.Receivers) != 2 || cfg.Receivers[1].ID != "r1" || !strings.Contains(text.String(), "# what to do about it") {
+		t.Errorf("got %+v from:\n%s", cfg.Receivers, text.String())
+	}
+}
+
+func TestProbe_Usage(t *testing.T) {
+	t.Parallel()
+	for _, cmd := range []ProbeCmd{{}, {Source: "sim:x?station=y", Scan: true}} {
+		if _, err := output(t, cmd); !errors.As(err, new(usageError)) {
+			t.Errorf("%+v: got %v, want a usage error", cmd, err)
 		}
 	}
 }
