@@ -129,7 +129,7 @@ func (o *orders) end(id string) {
 // begin carries out, beside others, an order that takes a while; no is what the owner's rules say against it.
 func (o *orders) begin(ctx context.Context, cmd *protocol.Command, no *refusal, carryOut func(context.Context, *protocol.Command) error) {
 	if !o.agent.clock.Reading().Set {
-		o.refuse(ctx, cmd, recorder.ReasonClockUncertain, "the clock of this station is not set: it cannot tell whether the order still holds, nor when it would begin; order it again when state says time_quality other than unset")
+		o.refuse(ctx, cmd, recorder.ReasonClockUncertain, "the clock of this station is not set: it cannot tell whether the order still holds, nor when it would begin; "+protocol.OrderAgain+" when state says time_quality other than unset")
 		return
 	}
 	if no != nil {
@@ -140,7 +140,7 @@ func (o *orders) begin(ctx context.Context, cmd *protocol.Command, no *refusal, 
 	running, cancel := context.WithCancelCause(ctx)
 	if !o.note(id, cancel) {
 		cancel(nil)
-		o.refuse(ctx, cmd, recorder.ReasonBusy, fmt.Sprintf("%d orders are under way at this station: order it again when one has ended", mostOrders))
+		o.refuse(ctx, cmd, recorder.ReasonBusy, fmt.Sprintf("%d orders are under way at this station: "+protocol.OrderAgain+" when one has ended", mostOrders))
 		return
 	}
 	o.jobs.Go(func() {
@@ -197,7 +197,7 @@ func (o *orders) repeat(ctx context.Context, id string, last []byte) {
 	if !reply.GetState().Final() {
 		reply.State = protocol.Reply_STATE_FAILED.Enum()
 		reply.ReasonCode = proto.String(recorder.ReasonInterrupted)
-		reply.Message = proto.String("the agent stopped before the order was carried out: order it again")
+		reply.Message = proto.String("the agent stopped before the order was carried out: " + protocol.OrderAgain)
 	}
 	o.reply(ctx, reply)
 }

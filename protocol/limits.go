@@ -22,6 +22,10 @@ const (
 	// MaxTextBytes is the most bytes of a name or code, MaxMessageTextBytes of a sentence for people.
 	MaxTextBytes        = 256
 	MaxMessageTextBytes = 1024
+	// MinAcquisitionS is the shortest stretch that an acquisition asks for, in seconds: of a channel of 12.5 kHz it is 16 samples, of
+	// less no spectrum says anything. MaxAcquisitionS is the longest.
+	MinAcquisitionS = 0.001
+	MaxAcquisitionS = 3600
 	// MaxTimeAheadS is how far ahead of the receiver's clock a record's time may be.
 	MaxTimeAheadS = 300
 )

@@ -266,7 +266,7 @@ type AcquisitionStation struct {
 	Measurement json.RawMessage `json:"measurement,omitempty"` // the JSON dialect's record fields
 	Recording   string          `json:"recording,omitempty"`   // id; present once its file is complete
 	// Attempt counts how often the station was asked before, each time under another command id. The reason is that of the
-	// latest answer.
+	// latest answer; behind it, the message tells the first one where it was another.
 	Attempt     int    `json:"attempt,omitempty"`
 	NextAttempt string `json:"next_attempt,omitempty"` // when it is asked again, or for the first time
 	// EarliestStart is the earliest start with which the station could have served, as it said when it refused.

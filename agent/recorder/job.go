@@ -11,6 +11,7 @@ import (
 	"github.com/fulgidus/heimdall/agent/timetable"
 	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/dsp"
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 // farFuture is how long before its start a capture may be ordered.
@@ -132,7 +133,7 @@ func (r *run) consider(rx Receiver) ([]way, *refusal) {
 	}
 	j.past = span.Blocks > 0 && !j.end().After(span.To)
 	if span.Blocks == 0 && (!connected || o.Start == nil) || !connected && !j.past {
-		return nil, refuse(ReasonReceiverOffline, "receiver %q is not connected: order it again when it is", rx.ID)
+		return nil, refuse(ReasonReceiverOffline, "receiver %q is not connected: "+protocol.OrderAgain+" when it is", rx.ID)
 	}
 	if !info.Timeline {
 		return nil, refuse(ReasonNotLive, "receiver %q plays a recording on its own times: give its source an anchor to use it as a live one", rx.ID)

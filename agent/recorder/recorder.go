@@ -265,7 +265,7 @@ func (r *run) ending(ctx context.Context, state protocol.Reply_State, err error)
 	case errors.As(context.Cause(ctx), &why):
 		state = protocol.Reply_STATE_REFUSED
 	case ctx.Err() != nil:
-		state, why = protocol.Reply_STATE_FAILED, refuse(ReasonInterrupted, "the agent stopped before the order was carried out: order it again")
+		state, why = protocol.Reply_STATE_FAILED, refuse(ReasonInterrupted, "the agent stopped before the order was carried out: "+protocol.OrderAgain)
 	case errors.As(err, &exceeded):
 		state, why = protocol.Reply_STATE_REFUSED, historyExceeded(exceeded)
 	case errors.As(err, &why):

@@ -11,6 +11,7 @@ import (
 	"github.com/fulgidus/heimdall/agent/timetable"
 	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/dsp"
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 // way is how a receiver could do what was ordered.
@@ -50,7 +51,7 @@ func (r *run) places(j *job) ([]way, *refusal) {
 	}
 	places := j.receiver.Table.Places(j.start, j.end())
 	if len(places) == 0 { // no plan is known yet
-		return nil, refuse(ReasonReceiverOffline, "receiver %q is being connected: order it again in a moment", j.receiver.ID)
+		return nil, refuse(ReasonReceiverOffline, "receiver %q is being connected: "+protocol.OrderAgain+" in a moment", j.receiver.ID)
 	}
 	for _, p := range places {
 		consider(p.Tuning, p.Cost)
@@ -155,7 +156,7 @@ func (r *run) reserve(j *job, displace bool) *refusal {
 		}
 		return refuse(ReasonInternal, "%v", err)
 	}
-	return refuse(ReasonBusy, "receiver %q is taken by one order after the other: order it again", j.receiver.ID)
+	return refuse(ReasonBusy, "receiver %q is taken by one order after the other: "+protocol.OrderAgain, j.receiver.ID)
 }
 
 // busy says that another order has the receiver.

@@ -44,7 +44,7 @@ func (r *run) considerTune(rx Receiver) (*job, *refusal) {
 	span := rx.History.Span()
 	switch {
 	case !connected || span.Blocks == 0:
-		return nil, refuse(ReasonReceiverOffline, "receiver %q is not connected: order it again when it is", rx.ID)
+		return nil, refuse(ReasonReceiverOffline, "receiver %q is not connected: "+protocol.OrderAgain+" when it is", rx.ID)
 	case !info.Tunable || rx.Table == nil:
 		return nil, refuse(ReasonNotTunable, "receiver %q has one fixed tuning: order another receiver", rx.ID)
 	case !info.Timeline:

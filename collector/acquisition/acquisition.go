@@ -12,7 +12,8 @@
 //
 // A station that cannot serve now (busy, its receiver or itself not connected, restarted in the middle) is asked again, with
 // growing pauses, until a minute after the end of what was asked for. The start does not move for that: all stations are to
-// hear the same stretch, and what of it has passed is in their histories.
+// hear the same stretch, and what of it has passed is in their histories. Its message is the cause of the latest answer and, where
+// that is another, of the first; the station's advice to order again is left out.
 //
 // Acquisitions are not queued behind one another here. At one tuning, stations cut any number of captures out of the same
 // samples, side by side; those that need another tuning are the station's to refuse, with the earliest start. What asks
@@ -63,7 +64,7 @@ type Stations interface {
 
 // The defaults of Config, and what no operator needs to change.
 const (
-	defaultMaxDuration = time.Hour
+	defaultMaxDuration = protocol.MaxAcquisitionS * time.Second
 	defaultIQBytes     = 256 << 20
 	defaultLead        = 500 * time.Millisecond
 	leadMin            = 200 * time.Millisecond

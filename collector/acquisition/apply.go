@@ -153,7 +153,7 @@ func applyReply(a *protocol.Acquisition, rec *protocol.Record, now time.Time) bo
 
 func settle(s *protocol.AcquisitionStation, state protocol.StationState, reply *protocol.Reply) {
 	code := reply.GetReasonCode()
-	s.State, s.ReasonCode, s.Message, s.NextAttempt = state, code, reply.GetMessage()+history(s, code), ""
+	s.State, s.ReasonCode, s.Message, s.NextAttempt = state, code, lastWord(s, code, reply.GetMessage()), ""
 	if reply.EarliestStart != nil {
 		s.EarliestStart = protocol.FormatTime(time.Unix(0, reply.GetEarliestStart()).UTC().Truncate(time.Microsecond))
 	}

@@ -3,6 +3,7 @@ package acquisition
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/fulgidus/heimdall/protocol"
@@ -46,7 +47,8 @@ func retry(a *protocol.Acquisition, s *protocol.AcquisitionStation, reply *proto
 	if !at.Before(until) {
 		return false
 	}
-	s.State, s.ReasonCode, s.Message = protocol.StationQueued, reply.GetReasonCode(), reply.GetMessage()
+	s.Message = notYet(s, reply.GetReasonCode(), protocol.Cause(reply.GetMessage()))
+	s.State, s.ReasonCode = protocol.StationQueued, reply.GetReasonCode()
 	s.CommandID, s.NextAttempt = newID(), protocol.FormatTime(at.UTC().Truncate(time.Microsecond))
 	s.Attempt++
 	return true
@@ -68,13 +70,38 @@ func waitsFor(s protocol.Station, start, now time.Time) bool {
 	return now.Sub(timeOf(s.LastSeen)) <= awayFor || start.Sub(now) > waitAhead
 }
 
-// history is what a last word adds about the attempts before it.
-func history(s *protocol.AcquisitionStation, code string) string {
-	switch {
-	case s.Attempt == 0:
-		return ""
-	case s.ReasonCode == "" || s.ReasonCode == code:
-		return fmt.Sprintf(" (asked %d times)", s.Attempt+1)
+// atFirst stands before the first cause, in brackets behind the latest.
+const atFirst = "at first: "
+
+// notYet is why a station could not serve, while it is asked again.
+func notYet(s *protocol.AcquisitionStation, code, cause string) string {
+	if first := firstCause(s, code); first != "" {
+		return cause + " (" + atFirst + first + ")"
 	}
-	return fmt.Sprintf(" (asked %d times; before, the answer was %s)", s.Attempt+1, s.ReasonCode)
+	return cause
+}
+
+// lastWord is why a station did not serve. After several attempts it tells how many these were and what the first cause was,
+// and does not advise what was done.
+func lastWord(s *protocol.AcquisitionStation, code, cause string) string {
+	if s.Attempt == 0 {
+		return cause
+	}
+	asked := fmt.Sprintf("asked %d times", s.Attempt+1)
+	if first := firstCause(s, code); first != "" {
+		asked += "; " + atFirst + first
+	}
+	return protocol.Cause(cause) + " (" + asked + ")"
+}
+
+// firstCause is why a station could not serve at first, in words; empty when there is nothing to say but the new reason.
+func firstCause(s *protocol.AcquisitionStation, code string) string {
+	const mark = "(" + atFirst
+	if i := strings.LastIndex(s.Message, mark); i >= 0 {
+		return strings.TrimSuffix(s.Message[i+len(mark):], ")")
+	}
+	if s.Attempt == 0 || s.ReasonCode == code {
+		return ""
+	}
+	return s.Message
 }

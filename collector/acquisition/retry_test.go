@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -105,8 +106,43 @@ func TestRetry_TellsWhatWasBeforeTheLastAnswer(t *testing.T) {
 		again, _ := r.attempt(t, a)
 		r.reply(again, "north", protocol.Reply_STATE_REFUSED, no("history_exceeded"))
 		r.expect(t, a, "failed 100% north=refused(history_exceeded)")
-		if got, want := r.db.get(a.ID).Stations[0].Message, "because of history_exceeded (asked 2 times; before, the answer was interrupted)"; got != want {
+		if got, want := r.db.get(a.ID).Stations[0].Message, "because of history_exceeded (asked 2 times; at first: because of interrupted)"; got != want {
 			t.Errorf("message %q, want %q", got, want)
+		}
+	})
+}
+
+// While the collector asks again by itself, and when it has done all it could, nobody is told to do so.
+func TestRetry_NamesTheFirstCauseAndNotWhatIsDoneAnyway(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		a := r.create(t, onlyNorth())
+		say := func(code, message string) func(*protocol.Reply) {
+			return func(p *protocol.Reply) { p.ReasonCode, p.Message = &code, &message }
+		}
+		now := a
+		for i, c := range []struct{ code, message, want string }{
+			{"receiver_offline", `receiver "vhf" is not connected: order it again when it is`, `receiver "vhf" is not connected`},
+			{"busy", "64 orders are under way: order it again when one has ended", `64 orders are under way (at first: receiver "vhf" is not connected)`},
+			{"busy", "63 orders are under way: order it again", `63 orders are under way (at first: receiver "vhf" is not connected)`},
+		} {
+			r.reply(now, "north", protocol.Reply_STATE_REFUSED, say(c.code, c.message))
+			if s := r.db.get(a.ID).Stations[0]; s.Message != c.want || s.ReasonCode != c.code || s.State != protocol.StationQueued {
+				t.Errorf("answer %d: %s (%s) %q, want %q", i+1, s.State, s.ReasonCode, s.Message, c.want)
+			}
+			now, _ = r.attempt(t, now)
+		}
+		rest(2 * time.Minute)
+		s := r.db.get(a.ID).Stations[0]
+		if s.State != protocol.StationExpired || !strings.HasSuffix(s.Message, ` (asked 4 times; at first: receiver "vhf" is not connected)`) {
+			t.Errorf("in the end %s: %q", s.State, s.Message)
+		}
+
+		b := r.create(t, onlyNorth()) // nobody asks again after a cancel: then the advice is right
+		r.reply(b, "north", protocol.Reply_STATE_CAPTURING, nil)
+		r.cancel(t, b)
+		r.reply(b, "north", protocol.Reply_STATE_FAILED, say("interrupted", "the agent stopped: order it again"))
+		if s := r.db.get(b.ID).Stations[0]; s.Message != "the agent stopped: order it again" {
+			t.Errorf("after a cancel: %q", s.Message)
 		}
 	})
 }

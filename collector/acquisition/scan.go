@@ -227,9 +227,9 @@ func (c *Conductor) silent(a *protocol.Acquisition, now time.Time) []failure {
 		case s.State == protocol.StationQueued || s.State == protocol.StationSent:
 			silent = append(silent, unanswered(&s, expires))
 		case now.Sub(expires) > longestUpload:
-			silent = append(silent, failure{s.Station, codeExpired, "it was not all here a week after " + expires.Format(time.RFC3339) + history(&s, codeExpired)})
+			silent = append(silent, failure{s.Station, codeExpired, lastWord(&s, codeExpired, "it was not all here a week after "+expires.Format(time.RFC3339))})
 		case c.quiet(s.Station, expires, now):
-			silent = append(silent, failure{s.Station, codeExpired, "nothing of it came from the station for " + silence.String() + history(&s, codeExpired)})
+			silent = append(silent, failure{s.Station, codeExpired, lastWord(&s, codeExpired, "nothing of it came from the station for "+silence.String())})
 		}
 	}
 	return silent
@@ -294,5 +294,5 @@ func unanswered(s *protocol.AcquisitionStation, expires time.Time) failure {
 	case codeNotSent:
 		return failure{s.Station, codeNotSent, s.Message}
 	}
-	return failure{s.Station, codeExpired, "the station did not answer before " + at + history(s, codeExpired)}
+	return failure{s.Station, codeExpired, lastWord(s, codeExpired, "the station did not answer before "+at)}
 }
