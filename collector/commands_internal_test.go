@@ -110,7 +110,7 @@ func TestAcquireCmd_EndsWithoutAResult(t *testing.T) {
 		code int
 	}{
 		{AcquireCmd{Start: "yesterday"}, "start_time: yesterday: write a time like 2026-11-24T02:00:00Z", exitUsage},
-		{AcquireCmd{Duration: configs.Duration(-5 * time.Second)}, `duration_s: -5: write seconds such as 5 or 0.25, or text such as "250ms"; it must be above 0`, exitUsage},
+		{AcquireCmd{Duration: configs.Duration(-5 * time.Second)}, `duration_s: -5: write seconds such as 5 or 0.25, or text such as "250ms", from 0.001 to 3600`, exitUsage},
 		{AcquireCmd{Stations: []string{"nowhere"}}, "stations: nowhere: no station of this id has ever connected; GET /api/v1/stations lists them", exitUsage},
 		{AcquireCmd{}, "stations: no station is online and takes orders; GET /api/v1/stations tells why", exitFailed},
 	} {

@@ -750,8 +750,8 @@ func TestCreate_NamesEveryFault(t *testing.T) {
 	}{
 		{"frequency", func(q *protocol.AcquisitionRequest) { q.FrequencyHz = 0 }, []string{"frequency_hz"}, "145500000"},
 		{"frequency of another band", func(q *protocol.AcquisitionRequest) { q.FrequencyHz = 145.5e12 }, []string{"frequency_hz"}, "frequency_hz: 145500000000000: "},
-		{"no duration", func(q *protocol.AcquisitionRequest) { q.DurationS = 0 }, []string{"duration_s"}, "at most 3600 seconds"},
-		{"duration", func(q *protocol.AcquisitionRequest) { q.DurationS = 3601 }, []string{"duration_s"}, "at most 3600 seconds"},
+		{"no duration", func(q *protocol.AcquisitionRequest) { q.DurationS = 0 }, []string{"duration_s"}, "0.001 to 3600 seconds"},
+		{"duration", func(q *protocol.AcquisitionRequest) { q.DurationS = 3601 }, []string{"duration_s"}, "0.001 to 3600 seconds"},
 		{"bandwidth", func(q *protocol.AcquisitionRequest) { q.BandwidthHz = new(-1.0) }, []string{"bandwidth_hz"}, "above 0"},
 		{"start", func(q *protocol.AcquisitionRequest) { q.StartTime = "tomorrow" }, []string{"start_time"}, "2026-11-24T10:42:00Z"},
 		{"far start", func(q *protocol.AcquisitionRequest) { q.StartTime = now.AddDate(1, 0, 0).Format(time.RFC3339) }, []string{"start_time"}, "within 7 days"},

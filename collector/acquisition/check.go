@@ -22,16 +22,16 @@ func (c *Conductor) check(req protocol.AcquisitionRequest, all []protocol.Statio
 		faults = append(faults, protocol.FieldError{Field: field, Value: fmt.Sprint(value), Message: fmt.Sprintf(format, args...)})
 	}
 	if !(req.FrequencyHz > 0 && req.FrequencyHz <= maxHz) {
-		fault("frequency_hz", req.FrequencyHz, "want a frequency in Hz above 0, such as 145500000")
+		fault("frequency_hz", req.FrequencyHz, "want a frequency in Hz above 0 and up to %.0e, such as 145500000", maxHz)
 	}
 	longest := c.cfg.MaxDuration.Seconds()
-	durationOK := req.DurationS > 0 && req.DurationS <= longest
+	durationOK := req.DurationS >= protocol.MinAcquisitionS && req.DurationS <= longest
 	if !durationOK {
-		fault("duration_s", req.DurationS, "want more than 0 and at most %s seconds", decimal(longest))
+		fault("duration_s", req.DurationS, "want %s to %s seconds", decimal(protocol.MinAcquisitionS), decimal(longest))
 	}
 	bandwidthOK := req.BandwidthHz == nil || (*req.BandwidthHz > 0 && *req.BandwidthHz <= maxHz)
 	if !bandwidthOK {
-		fault("bandwidth_hz", *req.BandwidthHz, "want a width in Hz above 0, or leave it out for the receivers' whole passband")
+		fault("bandwidth_hz", *req.BandwidthHz, "want a width in Hz above 0 and up to %.0e, or leave it out for the receivers' whole passband", maxHz)
 	}
 	if req.Priority < math.MinInt32 || req.Priority > math.MaxInt32 {
 		fault("priority", req.Priority, "want a small whole number; the default is 0")

@@ -77,7 +77,11 @@ func badBodies() [][2]string {
 		{`{"frequency_hz":1e6,"duration_s":0}`, "duration_s"},
 		{`{"frequency_hz":1e6,"duration_s":-5}`, "duration_s"},
 		{`{"frequency_hz":1e6,"duration_s":"a while"}`, "duration_s"},
-		{`{"frequency_hz":1e6,"duration_s":86401}`, "duration_s"},
+		{`{"frequency_hz":1e6,"duration_s":3601}`, "duration_s"},
+		{`{"frequency_hz":1e6,"duration_s":1e12}`, "duration_s"},
+		{`{"frequency_hz":1e6,"duration_s":"999us"}`, "duration_s"},
+		{`{"frequency_hz":1e30,"duration_s":1}`, "frequency_hz"},
+		{valid(`"bandwidth_hz":1e30`), "bandwidth_hz"},
 		{`{"frequency_hz":1e6,"duration_s":true}`, "duration_s"},
 		{valid(`"bandwidth_hz":0`), "bandwidth_hz"},
 		{valid(`"bandwidth_hz":"wide"`), "bandwidth_hz"},
@@ -103,6 +107,35 @@ func badBodies() [][2]string {
 		{valid(`"Frequency_hz":1`), "Frequency_hz"},
 		{valid(`"frequency_hz":2`), "frequency_hz"},
 		{valid(`"":2`), ""},
+	}
+}
+
+func TestAcquisitions_SayWhatNumbersMayBe(t *testing.T) {
+	h := newWorld().handler(t)
+	for body, want := range map[string]protocol.FieldError{
+		`{"frequency_hz":1e30,"duration_s":1}`:                          {Field: "frequency_hz", Value: "1e30", Message: "above 0 and up to 1e12"},
+		`{"frequency_hz":0,"duration_s":1}`:                             {Field: "frequency_hz", Value: "0", Message: "above 0 and up to 1e12"},
+		`{"frequency_hz":1e6,"duration_s":1e12}`:                        {Field: "duration_s", Value: "1e12", Message: "from 0.001 to 3600"},
+		`{"frequency_hz":1e6,"duration_s":"1us"}`:                       {Field: "duration_s", Value: `"1us"`, Message: "from 0.001 to 3600"},
+		`{"frequency_hz":1e6,"duration_s":1,"bandwidth_hz":"9999999G"}`: {Field: "bandwidth_hz", Value: `"9999999G"`, Message: "above 0 and up to 1e12"},
+	} {
+		p := problem(t, ask(t, h, "POST", "/api/v1/acquisitions", body))
+		if len(p.Errors) != 1 || p.Errors[0].Field != want.Field || p.Errors[0].Value != want.Value || !strings.HasSuffix(p.Errors[0].Message, want.Message) {
+			t.Errorf("%s: %+v, want one of %+v", body, p.Errors, want)
+		}
+	}
+	schema, _ := document(t, h).Components.Schemas["AcquisitionRequest"].(map[string]any)
+	for member, want := range map[string]map[string]any{
+		"duration_s":   {"minimum": protocol.MinAcquisitionS, "maximum": float64(protocol.MaxAcquisitionS)},
+		"frequency_hz": {"exclusiveMinimum": 0.0, "maximum": 1e12},
+		"bandwidth_hz": {"exclusiveMinimum": 0.0, "maximum": 1e12},
+	} {
+		property, _ := schema["properties"].(map[string]any)[member].(map[string]any)
+		for bound, value := range want {
+			if property[bound] != value {
+				t.Errorf("OpenAPI: %s of %s is %v, want %v", bound, member, property[bound], value)
+			}
+		}
 	}
 }
 

@@ -22,7 +22,6 @@ import (
 const (
 	longestBody  = 64 << 10
 	longestLabel = 200 // bytes
-	longestAsked = 24 * 3600.0
 )
 
 func (s *server) createAcquisition(w http.ResponseWriter, r *http.Request) error {
@@ -168,15 +167,18 @@ func (o *object) take(name string) (json.RawMessage, bool) {
 	return value, ok && string(value) != "null"
 }
 
-const durationAdvice = "write seconds such as 5 or 0.25, or text such as \"250ms\""
+const (
+	positiveAdvice = frequencyForms + ", above 0 and up to 1e12"
+	priorityAdvice = "write a whole number from -2147483648 to 2147483647"
+)
 
-const priorityAdvice = "write a whole number from -2147483648 to 2147483647"
+var durationAdvice = fmt.Sprintf("write seconds such as 5 or 0.25, or text such as \"250ms\", from %v to %v", protocol.MinAcquisitionS, protocol.MaxAcquisitionS)
 
 func (o *object) acquisition() (protocol.AcquisitionRequest, error) {
 	var a protocol.AcquisitionRequest
-	a.FrequencyHz = o.quantity("frequency_hz", true, frequencyAdvice, parseFrequency)
-	a.DurationS = o.quantity("duration_s", true, durationAdvice, parseSeconds)
-	if hz := o.quantity("bandwidth_hz", false, frequencyAdvice, parseFrequency); hz > 0 {
+	a.FrequencyHz = o.quantity("frequency_hz", true, positiveAdvice, parsePositive)
+	a.DurationS = o.quantity("duration_s", true, durationAdvice, parseDuration)
+	if hz := o.quantity("bandwidth_hz", false, positiveAdvice, parsePositive); hz > 0 {
 		a.BandwidthHz = &hz
 	}
 	a.StartTime = o.time("start_time")
@@ -222,7 +224,7 @@ func (o *object) read(name string, into any, advice string) {
 	}
 }
 
-// quantity reads a number above 0, or text with a unit; 0 when absent or wrong.
+// quantity reads a number above 0, or text with a unit; 0 when absent or wrong. The advice says in what range parse takes it.
 func (o *object) quantity(name string, required bool, advice string, parse func(string) (float64, bool)) float64 {
 	value, ok := o.take(name)
 	if !ok {
@@ -232,13 +234,9 @@ func (o *object) quantity(name string, required bool, advice string, parse func(
 		return 0
 	}
 	text, ok := quantityText(value)
-	if !ok {
+	v, fits := parse(text)
+	if !ok || !fits {
 		o.fault(name, string(value), advice)
-		return 0
-	}
-	v, ok := parse(text)
-	if !ok || v == 0 {
-		o.fault(name, string(value), advice+"; it must be above 0")
 		return 0
 	}
 	return v
@@ -255,14 +253,25 @@ func quantityText(value json.RawMessage) (string, bool) {
 	return number.String(), err == nil
 }
 
-// parseSeconds reads a duration of up to a day in seconds.
+// parsePositive reads a frequency or a width above 0.
+func parsePositive(text string) (float64, bool) {
+	hz, ok := parseFrequency(text)
+	return hz, ok && hz > 0
+}
+
+// parseDuration reads how long an acquisition lasts, in seconds.
+func parseDuration(text string) (float64, bool) {
+	seconds, ok := parseSeconds(text)
+	return seconds, ok && seconds >= protocol.MinAcquisitionS && seconds <= protocol.MaxAcquisitionS
+}
+
+// parseSeconds reads a duration in seconds.
 func parseSeconds(text string) (float64, bool) {
 	var d configs.Duration
 	if err := d.UnmarshalText([]byte(text)); err != nil {
 		return 0, false
 	}
-	seconds := d.Seconds()
-	return seconds, seconds >= 0 && seconds <= longestAsked
+	return d.Seconds(), true
 }
 
 // time reads an RFC 3339 time and writes it as everywhere; empty when absent or wrong.

@@ -80,7 +80,7 @@ func parseCapture(body []byte) (CaptureRequest, error) {
 		return c, err
 	}
 	c.BeforeS, c.AfterS = o.around("before_s"), o.around("after_s")
-	if hz := o.quantity("bandwidth_hz", false, frequencyAdvice, parseFrequency); hz > 0 {
+	if hz := o.quantity("bandwidth_hz", false, positiveAdvice, parsePositive); hz > 0 {
 		c.BandwidthHz = &hz
 	}
 	c.Stations = o.stations("stations")
@@ -101,7 +101,7 @@ func (o *object) around(name string) *float64 {
 	}
 	text, ok := quantityText(value)
 	seconds, readable := parseSeconds(text)
-	if !ok || !readable || seconds > mostAroundS {
+	if !ok || !readable || seconds < 0 || seconds > mostAroundS {
 		o.fault(name, string(value), aroundAdvice)
 		return nil
 	}
@@ -128,9 +128,9 @@ func around(id string, rec *protocol.Record, asked CaptureRequest) (protocol.Acq
 		StartTime: protocol.FormatTime(time.Unix(0, rec.GetTime()).Add(-time.Duration(before * float64(time.Second)))),
 		Stations:  asked.Stations, IQ: asked.IQ == nil || *asked.IQ, Label: asked.Label,
 	}
-	if request.DurationS == 0 {
-		return request, badField.with("nothing is left of the detection",
-			fieldError("after_s", fmt.Sprint(after), "write more than 0: how long the detection lasted is not known"))
+	if request.DurationS < protocol.MinAcquisitionS {
+		return request, badField.with("next to nothing is left of the detection", fieldError("after_s", fmt.Sprint(after),
+			fmt.Sprintf("write more: before_s, the detection's %v s as far as they are known, and after_s must be %v s together", max(detection.GetDurationS(), 0), protocol.MinAcquisitionS)))
 	}
 	if request.Label == "" {
 		request.Label = "detection " + id

@@ -63,7 +63,9 @@ func badCaptures() [][2]string {
 		{`{"iq":1}`, "iq"},
 		{`{"label":"a\u0000"}`, "label"},
 		{`{"frequency_hz":1}`, "frequency_hz"},
-		{`{"before_s":0,"after_s":0}`, "after_s"}, // of a detection of unknown length
+		{`{"before_s":-1}`, "before_s"},
+		{`{"before_s":0,"after_s":0.0001}`, "after_s"}, // of a detection of unknown length
+		{`{"before_s":0,"after_s":0}`, "after_s"},      // of a detection of unknown length
 	}
 }
 

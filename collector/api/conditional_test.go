@@ -2,10 +2,13 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/fulgidus/heimdall/protocol"
@@ -20,11 +23,12 @@ func TestConditional_WhatTheClientHasIsNotSentAgain(t *testing.T) {
 		path = "/api/v1/" + path
 		first := get(t, h, "GET", path)
 		tag := first.Header().Get("ETag")
-		if tag == "" || tag[0] != '"' || first.Header().Get("Cache-Control") != "private, no-cache" {
+		moves := strings.HasPrefix(path, "/api/v1/stations")
+		if strings.HasPrefix(tag, "W/") != moves || !strings.Contains(tag, `"`) || first.Header().Get("Cache-Control") != "private, no-cache" {
 			t.Errorf("%s: headers %v", path, first.Header())
 		}
 		for given, want := range map[string]int{
-			tag: 304, "W/" + tag: 304, `"other", ` + tag: 304, "*": 304, `"other"`: 200, "other": 200, "": 200,
+			tag: 304, strings.TrimPrefix(tag, "W/"): 304, "W/" + strings.TrimPrefix(tag, "W/"): 304, `"other", ` + tag: 304, "*": 304, `"other"`: 200, "other": 200, "": 200,
 		} {
 			for _, method := range []string{"GET", "HEAD"} {
 				answer := get(t, h, method, path, "If-None-Match", given)
@@ -46,6 +50,53 @@ func TestConditional_WhatTheClientHasIsNotSentAgain(t *testing.T) {
 	for _, path := range []string{"/", "/healthz", "/readyz", "/metrics"} { // what they say is never old
 		if answer := get(t, h, "GET", path); answer.Header().Get("ETag") != "" || answer.Header().Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: headers %v", path, answer.Header())
+		}
+	}
+}
+
+// Histories move on with the clock, and stations that are online are heard of all the time: neither is news.
+func TestConditional_StationsStayTheSameWhileOnlyTimePasses(t *testing.T) {
+	w := newWorld()
+	first := protocol.Station{
+		ID: "torino", Number: 1, Status: protocol.Online, LastSeen: "2026-11-24T12:00:00.000000000Z",
+		Receivers: []protocol.ReceiverInfo{{ID: "vhf", CenterHz: 145.5e6, HistoryFrom: "2026-11-24T11:59:00.000000000Z"}},
+	}
+	now := first
+	w.reader.stations = func(context.Context) ([]protocol.Station, error) { return []protocol.Station{now}, nil }
+	w.reader.station = func(context.Context, string) (*protocol.Station, error) { return &now, nil }
+	h := w.handler(t)
+	for _, path := range []string{"/api/v1/stations", "/api/v1/stations/torino"} {
+		now = first
+		tag := get(t, h, "GET", path).Header().Get("ETag")
+		for name, c := range map[string]struct {
+			change func(s *protocol.Station, r *protocol.ReceiverInfo)
+			want   int
+		}{
+			"nothing": {func(*protocol.Station, *protocol.ReceiverInfo) {}, 304},
+			"a second": {func(s *protocol.Station, r *protocol.ReceiverInfo) {
+				s.LastSeen, r.HistoryFrom = "2026-11-24T12:00:01.000000000Z", "2026-11-24T11:59:01.000000000Z"
+			}, 304},
+			"no history":        {func(_ *protocol.Station, r *protocol.ReceiverInfo) { r.HistoryFrom = "" }, 200},
+			"another frequency": {func(_ *protocol.Station, r *protocol.ReceiverInfo) { r.CenterHz = 1e6 }, 200},
+			"gone":              {func(s *protocol.Station, _ *protocol.ReceiverInfo) { s.Status = protocol.Offline }, 200},
+		} {
+			now = first
+			now.Receivers = slices.Clone(first.Receivers)
+			c.change(&now, &now.Receivers[0])
+			answer := get(t, h, "GET", path, "If-None-Match", tag)
+			if answer.Code != c.want {
+				t.Errorf("%s after %s: status %d, want %d", path, name, answer.Code, c.want)
+			}
+			if got := get(t, h, "GET", path).Body.String(); now.LastSeen != first.LastSeen && !strings.Contains(got, now.Receivers[0].HistoryFrom) {
+				t.Errorf("%s after %s: %s, want the truth of now where the body is asked for", path, name, got)
+			}
+		}
+		// Of a station that is offline it is news that it was heard of later.
+		now.Status, now.LastSeen = protocol.Offline, "2026-11-24T12:00:00.000000000Z"
+		tag = get(t, h, "GET", path).Header().Get("ETag")
+		now.LastSeen = "2026-11-24T12:00:01.000000000Z"
+		if answer := get(t, h, "GET", path, "If-None-Match", tag); answer.Code != http.StatusOK {
+			t.Errorf("%s: a station that is offline, heard of later: status %d", path, answer.Code)
 		}
 	}
 }

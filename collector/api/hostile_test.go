@@ -222,5 +222,5 @@ func (a *attack) send(method, target, body, field string, others []string, heade
 // takesQuery tells whether an operation looks at its parameters: then it can refuse them.
 func takesQuery(op operation) bool {
 	_, ok := op.Responses["400"]
-	return ok
+	return ok || op.Deprecated && op.Responses["422"].Content != nil // as the former service refuses
 }

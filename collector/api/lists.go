@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -49,6 +50,8 @@ type listing struct {
 	columns []column // of its CSV form
 	// pages reads the parameters that say what is in the list.
 	pages func(s *server, q *query) pager
+	// steady are the items without what moves on by itself; nil where nothing does.
+	steady func(items []json.RawMessage) (any, error)
 }
 
 // sendList answers with a page as JSON, or with all of the list in another form.
@@ -72,7 +75,14 @@ func (s *server) sendList(rt *route, w http.ResponseWriter, r *http.Request) err
 	if next != "" {
 		w.Header().Set("Link", "<"+nextAddress(r.URL, next)+`>; rel="next"`)
 	}
-	return sendKnown(w, r, list(items, next))
+	if rt.listing.steady == nil {
+		return sendKnown(w, r, list(items, next))
+	}
+	steady, err := rt.listing.steady(items)
+	if err != nil {
+		return err
+	}
+	return sendAlike(w, r, list(items, next), steady)
 }
 
 // nextAddress is where the next page is, on the same server.
@@ -141,7 +151,7 @@ func (s *server) station(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return absent(fmt.Errorf("read station: %w", err), "station", id)
 	}
-	return sendKnown(w, r, wholeStation(station))
+	return sendAlike(w, r, wholeStation(station), steadyStation(*station))
 }
 
 // wholeStation is the station without null arrays.
@@ -150,6 +160,35 @@ func wholeStation(station *protocol.Station) *protocol.Station {
 	whole.Receivers = array(whole.Receivers)
 	whole.Capabilities = array(whole.Capabilities)
 	return &whole
+}
+
+// steadyStations are stations as they stand in a list, without what moves on by itself.
+func steadyStations(items []json.RawMessage) (any, error) {
+	steady := make([]protocol.Station, len(items))
+	for i, item := range items {
+		var station protocol.Station
+		if err := json.Unmarshal(item, &station); err != nil {
+			return nil, fmt.Errorf("read a station: %w", err)
+		}
+		steady[i] = steadyStation(station)
+	}
+	return steady, nil
+}
+
+// steadyStation is a station without how far its histories reach back and, while it is online, when it was last heard of:
+// both are about now, whenever one asks.
+func steadyStation(station protocol.Station) protocol.Station {
+	station.Receivers = slices.Clone(station.Receivers)
+	for i := range station.Receivers {
+		r := &station.Receivers[i]
+		if r.HistoryFrom != "" {
+			r.HistoryFrom = "known"
+		}
+	}
+	if station.Status == protocol.Online {
+		station.LastSeen = ""
+	}
+	return station
 }
 
 // wholeAcquisition is the acquisition without null arrays.

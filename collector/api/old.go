@@ -9,8 +9,8 @@ import (
 )
 
 // The addresses of the service that Heimdall replaces, for its clients: its words, its codes, its forms. Errors are
-// problems like all others, with 422 for every value that cannot be. Parameters and members that are not known are not
-// looked at, as there. A station here is a websdr there: it goes by its number, by a UUID that is made from its id, or by the id.
+// problems like all others, with 422 for every value that cannot be, and for a parameter that is not known or given twice.
+// Members that are not known are not looked at, as there. A station here is a websdr there: it goes by its number, by a UUID that is made from its id, or by the id.
 
 // WebSDRs keeps what clients of the former service say of stations. Its errors are like those of [Reader]; a change that
 // cannot be is a [protocol.FieldErrors].
@@ -70,7 +70,7 @@ func oldRoutes() []route {
 	table := append(oldServiceRoutes(), oldAcquisitionRoutes()...)
 	table = append(table, oldWebSDRRoutes()...)
 	for i := range table {
-		table[i].tag, table[i].old, table[i].anyQuery = oldTag, true, true
+		table[i].tag, table[i].old = oldTag, true
 	}
 	return table
 }
@@ -78,12 +78,12 @@ func oldRoutes() []route {
 func oldServiceRoutes() []route {
 	return []route{
 		{
-			method: "GET", path: "/health", id: "oldHealth", summary: "Is alive", detail: "Use /healthz.", open: true,
+			method: "GET", path: "/health", id: "oldHealth", summary: "Is alive", detail: "Use /healthz.", open: true, anyQuery: true,
 			answer: content{types: []string{jsonType}, schema: "OldAlive", example: OldAlive{"healthy", oldService, "1.0.0", exampleTime}}, serve: (*server).oldHealth,
 		},
 		{
 			method: "GET", path: "/ready", id: "oldReady", summary: "Can do its work, and if not, why",
-			detail: "Answers 503 with the same body as long as a condition does not hold. Use /readyz.", open: true,
+			detail: "Answers 503 with the same body as long as a condition does not hold. Use /readyz.", open: true, anyQuery: true,
 			answer: content{types: []string{jsonType}, schema: "OldReadiness", example: exampleOldReadiness()}, serve: (*server).oldReady,
 		},
 		{

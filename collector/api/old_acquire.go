@@ -127,13 +127,13 @@ func (s *server) oldAcquire(w http.ResponseWriter, r *http.Request) error {
 // oldAcquisition reads an acquisition in the former service's words.
 func (o *object) oldAcquisition(now time.Time, all []webSDR) protocol.AcquisitionRequest {
 	const (
-		frequencyAdvice = "write a frequency in MHz above 0, such as 145.5"
-		durationAdvice  = "write seconds above 0 and below 300, such as 10"
+		frequencyAdvice = "write a frequency in MHz above 0 and up to 1e6, such as 145.5"
+		durationAdvice  = "write seconds from 0.001 to below 300, such as 10"
 	)
 	o.required("frequency_mhz", frequencyAdvice)
 	o.required("duration_seconds", durationAdvice)
 	mhz := o.number("frequency_mhz", frequencyAdvice, func(v float64) bool { return v > 0 && v <= highestHz/1e6 })
-	seconds := o.number("duration_seconds", durationAdvice, func(v float64) bool { return v > 0 && v < oldMostS })
+	seconds := o.number("duration_seconds", durationAdvice, func(v float64) bool { return v >= protocol.MinAcquisitionS && v < oldMostS })
 	bandwidth := oldBandwidth
 	return protocol.AcquisitionRequest{
 		FrequencyHz: math.Round(valueOr(mhz, 0)*1e9) / 1e3, DurationS: valueOr(seconds, 0), BandwidthHz: &bandwidth, IQ: true,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -85,14 +86,28 @@ func (o *object) flag(name string) *bool {
 	return flag
 }
 
-// oldFlag reads a parameter as the former service did; false when absent.
-func oldFlag(r *http.Request, name string) (bool, error) {
-	given := r.URL.Query().Get(name)
-	switch strings.ToLower(given) {
-	case "", "0", "f", "false", "n", "no", "off":
-		return false, nil
-	case "1", "t", "true", "y", "yes", "on":
-		return true, nil
+// oldQuery finds every fault of a query. All parameters of the former service are flags.
+func oldQuery(raw string, known []parameter) error {
+	q := parseQuery(raw, append(slices.Clone(known), parameter{name: "_", example: "17", many: true})) // as clients write against caches
+	for _, p := range known {
+		if text := q.values.Get(p.name); text != "" && !isOldWord(text, true) && !isOldWord(text, false) {
+			q.fault(p.name, text, "write true or false")
+		}
 	}
-	return false, badField.with("a parameter cannot be understood", fieldError(name, given, "write true or false"))
+	if len(q.faults) > 0 {
+		return badField.faulty(q.faults)
+	}
+	return nil
+}
+
+// oldFlag is a parameter that oldQuery has found good; false when absent.
+func oldFlag(r *http.Request, name string) bool { return isOldWord(r.URL.Query().Get(name), true) }
+
+// isOldWord tells whether the former service took a word for true, or for false.
+func isOldWord(text string, flag bool) bool {
+	words := []string{"0", "f", "false", "n", "no", "off"}
+	if flag {
+		words = []string{"1", "t", "true", "y", "yes", "on"}
+	}
+	return slices.Contains(words, strings.ToLower(text))
 }

@@ -154,6 +154,50 @@ func TestOldService_OtherSitesChangeNothing(t *testing.T) {
 	}
 }
 
+func TestOldService_RefusesParametersThatItDoesNotUnderstand(t *testing.T) {
+	w := newWorld()
+	h := w.handler(t)
+	const base = "/api/v1/acquisition/"
+	for _, c := range []struct {
+		method, target string
+		fields         []string // at fault, in order; none: it is answered
+	}{
+		{"GET", "websdrs-all?include_inactive=YES&_=1764331200", nil},
+		{"GET", "websdrs-all?include_inactive=", []string{"include_inactive"}},
+		{"GET", "websdrs-all?include_inactive=maybe&page=2", []string{"page", "include_inactive"}},
+		{"GET", "websdrs-all?include_inactive=true&include_inactive=false", []string{"include_inactive"}},
+		{"GET", "websdrs?limit=5", []string{"limit"}},
+		{"GET", "websdrs?a=%zz", []string{"query"}},
+		{"GET", "config?x=1", []string{"x"}},
+		{"GET", "status/" + acquisitionID + "?x=1", []string{"x"}},
+		{"DELETE", "websdrs/1?hard_delete=maybe", []string{"hard_delete"}},
+		{"DELETE", "websdrs/1?hard_delete=false&hard_delete=false", []string{"hard_delete"}},
+		{"DELETE", "websdrs/1?hard-delete=true", []string{"hard-delete"}},
+		{"POST", "acquire?dry_run=true", []string{"dry_run"}},
+	} {
+		answer := ask(t, h, c.method, base+c.target, `{"frequency_mhz":145.5,"duration_seconds":1}`)
+		if c.fields == nil {
+			if answer.Code != http.StatusOK {
+				t.Errorf("%s: status %d", c.target, answer.Code)
+			}
+			continue
+		}
+		p := problem(t, answer)
+		var fields []string
+		for _, e := range p.Errors {
+			fields = append(fields, e.Field)
+		}
+		if diff := cmp.Diff(c.fields, fields); answer.Code != http.StatusUnprocessableEntity || diff != "" {
+			t.Errorf("%s %s: status %d, fields (-want +got):\n%s", c.method, c.target, answer.Code, diff)
+		}
+	}
+	for _, path := range []string{"/health?at=1", "/ready?at=1"} { // for what asks whether it lives, with whatever it adds
+		if answer := get(t, h, "GET", path); answer.Code != http.StatusOK {
+			t.Errorf("%s: status %d", path, answer.Code)
+		}
+	}
+}
+
 func TestOldService_IsMarkedDeprecated(t *testing.T) {
 	answer := get(t, newWorld().handler(t), "GET", "/api/v1/openapi.json")
 	var doc struct {

@@ -275,15 +275,11 @@ func (s *server) listWebSDRs(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) listAllWebSDRs(w http.ResponseWriter, r *http.Request) error {
-	inactive, err := oldFlag(r, "include_inactive")
-	if err != nil {
-		return err
-	}
 	all, err := s.websdrs(r.Context())
 	if err != nil {
 		return err
 	}
-	if !inactive {
+	if !oldFlag(r, "include_inactive") {
 		all = active(all)
 	}
 	list := []OldWebSDRDetail{}
@@ -386,15 +382,11 @@ func (s *server) updateWebSDR(w http.ResponseWriter, r *http.Request) error {
 
 // deleteWebSDR hides a station; only what nothing was ever heard of is removed.
 func (s *server) deleteWebSDR(w http.ResponseWriter, r *http.Request) error {
-	hard, err := oldFlag(r, "hard_delete")
-	if err != nil {
-		return err
-	}
 	found, err := s.findWebSDR(r)
 	if err != nil {
 		return err
 	}
-	if hard {
+	if oldFlag(r, "hard_delete") {
 		err = s.WebSDRs.RemoveWebSDR(r.Context(), found.station.ID)
 	} else {
 		err = s.WebSDRs.UpdateWebSDR(r.Context(), found.station.ID, s.Now(), func(w *protocol.WebSDRFields) { w.Active = new(bool) })

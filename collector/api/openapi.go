@@ -132,7 +132,11 @@ func (rt *route) responses() map[string]any {
 // allProblems are the route's own problems and those of every address.
 func (rt *route) allProblems() []problemKind {
 	all := []problemKind{notAcceptable, internal}
-	if !rt.anyQuery {
+	switch {
+	case rt.anyQuery:
+	case rt.old:
+		all = append(all, badField)
+	default:
 		all = append(all, badQuery)
 	}
 	if !rt.open {

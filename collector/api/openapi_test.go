@@ -24,6 +24,7 @@ type openAPI struct {
 type operation struct {
 	OperationID string `json:"operationId"`
 	Summary     string
+	Deprecated  bool
 	Parameters  []struct {
 		Name, In string
 		Example  any
@@ -211,7 +212,7 @@ func validate(components map[string]any, schema, value any, where string) []stri
 	for keyword := range s {
 		if !slices.Contains([]string{
 			"type", "properties", "required", "items", "enum", "pattern", "format", "description", "additionalProperties",
-			"minItems", "maxItems", "minimum", "maximum", "default", "maxLength", "style", "anyOf",
+			"minItems", "maxItems", "minimum", "maximum", "exclusiveMinimum", "default", "maxLength", "style", "anyOf",
 		}, keyword) {
 			faults = append(faults, where+": keyword "+keyword+" is not checked by this test")
 		}

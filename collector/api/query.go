@@ -23,7 +23,8 @@ const (
 	mostFaults      = 50   // named in one answer
 	highestHz       = 1e12 // above every radio
 	timeExample     = "2026-11-24T02:00:00Z"
-	frequencyAdvice = "write a frequency in Hz such as 145500000, 145.5M or 12.5k"
+	frequencyForms  = "write a frequency in Hz such as 145500000, 145.5M or 12.5k"
+	frequencyAdvice = frequencyForms + ", from 0 to 1e12"
 )
 
 // query reads the parameters of one request and collects every fault.
@@ -106,13 +107,13 @@ func (q *query) filter() protocol.Filter {
 		Stations: q.stations("station"),
 		From:     q.time("from"),
 		To:       q.time("to"),
-		MinHz:    q.frequency("min_hz"),
-		MaxHz:    q.frequency("max_hz"),
+		MinHz:    q.frequency("min_hz", frequencyAdvice, parseFrequency),
+		MaxHz:    q.frequency("max_hz", positiveAdvice, parsePositive), // 0 would read as no limit
 	}
 	if !f.From.IsZero() && !f.To.IsZero() && !f.From.Before(f.To) {
 		q.fault("to", q.values.Get("to"), "must be later than from, "+q.values.Get("from"))
 	}
-	if q.values.Has("min_hz") && q.values.Has("max_hz") && f.MinHz > f.MaxHz {
+	if q.values.Has("min_hz") && q.values.Has("max_hz") && f.MaxHz > 0 && f.MinHz > f.MaxHz {
 		q.fault("max_hz", q.values.Get("max_hz"), "must not be below min_hz, "+q.values.Get("min_hz"))
 	}
 	return f
@@ -165,14 +166,14 @@ func (q *query) time(name string) time.Time {
 }
 
 // frequency reads a frequency in Hz; 0 when absent or wrong.
-func (q *query) frequency(name string) float64 {
+func (q *query) frequency(name, advice string, parse func(string) (float64, bool)) float64 {
 	text := q.values.Get(name)
 	if text == "" {
 		return 0
 	}
-	hz, ok := parseFrequency(text)
+	hz, ok := parse(text)
 	if !ok {
-		q.fault(name, text, frequencyAdvice)
+		q.fault(name, text, advice)
 	}
 	return hz
 }

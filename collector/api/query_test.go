@@ -79,6 +79,7 @@ func badQueries() [][3]string {
 			add(path, "min_hz", v, v)
 			add(path, "max_hz", v, v)
 		}
+		add(path, "max_hz", "0", "0")
 		for _, v := range []string{"Torino", "x", "a_b", "-a", "all", "torino,", "a/b"} {
 			shown := v
 			if v == "torino," {

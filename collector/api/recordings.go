@@ -7,8 +7,12 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/fulgidus/heimdall/protocol"
@@ -73,7 +77,9 @@ func (s *server) sendFile(w http.ResponseWriter, r *http.Request, suffix, mediaT
 	if err := stream(w, filePatience); err != nil {
 		return err
 	}
-	http.ServeContent(&rangeWriter{ResponseWriter: w, request: r}, r, name, stored, file)
+	asked := r.Clone(r.Context())
+	readRange(asked.Header)
+	http.ServeContent(&rangeWriter{ResponseWriter: w, request: r}, asked, name, stored, file)
 	return nil
 }
 
@@ -93,6 +99,39 @@ func tagFile(h http.Header, recording *protocol.Recording, suffix string) {
 	h.Set("ETag", `"`+hex.EncodeToString(made[:16])+suffix+`"`)
 }
 
+// byteRanges is how ranges of bytes are written: bytes=FIRST-LAST, FIRST- or -LENGTH, several with commas between; items may
+// be empty. [RFC 9110, 14.1.2]
+var byteRanges = regexp.MustCompile(`^(?i:bytes)=[ \t]*(?:(?:\d+-\d*|-\d+)?[ \t]*(?:,[ \t]*|$))+$`)
+
+// longNumber is one that is beyond the end of every file, and that http.ServeContent cannot read.
+var longNumber = regexp.MustCompile(`\d{19,}`)
+
+// readRange leaves out a Range in another unit, and one that is no range: both are to be answered as if they were not there.
+// [RFC 9110, 14.2]
+func readRange(h http.Header) {
+	given := h.Get("Range")
+	if !byteRanges.MatchString(given) {
+		h.Del("Range")
+		return
+	}
+	ranges := longNumber.ReplaceAllStringFunc(given[len("bytes="):], func(number string) string {
+		if number = strings.TrimLeft(number, "0"); len(number) < 19 {
+			return "0" + number
+		}
+		return strconv.Itoa(math.MaxInt64)
+	})
+	for one := range strings.SplitSeq(ranges, ",") {
+		first, last, _ := strings.Cut(strings.TrimSpace(one), "-")
+		from, errFrom := strconv.ParseInt(first, 10, 64)
+		to, errTo := strconv.ParseInt(last, 10, 64)
+		if errFrom == nil && errTo == nil && from > to {
+			h.Del("Range")
+			return
+		}
+	}
+	h.Set("Range", "bytes="+ranges)
+}
+
 // rangeWriter turns http.ServeContent's plain refusals into problems.
 type rangeWriter struct {
 	http.ResponseWriter
@@ -104,8 +143,8 @@ func (rw *rangeWriter) WriteHeader(status int) {
 	h := rw.request.Header
 	switch status {
 	case http.StatusRequestedRangeNotSatisfiable:
-		rw.refuse(wrongRange.with("the file is shorter, or the range is not written as bytes=FIRST-LAST",
-			fieldError("Range", h.Get("Range"), "Content-Range says how long the file is")))
+		rw.refuse(wrongRange.with("the file ends before the range begins",
+			fieldError("Range", h.Get("Range"), "ask for bytes inside the file; Content-Range says how long it is")))
 	case http.StatusPreconditionFailed:
 		fault := fieldError("If-Match", h.Get("If-Match"), "the ETag of the file is another")
 		if h.Get("If-Match") == "" {

@@ -24,6 +24,11 @@ func TestRecordings_FilesAndRanges(t *testing.T) {
 		{base + ".sigmf-data", "bytes=7-", 206, "789", "application/octet-stream", "bytes 7-9/10"},
 		{base + ".sigmf-data", "bytes=-3", 206, "789", "application/octet-stream", "bytes 7-9/10"},
 		{base + ".sigmf-data", "bytes=8-99", 206, "89", "application/octet-stream", "bytes 8-9/10"},
+		{base + ".sigmf-data", "Bytes= 0-1", 206, "01", "application/octet-stream", "bytes 0-1/10"},
+		{base + ".sigmf-data", "bytes=,2-3 , ", 206, "23", "application/octet-stream", "bytes 2-3/10"},
+		{base + ".sigmf-data", "bytes=8-99999999999999999999", 206, "89", "application/octet-stream", "bytes 8-9/10"},
+		{base + ".sigmf-data", "bytes=-99999999999999999999", 206, "0123456789", "application/octet-stream", "bytes 0-9/10"},
+		{base + ".sigmf-data", "bytes=0000000000000000000000008-9", 206, "89", "application/octet-stream", "bytes 8-9/10"},
 		{base + ".sigmf-meta", "", 200, `{"global":{}}`, "application/json", ""},
 		{base + ".sigmf", "", 200, "tar", "application/x-tar", ""},
 	} {
@@ -42,13 +47,49 @@ func TestRecordings_FilesAndRanges(t *testing.T) {
 	}
 }
 
+// What is no range of bytes is answered as if it were not there.
+func TestRecordings_OtherUnitsAndWhatIsNoRangeGiveTheWholeFile(t *testing.T) {
+	h := newWorld().handler(t)
+	for _, asked := range []string{
+		"foo=1", "lines=1-2", "bytes=a-b", "bytes=5-2", "bytes=0-1,5-2", "bytes=", "bytes=-", "bytes 0-1", "bytes=0-1;2-3", "bytes=+1-2", "bytes=0x1-0x2", "bytes=--1",
+		"bytes=1", "=", "none", "bytes=\x00", strings.Repeat("bytes=0-1,", 1000),
+	} {
+		answer := get(t, h, "GET", "/api/v1/recordings/"+captureID+".sigmf-data", "Range", asked)
+		if answer.Code != http.StatusOK || answer.Body.String() != "0123456789" || answer.Header().Get("Content-Range") != "" {
+			t.Errorf("range %.40q: status %d, %q", asked, answer.Code, answer.Body)
+		}
+	}
+}
+
+func FuzzRecordings_Range(f *testing.F) {
+	for _, s := range []string{"bytes=0-1", "bytes=,-99999999999999999999,3-", "foo=1", "bytes=5-2", "Bytes= 000000000000000000000000-"} {
+		f.Add(s)
+	}
+	h := newWorld().handler(f)
+	f.Fuzz(func(t *testing.T, asked string) {
+		answer := get(t, h, "GET", "/api/v1/recordings/"+captureID+".sigmf-data", "Range", asked)
+		switch answer.Code {
+		case http.StatusOK, http.StatusPartialContent:
+		case http.StatusRequestedRangeNotSatisfiable:
+			if answer.Header().Get("Content-Range") != "bytes */10" {
+				t.Errorf("%q: 416 without the length: %v", asked, answer.Header())
+			}
+		default:
+			t.Errorf("%q: status %d", asked, answer.Code)
+		}
+	})
+}
+
 func TestRecordings_WrongRangesAreProblems(t *testing.T) {
 	h := newWorld().handler(t)
-	for _, asked := range []string{"bytes=10-", "bytes=20-30", "bytes=a-b", "bytes=5-2", "lines=1-2"} {
+	for _, asked := range []string{"bytes=10-", "bytes=20-30", "bytes=99999999999999999999-", "bytes=20-30,40-"} {
 		answer := get(t, h, "GET", "/api/v1/recordings/"+captureID+".sigmf-data", "Range", asked)
 		p := problem(t, answer)
 		if answer.Code != http.StatusRequestedRangeNotSatisfiable || p.Errors[0].Field != "Range" || p.Errors[0].Value != asked {
 			t.Errorf("range %q: %+v", asked, p)
+		}
+		if answer.Header().Get("Content-Range") != "bytes */10" {
+			t.Errorf("range %q: headers %v do not say the length", asked, answer.Header())
 		}
 		if answer.Header().Get("ETag") != "" || answer.Header().Get("Content-Disposition") != "" {
 			t.Errorf("range %q: headers of the file are left: %v", asked, answer.Header())

@@ -95,6 +95,9 @@ const bulkDetail = "With Accept: text/csv or application/x-ndjson (JSON lines) t
 	"not a page; a stream that breaks off before its end is not all there is. CSV has a header; a member inside a member is named " +
 	"after both (position.latitude_deg), a list is JSON in one cell, what is absent is an empty cell."
 
+// steadyDetail says what an ETag of stations does not tell.
+const steadyDetail = "The ETag is weak: it stays while nothing changes but history_from and, of a station that is online, last_seen; after a 304 these two may have moved on. "
+
 func frequencySchema() map[string]any {
 	return map[string]any{"type": "string", "pattern": `^\+?[0-9.]+(e[+-]?[0-9]+)? ?[kKMG]?(Hz|hz)?$`}
 }
@@ -133,12 +136,13 @@ func routes() []route {
 		},
 		{
 			method: "GET", path: "/api/v1/stations", id: "listStations", tag: "stations", summary: "All stations",
-			detail:  bulkDetail,
+			detail:  steadyDetail + bulkDetail,
 			answer:  content{types: listTypes(), schema: "StationList", example: list([]protocol.Station{exampleStation()}, "")},
-			listing: &listing{columns: goColumns(reflect.TypeFor[protocol.Station]()), pages: stationPages},
+			listing: &listing{columns: goColumns(reflect.TypeFor[protocol.Station]()), pages: stationPages, steady: steadyStations},
 		},
 		{
 			method: "GET", path: "/api/v1/stations/{id}", id: "getStation", tag: "stations", summary: "One station: condition, receivers, clock, delivery",
+			detail:   strings.TrimSpace(steadyDetail),
 			answer:   content{types: []string{jsonType}, schema: "Station", example: exampleStation()},
 			problems: []problemKind{notFound}, serve: (*server).station,
 		},

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"maps"
 	"reflect"
 	"strings"
 
@@ -271,6 +272,17 @@ func described(member string, schema map[string]any) map[string]any {
 	return schema
 }
 
+// boundsOf are the limits of a member that is a number or, which they do not hold for, text with a unit.
+func boundsOf(member string) map[string]any {
+	switch member {
+	case "duration_s":
+		return map[string]any{"minimum": protocol.MinAcquisitionS, "maximum": protocol.MaxAcquisitionS}
+	case "before_s", "after_s":
+		return map[string]any{"minimum": 0, "maximum": mostAroundS}
+	}
+	return map[string]any{"exclusiveMinimum": 0, "maximum": highestHz}
+}
+
 // refine adds what the types do not say.
 func (s *schemas) refine() {
 	enum := func(component, member string, words ...string) {
@@ -292,6 +304,7 @@ func (s *schemas) refine() {
 		for _, member := range []string{"frequency_hz", "bandwidth_hz", "duration_s", "before_s", "after_s"} {
 			if property, ok := properties[member].(map[string]any); ok {
 				property["type"] = []string{"number", "string"}
+				maps.Copy(property, boundsOf(member))
 			}
 		}
 		properties["label"].(map[string]any)["maxLength"] = longestLabel

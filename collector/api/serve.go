@@ -43,8 +43,12 @@ func (s *server) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		if err := origins.Check(r); err != nil {
+			header := "Origin"
+			if r.Header.Get(header) == "" {
+				header = "Sec-Fetch-Site"
+			}
 			writeProblem(w, r, crossOrigin.with("the request comes from a page of another origin",
-				fieldError("Origin", r.Header.Get("Origin"), "leave it out, or send the origin of the collector")))
+				fieldError(header, r.Header.Get(header), "leave it out, or send what the collector's own page sends")))
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -93,6 +97,9 @@ func (s *server) admit(rt *route, r *http.Request) error {
 	if !acceptable(r.Header.Values("Accept"), rt.answer.types) {
 		forms := strings.Join(rt.answer.types, " or ")
 		return notAcceptable.with("this address answers with "+forms, fieldError("Accept", strings.Join(r.Header.Values("Accept"), ", "), "write "+forms+", or leave it out"))
+	}
+	if rt.old && !rt.anyQuery {
+		return oldQuery(r.URL.RawQuery, rt.query)
 	}
 	if rt.anyQuery || rt.query != nil { // a route with parameters reads them itself, to name all faults at once
 		return nil
