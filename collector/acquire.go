@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -42,9 +40,6 @@ func (c AcquireCmd) Run(ctx context.Context, s streams) error {
 	req := protocol.AcquisitionRequest{
 		FrequencyHz: float64(c.Frequency), DurationS: c.Duration.Seconds(), StartTime: string(c.Start),
 		Stations: c.Stations, IQ: c.IQ, Priority: c.Priority, Label: c.Label,
-	}
-	if slices.Contains(c.Stations, "") || c.Stations != nil && len(c.Stations) == 0 {
-		return usageError{errors.New("--stations: an empty name; write ids separated by commas, like torino,genova, or leave it out for all")}
 	}
 	if c.Bandwidth != 0 {
 		hz := float64(c.Bandwidth)

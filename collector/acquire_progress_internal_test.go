@@ -171,6 +171,25 @@ func TestCommandLine_NamesTheFlagThatIsWrong(t *testing.T) {
 			t.Errorf("%s ends with %d: %s, want %q", c.args, code, errs, c.want)
 		}
 	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"acquire", "145.5M", "5s", "--start", ""}, `--start: "" is no time`},
+		{[]string{"acquire", "145.5M", "5s", "--label="}, "--label: an empty value; write one, or leave it out"},
+		{[]string{"acquire", "145.5M", "5s", "--stations="}, "--stations: an empty name"},
+		{[]string{"acquire", "", "5s"}, "<freq>"},
+		{[]string{"recordings", "--from="}, `--from: "" is no time`},
+		{[]string{"recordings", "--station="}, "--station: an empty name"},
+		{[]string{"recordings", "--acquisition", ""}, "--acquisition: an empty value"},
+		{[]string{"export", "recordings", ""}, "<id>: an empty name"},
+		{[]string{"export", "recordings", "--station", "torino", "-o", ""}, "--output: an empty value"},
+		{[]string{"export", "health", "--url="}, "--url: an empty value"},
+	} {
+		if _, errs, code := runLine(t, c.args...); code != exitUsage || !strings.Contains(errs, c.want) {
+			t.Errorf("%q ends with %d: %s, want %q", c.args, code, errs, c.want)
+		}
+	}
 	if out, _, _ := runLine(t, "acquire", "--help"); !strings.Contains(out, "--priority=N") {
 		t.Errorf("the help is silent on --priority:\n%s", out)
 	}

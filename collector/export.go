@@ -134,17 +134,9 @@ func (c ExportRecordingsCmd) toFolder(ctx context.Context, s streams, choice rec
 	case failed:
 		return errReported
 	case !saved:
-		progress.say("%s", c.nothing())
+		progress.say("%s", choice.nothing())
 	}
 	return nil
-}
-
-// nothing says that there was nothing to take out.
-func (c ExportRecordingsCmd) nothing() string {
-	if c.selection.none() {
-		return "no recordings"
-	}
-	return "no recordings: none match"
 }
 
 // exported is a recording that is in the folder.

@@ -70,7 +70,7 @@ func (c ExportRecordingsCmd) writeArchive(ctx context.Context, say, w io.Writer,
 	case err != nil:
 		return err
 	case len(out.streams) == 0:
-		return errors.New("there is no such recording; an archive holds at least one")
+		return fmt.Errorf("%s; an archive holds at least one", choice.nothing())
 	}
 	if c.Acquisition != "" {
 		text, err := acquisitionCollection(c.Acquisition, out.streams)

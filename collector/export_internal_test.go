@@ -122,7 +122,7 @@ func TestExportRecordings_OfAnAcquisition(t *testing.T) {
 	if exitCode(err, io.Discard) != exitFailed || !strings.HasPrefix(fmt.Sprint(err), "--station aosta: no station of this id") || out+errs != "" || len(folderOf(t, nowhere)) != 0 {
 		t.Errorf("of an unknown station: %v, %s%s, %v", err, out, errs, folderOf(t, nowhere))
 	}
-	if out, errs, err = export(ExportRecordingsCmd{selection: selection{Min: 146e6}, Out: nowhere}); err != nil || out != "" || errs != "no recordings: none match\n" {
+	if out, errs, err = export(ExportRecordingsCmd{selection: selection{Min: 146e6}, Out: nowhere}); err != nil || out != "" || errs != "no recording matches --min 146MHz\n" {
 		t.Errorf("of another band: %v, %s%s", err, out, errs)
 	}
 	for _, c := range []struct {
@@ -134,7 +134,8 @@ func TestExportRecordings_OfAnAcquisition(t *testing.T) {
 		{ExportRecordingsCmd{IDs: []string{"r"}, Output: "x", Out: "y"}, "-o puts all into one archive", exitUsage},
 		{ExportRecordingsCmd{IDs: []string{"r"}, Acquisition: a.ID}, "one of these", exitUsage},
 		{ExportRecordingsCmd{IDs: []string{"no-such"}, Out: dir}, "no such recording", exitFailed},
-		{ExportRecordingsCmd{selection: selection{Min: 146e6}, Output: filepath.Join(dir, "none.sigmf")}, "there is no such recording", exitFailed},
+		{ExportRecordingsCmd{selection: selection{Min: 146e6}, Output: filepath.Join(dir, "none.sigmf")}, "no recording matches --min 146MHz; an archive holds at least one", exitFailed},
+		{ExportRecordingsCmd{selection: selection{Stations: []string{"genova"}, From: "2020-01-01", To: "2020-01-02", Max: 1.5e6}, Output: filepath.Join(dir, "none.sigmf")}, "no recording matches --station genova --from 2020-01-01 --to 2020-01-02 --max 1.5MHz; an", exitFailed},
 		{ExportRecordingsCmd{Acquisition: a.ID, Out: single}, "make the folder", exitFailed},
 	} {
 		if _, _, err := export(c.cmd); err == nil || !strings.Contains(err.Error(), c.want) || exitCode(err, io.Discard) != c.code {

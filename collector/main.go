@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -75,11 +76,42 @@ func run(args []string, s streams) int {
 	if exit >= 0 { // --help was printed
 		return exit
 	}
+	if err == nil {
+		err = givenEmpty(command)
+	}
 	if err != nil {
 		fmt.Fprintf(s.err, "heimdall-collector: %v (--help explains)\n", err)
 		return exitUsage
 	}
 	return exitCode(command.Run(), s.err)
+}
+
+// givenEmpty refuses text that was given and is empty, as by a script whose variable is not set: nobody means by it what leaving
+// it out means.
+func givenEmpty(command *kong.Context) error {
+	for _, given := range command.Path {
+		var value *kong.Value
+		var name string
+		switch {
+		case given.Flag != nil:
+			value, name = given.Flag.Value, "--"+given.Flag.Name
+		case given.Positional != nil:
+			value, name = given.Positional, "<"+given.Positional.Name+">"
+		default:
+			continue
+		}
+		switch text := value.Target.Interface().(type) {
+		case string:
+			if text == "" {
+				return fmt.Errorf("%s: an empty value; write one, or leave it out", name)
+			}
+		case []string:
+			if len(text) == 0 || slices.Contains(text, "") {
+				return fmt.Errorf("%s: an empty name; write one or several, like torino,genova, or leave it out", name)
+			}
+		}
+	}
+	return nil
 }
 
 // exampleFirst prints help that begins with the example, the part that can be copied.

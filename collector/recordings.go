@@ -36,15 +36,12 @@ func (c RecordingsCmd) Run(ctx context.Context, s streams) error {
 	if c.JSON {
 		show = printRecordings(s.out)
 	}
-	if err := c.chosen(ctx, s.err, recordingChoice{selection: c.selection, Acquisition: c.Acquisition}, show); err != nil {
+	choice := recordingChoice{selection: c.selection, Acquisition: c.Acquisition}
+	if err := c.chosen(ctx, s.err, choice, show); err != nil {
 		return err
 	}
 	if t.rows == 0 && !c.JSON {
-		none := "no recordings; acquire with --iq makes them"
-		if !c.none() {
-			none = "no recordings: none match"
-		}
-		_, err := fmt.Fprintln(s.err, none)
+		_, err := fmt.Fprintln(s.err, choice.nothing())
 		return err
 	}
 	return nil
@@ -55,6 +52,17 @@ type recordingChoice struct {
 	selection
 	IDs         []string
 	Acquisition string
+}
+
+// nothing says that none are chosen.
+func (c recordingChoice) nothing() string {
+	switch {
+	case c.Acquisition != "":
+		return "acquisition " + c.Acquisition + " has no recordings"
+	case !c.none():
+		return "no recording matches " + c.words()
+	}
+	return "no recordings; acquire with --iq makes them"
 }
 
 // check refuses a choice that says two things.

@@ -89,7 +89,7 @@ func TestRecordingsCmd_ListsForPeopleAndMachines(t *testing.T) {
 	if out, _, err = list(RecordingsCmd{selection: selection{Min: 146e6}}); err != nil || out != "" {
 		t.Errorf("another band: %v, %s", err, out)
 	}
-	if _, errs, err := list(RecordingsCmd{selection: selection{Min: 146e6}}); err != nil || errs != "no recordings: none match\n" {
+	if _, errs, err := list(RecordingsCmd{selection: selection{Min: 146e6}}); err != nil || errs != "no recording matches --min 146MHz\n" {
 		t.Errorf("another band: %v, %s", err, errs)
 	}
 	for _, c := range []struct {

@@ -92,6 +92,28 @@ func (s selection) query() url.Values {
 	return q
 }
 
+// words is the selection as it stands on the command line.
+func (s selection) words() string {
+	var words []string
+	add := func(flag, value string) {
+		if value != "" {
+			words = append(words, "--"+flag+" "+value)
+		}
+	}
+	add("station", strings.Join(s.Stations, ","))
+	add("from", string(s.From))
+	add("to", string(s.To))
+	for _, edge := range []struct {
+		flag string
+		hz   configs.Hertz
+	}{{"min", s.Min}, {"max", s.Max}} {
+		if edge.hz != 0 {
+			add(edge.flag, strings.ReplaceAll(edge.hz.String(), " ", ""))
+		}
+	}
+	return strings.Join(words, " ")
+}
+
 // none tells whether nothing was chosen.
 func (s selection) none() bool { return len(s.query()) == 0 }
 
