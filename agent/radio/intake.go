@@ -191,6 +191,13 @@ func (in *intake) ppm(v float64) {
 	in.health.RatePPM = v
 }
 
+// fullScale is what a full-scale tone is in dBm from the next block on, as the receiver itself knows.
+func (in *intake) fullScale(dbm float64) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.tuning.FullScaleDBm = dbm
+}
+
 // lag is how late samples come beyond what is usual on this source.
 func (in *intake) lag(d time.Duration) {
 	in.mu.Lock()

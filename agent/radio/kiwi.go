@@ -1,386 +1,561 @@
 package radio
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"math"
-	"os"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync/atomic"
 	"time"
 
+	"github.com/coder/websocket"
+
+	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/dsp"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
-// A KiwiSDR recording is a WAV file of many short frames: a kiwi chunk with the GNSS time of the frame's first sample
-// (second of the week and nanosecond), then a data chunk of, usually, 512 samples. The header's rate is rounded; the
-// true one follows from the stamps. First stamps are often stale, and an operator may hide all of them.
-
 const (
-	// stampTolerance is how far a stamp may lie from where the one before it puts it.
-	stampTolerance = 100 * time.Microsecond
-	// stampsToTrust is how many stamps must agree before they are believed.
-	stampsToTrust = 4
-	// maxRateError is how far the fitted rate may lie from the header's (which is rounded: 12000 for 12001.135).
-	maxRateError = 200e-6
-	// staleFix is the age in seconds of the last position solution from which the time is called stale.
-	staleFix = 60
-	// noFix and above is no age: 255 means never had a solution, 253 and 254 are errors.
-	noFix = 253
-	// stampFloor is the best that is claimed of a fit: stamps wander slowly by 16 to 75 ns.
-	stampFloor = 50 * time.Nanosecond
-
-	weekNs = 7 * 24 * 3600 * int64(time.Second)
+	kiwiPort = 8073
+	// kiwiPatience bounds an attempt to connect.
+	kiwiPatience = 15 * time.Second
+	// kiwiStall: frames come 23 times a second.
+	kiwiStall = 5 * time.Second
+	// kiwiKeepalive is a twelfth of what the server waits for.
+	kiwiKeepalive = 5 * time.Second
+	// kiwiSettle is the transient of a retune.
+	kiwiSettle = 200 * time.Millisecond
+	// kiwiQueue is how old samples without a stamp may be when they arrive: the server's audio buffer, and the way.
+	kiwiQueue = 300 * time.Millisecond
+	// kiwiWaiting is how many frames wait for stamps that can be believed.
+	kiwiWaiting = 8
+	// kiwiMostLost frames in a row are a new connection's numbers rather than a loss.
+	kiwiMostLost = 5000
 )
 
-// kiwiFrame is one frame as parsed.
-type kiwiFrame struct {
-	sample  int64 // of its first sample, stored samples only
-	samples int64
-	ns      int64 // of the GPS week
-	age     uint8 // seconds since the last solution
-	stamped bool
+// kiwiSDR is the wire of a KiwiSDR: IQ of 12 or 20.25 kHz over a web socket, with a GNSS time stamp for each frame.
+type kiwiSDR struct {
+	address  string
+	source   string // secrets removed
+	password configs.Secret
+	ipl      configs.Secret // exempts from the time limit
+	user     string
+	tuning   Tuning // asked; the rate is the server's
+	wall     Wall
+	log      *slog.Logger
+
+	conn   *websocket.Conn
+	facts  map[string]string // of /status and of messages
+	offset float64           // Hz that the server adds to its dial: a converter before it
+	frame  bytes.Buffer      // the last one; what connect read is taken by stream
+
+	asked atomic.Pointer[Tuning] // what is on its way; nil: nothing
+
+	// Only stream's goroutine uses these.
+	clock   *sampleClock
+	arrived *arrivalClock
+	seq     uint32
+	begun   bool
+	waiting []byte // samples until it is known whether stamps can be believed
+	frames  int    // in waiting
+	stamped bool   // times are those of stamps
+	fixAge  uint8  // seconds since the last position
+	level   kiwiLevel
 }
 
-// kiwiRun is a run of frames whose stamps agree with one line: a time base.
-type kiwiRun struct {
-	stamps  stamps
-	pieces  []kiwiPiece
-	lastNs  int64 // unwrapped stamp of the last accepted frame
-	lastAt  int64 // its sample number, losses of this run counted
-	lost    int64 // samples lost inside this run so far
-	before  int64 // samples lost before this run, estimated
-	worst   uint8
-	firstNs int64
-}
-
-// kiwiPiece is a run of frames without loss, all accepted or all refused.
-type kiwiPiece struct {
-	first, samples int64
-	lost           int64 // before it, exact
-	refused        bool
-}
-
-// kiwiParser sorts frames into runs as they come, in memory bounded by the number of gaps.
-type kiwiParser struct {
-	stamp    kiwiFrame // the stamp that waits for its data
-	waiting  []kiwiFrame
-	runs     []*kiwiRun
-	periodNs float64 // nominal, from the header
-	prevNs   int64   // the last stamp believed
-	frames   int64
-	hidden   int64 // frames without a stamp
-	believed int64 // frames whose stamp was accepted
-}
-
-func (k *kiwiParser) takeStamp(b []byte) {
-	if len(b) < 10 {
-		return
-	}
-	sec, ns := binary.LittleEndian.Uint32(b[2:]), binary.LittleEndian.Uint32(b[6:])
-	k.stamp = kiwiFrame{
-		ns:      int64(sec)*int64(time.Second) + int64(ns),
-		age:     b[0],
-		stamped: sec < 604800 && ns < 1e9 && b[0] < noFix && (sec != 0 || ns != 0),
-	}
-}
-
-// takeData takes the samples that follow a stamp.
-func (k *kiwiParser) takeData(p *wavParser, c chunk) error {
-	r := p.r
-	per := int64(r.format.BytesPerSample())
-	if c.size%per != 0 {
-		if !c.last {
-			return r.fault("data chunk", fmt.Sprintf("%d bytes", c.size), "does not hold whole samples: the file is damaged; record again")
+func openKiwi(source, rest string, opts Options) (Receiver, error) {
+	p := newParams(source, rest)
+	w := &kiwiSDR{source: p.shown, wall: opts.Wall, log: opts.Log}
+	w.address = p.hostPort(kiwiPort)
+	w.tuning = Tuning{CenterHz: either(opts.CenterHz, p.hertz("center", 1e3, 10e9)), GainDB: 50}
+	w.tuning.CenterHz = either(w.tuning.CenterHz, 10e6)
+	if v, given := p.take("gain"); given {
+		gain, err := strconv.ParseFloat(v, 64)
+		if err != nil || !(gain >= 0 && gain <= kiwiMostGain) {
+			p.fault("gain", v, "want the manual gain in dB, 0 to 120")
 		}
-		r.oddTail = true
+		w.tuning.GainDB = gain
 	}
-	if c.stated > c.size {
-		r.note("the last frame promises %d bytes and the file holds %d: the recording was cut short", c.stated, c.size)
+	w.password, w.ipl = p.secret("password"), p.secret("ipl_password")
+	w.user = "heimdall"
+	if v, given := p.take("user"); given {
+		w.user = v
 	}
-	frame := k.stamp
-	k.stamp = kiwiFrame{}
-	frame.sample, frame.samples = r.stored, c.size/per
-	if frame.samples == 0 {
+	buffer := p.duration("buffer")
+	if err := p.finish(); err != nil {
+		return nil, err
+	}
+	return newLive(p.shown, opts, liveSettings{host: w.address, buffer: buffer, stall: kiwiStall}, w), nil
+}
+
+// kiwiMostGain is the end of the manual gain's scale.
+const kiwiMostGain = 120
+
+// connect looks at the status page, logs in, asks for IQ and waits for its first frame.
+func (w *kiwiSDR) connect(ctx context.Context) (Info, error) {
+	ctx, cancel := context.WithTimeout(ctx, kiwiPatience)
+	defer cancel()
+	w.facts = map[string]string{}
+	if page, err := w.page(ctx); err == nil { // proxies and old firmware have none
+		w.facts = kiwiStatus(page)
+		if no := kiwiClosed(w.source, w.facts); no != nil {
+			return Info{}, no
+		}
+	}
+	if err := w.dial(ctx); err != nil {
+		return Info{}, err
+	}
+	info, err := w.agree(ctx)
+	if err != nil {
+		_ = w.conn.CloseNow() // the error says more
+		return Info{}, err
+	}
+	return info, nil
+}
+
+// page fetches the status page, which everybody may read.
+func (w *kiwiSDR) page(ctx context.Context) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.address+"/status", http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := kiwiClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("http://%s/status: %s", w.address, resp.Status)
+	}
+	return io.ReadAll(io.LimitReader(resp.Body, kiwiMostBytes))
+}
+
+// kiwiClient follows the proxies that public receivers stand behind, and no more.
+var kiwiClient = &http.Client{
+	CheckRedirect: func(_ *http.Request, via []*http.Request) error {
+		if len(via) > 3 {
+			return errors.New("sent on more than three times")
+		}
 		return nil
+	},
+}
+
+func (w *kiwiSDR) dial(ctx context.Context) error {
+	now := strconv.FormatInt(time.Now().Unix(), 10)
+	conn, resp, err := websocket.Dial(ctx, "ws://"+w.address+"/"+now+"/SND", &websocket.DialOptions{HTTPClient: kiwiClient})
+	if resp != nil && resp.Body != nil {
+		resp.Body.Close()
 	}
-	if k.periodNs == 0 {
-		k.periodNs = 1e9 / math.Max(p.rateHz, 1)
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", w.source, err)
 	}
-	r.addPiece(c.offset, frame.samples*per)
-	r.stored += frame.samples
-	k.add(frame)
+	conn.SetReadLimit(kiwiMostBytes)
+	w.conn = conn
 	return nil
 }
 
-// add sorts a frame: to the current run when it continues it, else it waits until stampsToTrust agree.
-func (k *kiwiParser) add(f kiwiFrame) {
-	k.frames++
-	if !f.stamped {
-		k.hidden++
-		k.waiting = append(k.waiting, f)
-		k.trim()
-		return
+// agree does what the server wants before it sends: log-in, audio, then the five commands that make up a channel.
+func (w *kiwiSDR) agree(ctx context.Context) (Info, error) {
+	password := string(w.password)
+	login := "SET auth t=kiwi p=" + url.QueryEscape(password)
+	if password == "" {
+		login = "SET auth t=kiwi p=#"
 	}
-	if len(k.runs) > 0 { // the week may have rolled over
-		f.ns += int64(math.Round(float64(k.prevNs-f.ns)/float64(weekNs))) * weekNs
+	if w.ipl != "" {
+		login += " ipl=" + url.QueryEscape(string(w.ipl))
 	}
-	if len(k.waiting) == 0 && len(k.runs) > 0 {
-		run := k.runs[len(k.runs)-1]
-		if run.continues(f, k.periodNs) {
-			k.accept(run, f)
-			return
+	if err := w.say(ctx, login); err != nil {
+		return Info{}, err
+	}
+	for {
+		b, err := w.read(ctx)
+		if err != nil {
+			return Info{}, w.kicked(err)
+		}
+		if f, err := parseSound(b); err == nil && f.iq != nil {
+			return w.info(f), nil
+		}
+		if err := w.answer(ctx, b); err != nil {
+			return Info{}, err
 		}
 	}
-	k.waiting = append(k.waiting, f)
-	if k.agreeing() >= stampsToTrust {
-		k.settle(len(k.waiting) - stampsToTrust)
+}
+
+// answer notes what a message says and does what it calls for.
+func (w *kiwiSDR) answer(ctx context.Context, b []byte) error {
+	var todo error
+	kiwiMessages(b, func(name, value string) {
+		w.facts[name] = value
+		if no := kiwiRefusal(w.source, name, value); no != nil {
+			todo = errors.Join(todo, no)
+		}
+		switch name {
+		case "freq_offset":
+			if kHz, err := strconv.ParseFloat(value, 64); err == nil && math.Abs(kHz) < 1e8 {
+				w.offset = kHz * 1e3
+			}
+		case "audio_rate":
+			todo = errors.Join(todo, w.say(ctx, "SET AR OK in="+value+" out=48000"))
+		case "sample_rate":
+			todo = errors.Join(todo, w.start(ctx, value))
+		}
+	})
+	return todo
+}
+
+// start asks for IQ once the true rate is known.
+func (w *kiwiSDR) start(ctx context.Context, rate string) error {
+	hz, err := strconv.ParseFloat(rate, 64)
+	if err != nil || !(hz >= 1e3 && hz <= 1e6) {
+		return fmt.Errorf("%s: sample rate %q: want a number of Hz", w.source, rate)
 	}
-	k.trim()
+	w.tuning.SampleRateHz = hz
+	if least, most := w.reach(); w.tuning.CenterHz < least || w.tuning.CenterHz > most {
+		return &Fault{"source " + w.source, "center", formatHertz(w.tuning.CenterHz), fmt.Sprintf("this receiver hears %s to %s", formatHertz(least), formatHertz(most))}
+	}
+	return errors.Join(
+		w.say(ctx, "SET squelch=0 max=0"),
+		w.say(ctx, "SET genattn=0"),
+		w.say(ctx, "SET gen=0 mix=-1"),
+		w.say(ctx, "SET ident_user="+url.QueryEscape(w.user)),
+		w.say(ctx, "SET little-endian"),
+		w.setCenter(ctx, "iq", w.tuning),
+		w.setGain(ctx, w.tuning.GainDB),
+		w.say(ctx, "SET compression=0"),
+		w.say(ctx, "SET keepalive"),
+	)
 }
 
-// near tells whether a stamp difference is what the samples between say, within the tolerance and 200 ppm.
-func near(gotNs int64, wantNs float64) bool {
-	return math.Abs(float64(gotNs)-wantNs) < float64(stampTolerance)+maxRateError*math.Abs(wantNs)
+// reach is what the centre can be.
+func (w *kiwiSDR) reach() (leastHz, mostHz float64) {
+	bandwidth, err := strconv.ParseFloat(w.facts["bandwidth"], 64)
+	if err != nil || !(bandwidth > 0) {
+		bandwidth = 30e6
+	}
+	half := w.tuning.SampleRateHz / 2
+	return w.offset + half, w.offset + bandwidth - half
 }
 
-// agreeing counts the stamps at the end of the waiting frames that lie on one line.
-func (k *kiwiParser) agreeing() int {
-	n := 0
-	for i := len(k.waiting) - 1; i >= 0 && k.waiting[i].stamped; i-- {
-		if n > 0 {
-			a, b := k.waiting[i], k.waiting[i+1]
-			if !near(b.ns-a.ns, float64(b.sample-a.sample)*k.periodNs) {
-				break
+// setCenter tunes, to a hertz; the passband is all of the rate but the edges.
+func (w *kiwiSDR) setCenter(ctx context.Context, mode string, to Tuning) error {
+	cut := int(to.SampleRateHz/2) - 100
+	return w.say(ctx, fmt.Sprintf("SET mod=%s low_cut=%d high_cut=%d freq=%.3f", mode, -cut, cut, (to.CenterHz-w.offset)/1e3))
+}
+
+func (w *kiwiSDR) setGain(ctx context.Context, gainDB float64) error {
+	return w.say(ctx, fmt.Sprintf("SET agc=0 hang=0 thresh=-100 slope=6 decay=1000 manGain=%.0f", gainDB))
+}
+
+// info describes the receiver at its first frame.
+func (w *kiwiSDR) info(f soundFrame) Info {
+	w.tuning.CenterHz = math.Round(w.tuning.CenterHz)
+	least, most := w.reach()
+	info := Info{
+		Hardware: "KiwiSDR " + w.address, Format: dsp.CS16, Tuning: w.tuning, Tunable: true,
+		Range: Range{
+			LowHz: least, HighHz: most, LowRateHz: w.tuning.SampleRateHz, HighRateHz: w.tuning.SampleRateHz,
+			Settling: kiwiSettle + time.Second, // the way there, what is under way, the transient
+		},
+		TimeQuality: protocol.TimeQuality_TIME_QUALITY_GNSS,
+	}
+	if v := w.facts["version_maj"]; v != "" {
+		info.Hardware += ", firmware " + v + "." + w.facts["version_min"]
+	}
+	if !f.stamp.stamped {
+		_, info.TimeQuality, _ = w.wall()
+	}
+	if place := w.place(); place != "" {
+		info.Notes = append(info.Notes, "stands at "+place)
+	}
+	return info
+}
+
+// place is where the receiver says that it stands.
+func (w *kiwiSDR) place() string {
+	var cfg struct {
+		GPS    string  `json:"rx_gps"`
+		Height float64 `json:"rx_asl"`
+	}
+	if err := json.Unmarshal([]byte(w.facts["load_cfg"]), &cfg); err == nil && cfg.GPS != "" {
+		return fmt.Sprintf("%s, %.0f m", cfg.GPS, cfg.Height)
+	}
+	return w.facts["gps"]
+}
+
+// describe says what the status page tells everybody.
+func (w *kiwiSDR) describe(ctx context.Context) ([]Fact, error) {
+	ctx, cancel := context.WithTimeout(ctx, kiwiPatience)
+	defer cancel()
+	page, err := w.page(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", w.source, err)
+	}
+	facts := kiwiStatus(page)
+	var all []Fact
+	for _, f := range []struct{ name, key string }{
+		{"name", "name"}, {"firmware", "sw_version"}, {"place", "gps"}, {"antenna", "antenna"}, {"fixes", "fixes_min"}, {"offset", "freq_offset"},
+	} {
+		if v := facts[f.key]; v != "" {
+			all = append(all, Fact{f.name, v})
+		}
+	}
+	if facts["users_max"] != "" {
+		all = append(all, Fact{"users", facts["users"] + " of " + facts["users_max"]})
+	}
+	if no := kiwiClosed(w.source, facts); no != nil {
+		return all, no
+	}
+	return all, nil
+}
+
+// stream takes frames until the connection ends.
+func (w *kiwiSDR) stream(ctx context.Context, in *intake) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	kept := make(chan struct{}) // closed when the keeper has ended
+	go func() {
+		defer close(kept)
+		w.keepAlive(ctx)
+	}()
+	defer func() { cancel(); <-kept }()
+	w.clock = newSampleClock(w.tuning.SampleRateHz, stampTolerance, stampFloor)
+	w.arrived = newArrivalClock(w.tuning.SampleRateHz, kiwiQueue, w.wall)
+	w.waiting = make([]byte, 0, kiwiWaiting*4096)
+	for b := w.frame.Bytes(); ; {
+		if err := w.take(in, b); err != nil {
+			return err
+		}
+		var err error
+		if b, err = w.read(ctx); err != nil {
+			return w.closed(err)
+		}
+	}
+}
+
+// keepAlive says every few seconds that somebody listens.
+func (w *kiwiSDR) keepAlive(ctx context.Context) {
+	every := time.NewTicker(kiwiKeepalive)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+			if err := w.say(ctx, "SET keepalive"); err != nil {
+				return // reading will say why
 			}
 		}
-		n++
-	}
-	return n
-}
-
-// trim keeps the waiting frames few: a file whose stamps are all refused is one piece.
-func (k *kiwiParser) trim() {
-	for len(k.waiting) > 4*stampsToTrust {
-		k.waiting[1].sample, k.waiting[1].samples = k.waiting[0].sample, k.waiting[0].samples+k.waiting[1].samples
-		k.waiting[1].stamped = false
-		k.waiting = k.waiting[1:]
 	}
 }
 
-// settle ends the wait: the frames from good on are trusted; those before them are refused and take their time from
-// the run before, or from this one when it is the first.
-func (k *kiwiParser) settle(good int) {
-	refused, trusted := k.waiting[:good], k.waiting[good:]
-	k.waiting = nil
-	if len(k.runs) == 0 {
-		k.runs = append(k.runs, &kiwiRun{})
+// take handles what came: a message, or a frame of sound.
+func (w *kiwiSDR) take(in *intake, b []byte) error {
+	f, err := parseSound(b)
+	if err != nil {
+		return w.hear(b)
 	}
-	run := k.runs[len(k.runs)-1]
-	run.refuse(refused)
-	if first := trusted[0]; run.stamps.seen > 0 && !run.continues(first, k.periodNs) {
-		lost, exact := run.missing(first, k.periodNs)
-		if exact && len(refused) == 0 {
-			run.gap(lost)
-		} else {
-			run = &kiwiRun{before: lost}
-			k.runs = append(k.runs, run)
+	if f.iq == nil { // of the mode before
+		return nil
+	}
+	w.number(in, f)
+	if asked := w.asked.Load(); f.flags&kiwiRetuned != 0 || asked != nil && asked.CenterHz == w.tuning.CenterHz { // of a gain nothing is said
+		w.retuned(in)
+	}
+	if f.flags&kiwiLE == 0 {
+		swapBytes(f.iq)
+	}
+	w.observe(in.index()+uint64(len(w.waiting)/4), f)
+	if dbm, known := w.level.add(f); known {
+		w.tuning.FullScaleDBm = dbm
+		in.fullScale(dbm)
+	}
+	if w.stamped || w.frames >= kiwiWaiting {
+		w.deliver(in, f.iq)
+		return nil
+	}
+	w.hold(in, f.iq)
+	return nil
+}
+
+// hear notes a message while the stream runs. A frame of any other kind is garbage, from something that is no KiwiSDR.
+func (w *kiwiSDR) hear(b []byte) error {
+	if len(b) < 3 || !bytes.Equal(b[:3], []byte("MSG")) {
+		return fmt.Errorf("%s: %w", w.source, errKiwiFrame)
+	}
+	var no error
+	kiwiMessages(b, func(name, value string) {
+		if refused := kiwiRefusal(w.source, name, value); refused != nil {
+			no = refused
 		}
-	}
-	for _, f := range trusted {
-		k.accept(run, f)
+	})
+	return no
+}
+
+// number declares the frames that are missing: the server counts them before it throws away what a slow line cannot take.
+func (w *kiwiSDR) number(in *intake, f soundFrame) {
+	missing := f.seq - w.seq - 1
+	first := !w.begun
+	w.seq, w.begun = f.seq, true
+	switch {
+	case first || missing == 0:
+	case f.flags&kiwiRestart != 0 || missing > kiwiMostLost:
+		w.flush(in)
+		in.begin(w.tuning, kiwiSettle)
+	default:
+		w.flush(in)
+		in.lost(uint64(missing)*uint64(len(f.iq)/4), true, "server")
 	}
 }
 
-// settleLast deals with what waits at the end of the file: too few stamps to begin a time base, but two that agree
-// and lie whole frames later are a plain loss.
-func (k *kiwiParser) settleLast() {
-	if len(k.waiting) == 0 || len(k.runs) == 0 {
+// retuned begins a segment with what was asked last; at first, with the transient of the start.
+func (w *kiwiSDR) retuned(in *intake) {
+	w.flush(in)
+	if asked := w.asked.Swap(nil); asked != nil {
+		w.tuning, w.level = *asked, kiwiLevel{}
+	}
+	in.begin(w.tuning, kiwiSettle)
+}
+
+// observe gives both clocks the frame whose first sample has an index.
+func (w *kiwiSDR) observe(index uint64, f soundFrame) {
+	now := time.Now()
+	w.arrived.observe(index+uint64(len(f.iq)/4), now)
+	w.arrived.news() // losses are known by number here
+	wall, quality, _ := w.wall()
+	if !f.stamp.stamped || quality == protocol.TimeQuality_TIME_QUALITY_UNSET { // which week it is, only a wall clock knows
 		return
 	}
-	run := k.runs[len(k.runs)-1]
-	if n := k.agreeing(); n >= 2 && n == len(k.waiting) {
-		if _, exact := run.missing(k.waiting[0], k.periodNs); exact {
-			k.settle(0)
-			return
-		}
-	}
-	run.refuse(k.waiting)
-	k.waiting = nil
+	w.fixAge = f.stamp.age
+	w.clock.observe(index, utcOfWeek(f.stamp.ns, wall))
 }
 
-func (k *kiwiParser) accept(run *kiwiRun, f kiwiFrame) {
-	k.believed++
-	k.prevNs = f.ns
-	run.accept(f)
-}
-
-// continues tells whether a frame's stamp is where the run's last one puts it.
-func (r *kiwiRun) continues(f kiwiFrame, periodNs float64) bool {
-	return near(f.ns-r.lastNs, float64(f.sample+r.lost-r.lastAt)*periodNs)
-}
-
-// missing is how many samples were lost before a frame by its stamp; exact when they are whole frames.
-func (r *kiwiRun) missing(f kiwiFrame, periodNs float64) (samples int64, exact bool) {
-	want := float64(f.sample+r.lost-r.lastAt) * periodNs
-	lost := (float64(f.ns-r.lastNs) - want) / periodNs
-	frames := math.Round(lost / float64(f.samples))
-	whole := frames * float64(f.samples)
-	if frames >= 1 && near(f.ns-r.lastNs, want+whole*periodNs) {
-		return int64(whole), true
-	}
-	return max(0, int64(math.Round(lost))), false
-}
-
-func (r *kiwiRun) accept(f kiwiFrame) {
-	at := f.sample + r.lost
-	if r.stamps.seen == 0 {
-		r.firstNs = f.ns
-	}
-	r.stamps.add(stamp{at, f.ns})
-	r.lastNs, r.lastAt = f.ns, at
-	r.worst = max(r.worst, f.age)
-	r.extend(f, false)
-}
-
-func (r *kiwiRun) refuse(frames []kiwiFrame) {
-	for _, f := range frames {
-		r.extend(f, true)
+// hold keeps the first frames back until their time is known: it is better than when they arrived.
+func (w *kiwiSDR) hold(in *intake, iq []byte) {
+	w.waiting = append(w.waiting, iq...)
+	w.frames++
+	if w.clock.known || w.frames == kiwiWaiting {
+		w.flush(in)
 	}
 }
 
-func (r *kiwiRun) extend(f kiwiFrame, refused bool) {
-	if n := len(r.pieces); n > 0 && r.pieces[n-1].refused == refused && r.pieces[n-1].first+r.pieces[n-1].samples == f.sample && r.pieces[n-1].samples > 0 {
-		r.pieces[n-1].samples += f.samples
-		return
+// flush delivers what waits.
+func (w *kiwiSDR) flush(in *intake) {
+	if len(w.waiting) > 0 {
+		w.frames = kiwiWaiting
+		w.deliver(in, w.waiting)
+		w.waiting = w.waiting[:0]
 	}
-	if n := len(r.pieces); n > 0 && r.pieces[n-1].samples == 0 {
-		r.pieces[n-1].first, r.pieces[n-1].samples, r.pieces[n-1].refused = f.sample, f.samples, refused
-		return
-	}
-	r.pieces = append(r.pieces, kiwiPiece{first: f.sample, samples: f.samples, refused: refused})
 }
 
-// gap notes samples lost before the next frame.
-func (r *kiwiRun) gap(samples int64) {
-	r.lost += samples
-	r.pieces = append(r.pieces, kiwiPiece{lost: samples})
+// deliver puts samples with the best time there is for them.
+func (w *kiwiSDR) deliver(in *intake, iq []byte) {
+	at, stamped := w.clock.at(in.index())
+	if jumped := w.clock.news(); jumped || stamped != w.stamped && w.frames > kiwiWaiting {
+		in.begin(w.tuning, 0) // times before and after do not belong together
+	}
+	w.frames++
+	w.stamped = stamped
+	switch {
+	case !stamped:
+		at = w.arrived.at(in.index())
+		_, at.Quality, _ = w.wall()
+	case w.fixAge >= staleFix:
+		at.Quality = protocol.TimeQuality_TIME_QUALITY_GNSS_STALE
+	default:
+		at.Quality = protocol.TimeQuality_TIME_QUALITY_GNSS
+	}
+	if stamped {
+		in.rate(w.clock.rateHz())
+		in.ppm(w.clock.ppm())
+	}
+	in.put(iq, at)
 }
 
-// finish turns runs into spans and dates them.
-func (k *kiwiParser) finish(p *wavParser, info os.FileInfo) error {
-	r := p.r
-	if r.stored == 0 {
-		return r.fault("data chunk", "", "missing after the kiwi chunk: the recording was cut off; record again")
-	}
-	k.settleLast()
-	if len(k.runs) == 0 {
-		return k.withoutTimes(p)
-	}
-	lines := make([]fitted, len(k.runs))
-	for i, run := range k.runs {
-		line, ok := fitLine(run.stamps.kept)
-		if rate := 1e9 / line.periodNs; !ok || math.Abs(rate/r.rateHz-1) > maxRateError {
-			k.believed = 0
-			return k.withoutTimes(p)
-		}
-		lines[i] = line
-	}
-	date := p.facts.start
-	if date.IsZero() {
-		date = info.ModTime()
-		r.note("the GPS week was taken from the file's modification time, %s: keep the date in the name (20171127T104156Z_77500_NAME_iq.wav)",
-			date.UTC().Format(time.DateOnly))
-	}
-	week := gpsWeek(date, k.runs[0].firstNs)
-	for i, run := range k.runs {
-		if i > 0 {
-			r.note("the time stamps jump at sample %d: a new segment begins there", run.pieces[0].first)
-		}
-		run.addSpans(r, lines[i], week)
-	}
-	if p.facts.start.IsZero() {
-		r.doubtDates(date)
-	}
-	r.spans[0].exact = true
-	r.rateHz = r.spans[0].rateHz
-	r.quality = r.spans[0].quality
-	if refused := k.frames - k.believed; refused > 0 {
-		r.note("%d of %d time stamps contradict the others and were refused", refused, k.frames)
+// tune asks for another centre or gain. The frame that says so ends the old segment.
+func (w *kiwiSDR) tune(ctx context.Context, to Tuning) error {
+	to.CenterHz = math.Round(to.CenterHz)
+	to.GainDB = math.Round(min(max(to.GainDB, 0), kiwiMostGain))
+	w.asked.Store(&to)
+	return errors.Join(w.setCenter(ctx, "x", to), w.setGain(ctx, to.GainDB))
+}
+
+func (w *kiwiSDR) close() error {
+	_ = w.conn.CloseNow() // one that is gone already was closed well
+	return nil
+}
+
+func (w *kiwiSDR) say(ctx context.Context, text string) error {
+	if err := w.conn.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
+		return fmt.Errorf("speak to %s: %w", w.source, err)
 	}
 	return nil
 }
 
-// doubtDates says how little is known of a date that was guessed from a file's modification: a copy is younger than what
-// it holds, by anything up to the age of KiwiSDRs. The stamps tell no more than the time within a week.
-func (r *recording) doubtDates(guess time.Time) {
-	kiwiBegan := time.Date(2016, 1, 1, 0, 0, 0, 0, time.UTC)
-	for i := range r.spans {
-		r.spans[i].quality = protocol.TimeQuality_TIME_QUALITY_RECORDED
-		r.spans[i].uncertainty = max(guess.Sub(kiwiBegan), time.Duration(weekNs))
+// read takes the next message into memory that the next read uses again.
+func (w *kiwiSDR) read(ctx context.Context) ([]byte, error) {
+	_, r, err := w.conn.Reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w.frame.Reset()
+	if _, err := w.frame.ReadFrom(r); err != nil {
+		return nil, err
+	}
+	return w.frame.Bytes(), nil
+}
+
+// closed is why a connection ended.
+func (w *kiwiSDR) closed(err error) error {
+	return fmt.Errorf("read from %s: %w", w.source, err)
+}
+
+// kicked is why a log-in ended without an answer.
+func (w *kiwiSDR) kicked(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return w.closed(err)
+	}
+	return &Refusal{
+		w.source, "kicked", "it closed the connection without a word, as it does with programs from afar, and with too many of one address: " +
+			"run the agent on its own network, or ask its owner", time.Minute,
 	}
 }
 
-// addSpans makes a span of each of a run's pieces.
-func (r *kiwiRun) addSpans(rec *recording, line fitted, week time.Time) {
-	quality := protocol.TimeQuality_TIME_QUALITY_GNSS
-	if r.worst >= staleFix {
-		quality = protocol.TimeQuality_TIME_QUALITY_GNSS_STALE
-	}
-	utc := week.Add(time.Duration(line.baseNs))
-	utc = utc.Add(-leapSeconds(utc))
-	t := timeline{sample: line.mid, time: utc, offsetNs: line.atNs, periodNs: line.periodNs}
-	shift := int64(0)
-	for i, piece := range r.pieces {
-		shift += piece.lost
-		s := span{
-			first: piece.first, samples: piece.samples, lost: piece.lost, exact: true, refused: piece.refused,
-			rateHz: 1e9 / line.periodNs, centerHz: rec.centerHz, line: t, shift: shift,
-			uncertainty: max(time.Duration(line.rmsNs), stampFloor), quality: quality,
-		}
-		if i == 0 {
-			s.segment, s.lost, s.exact = true, r.before, false
-		}
-		rec.spans = append(rec.spans, s)
-		if rec.firstStamp.IsZero() && !piece.refused {
-			rec.firstStamp = t.at(piece.first + shift)
-		}
+// swapBytes turns 16-bit numbers of the other byte order.
+func swapBytes(b []byte) {
+	for i := 0; i+1 < len(b); i += 2 {
+		b[i], b[i+1] = b[i+1], b[i]
 	}
 }
 
-// withoutTimes describes a recording none of whose stamps can be used.
-func (k *kiwiParser) withoutTimes(p *wavParser) error {
-	r := p.r
-	r.spans = []span{{samples: r.stored, segment: true, refused: k.hidden < k.frames, exact: true, rateHz: r.rateHz, centerHz: r.centerHz}}
-	r.stateTime(p.facts.start)
-	if k.hidden == k.frames {
-		r.note("the receiver gave no time stamps (hidden by its operator, or it never had a GNSS solution)")
-	} else {
-		r.note("all %d time stamps contradict one another and were refused", k.frames)
-	}
-	return nil
+// kiwiLevel learns what full scale is in dBm: the S-meter measures the passband before the gain, the samples come after it.
+type kiwiLevel struct {
+	sum    float64 // of dBm less dBFS
+	frames int
 }
 
-// gpsWeek is the start of the GPS week that puts a time of week within half a week of an instant.
-func gpsWeek(near time.Time, ofWeekNs int64) time.Time {
-	epoch := time.Date(1980, 1, 6, 0, 0, 0, 0, time.UTC)
-	weeks := math.Round(float64(near.Sub(epoch)-time.Duration(ofWeekNs)) / float64(weekNs))
-	return epoch.Add(time.Duration(int64(weeks) * weekNs))
-}
+// kiwiLevelFrames is a second and a half.
+const kiwiLevelFrames = 35
 
-// leapSeconds is GPS time minus UTC. There is none after 2017; KiwiSDRs began in 2016.
-func leapSeconds(gps time.Time) time.Duration {
-	for _, l := range [...]struct {
-		year, month int
-		ahead       time.Duration
-	}{
-		{2017, 1, 18 * time.Second},
-		{2015, 7, 17 * time.Second},
-		{2012, 7, 16 * time.Second},
-		{2009, 1, 15 * time.Second},
-		{2006, 1, 14 * time.Second},
-	} {
-		if !gps.Before(time.Date(l.year, time.Month(l.month), 1, 0, 0, 0, 0, time.UTC)) {
-			return l.ahead
-		}
+// add takes a frame. The level is known once, when there are enough.
+func (l *kiwiLevel) add(f soundFrame) (fullScaleDBm float64, known bool) {
+	power := 0.0
+	for i := 0; i+1 < len(f.iq); i += 2 {
+		v := float64(int16(binary.LittleEndian.Uint16(f.iq[i:])))
+		power += v * v
 	}
-	return 13 * time.Second
+	power /= float64(len(f.iq)/4) * (1 << 30)
+	if power == 0 || l.frames == kiwiLevelFrames {
+		return 0, false
+	}
+	l.sum += f.sMeter - 10*math.Log10(power)
+	l.frames++
+	return l.sum / kiwiLevelFrames, l.frames == kiwiLevelFrames
 }

@@ -1,322 +1,397 @@
 package radio_test
 
 import (
-	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/agent/radio/radiotest"
+	"github.com/fulgidus/heimdall/protocol"
 )
 
-const (
-	kiwiName = "20171127T104156Z_77500_TEST_iq.wav"
-	kiwiRate = 12001.14497
-	kiwiTOW  = 124934.171899011 // Monday 10:42:14 GPS, 10:41:56 UTC
-)
-
-var kiwiStart = time.Date(2017, 11, 27, 10, 41, 56, 171899011, time.UTC)
-
-// span is what the tests look at of successive blocks of one kind.
-type span struct {
-	Segment       uint32
-	Index         uint64
-	Samples       int
-	Lost          uint64
-	Exact         bool
-	StampsRefused bool
+func newKiwi(t testing.TB, k *radiotest.Kiwi, params string) radio.Receiver {
+	t.Helper()
+	return newSource(t, "kiwi://"+k.Start(t)+"?center=77.5k"+params)
 }
 
-// spans joins blocks that differ in nothing but where they are.
-func spans(blocks []radio.Block) []span {
-	var all []span
-	for _, b := range blocks {
-		s := span{b.Segment, b.Index, b.Samples(), b.LostBefore, b.LostExact, b.Flags&radio.StampsRefused != 0}
-		if n := len(all); n > 0 && b.LostBefore == 0 && all[n-1].Segment == s.Segment && all[n-1].StampsRefused == s.StampsRefused {
-			all[n-1].Samples += s.Samples
-			continue
-		}
-		all = append(all, s)
+func TestKiwiSDR_Conformance(t *testing.T) {
+	faults := radiotest.Driver{
+		New:     func(t *testing.T) radio.Receiver { return newKiwi(t, &radiotest.Kiwi{}, "") },
+		Blocked: func(t *testing.T) radio.Receiver { return newKiwi(t, &radiotest.Kiwi{Frames: once}, "&buffer=1s") },
+		Losing: func(t *testing.T) radio.Receiver {
+			return newKiwi(t, &radiotest.Kiwi{Skip: []uint32{15, 21, 22}}, "")
+		},
+		Lost:   3 * 512,
+		Tuning: radio.Tuning{CenterHz: 7.1e6, GainDB: 50},
+		Blocks: 25,
 	}
-	return all
-}
-
-func TestKiwi_StaleFirstStampsAreRefused(t *testing.T) {
-	for stale := range 4 {
-		frames := kiwiFrames(200, kiwiTOW, kiwiRate)
-		for i := range stale {
-			frames[i].sec -= 568 + 7*i
-		}
-		info, blocks := play(t, write(t, kiwiName, kiwiWAV(12001, frames)), "")
-		if got := info.Tuning.SampleRateHz; math.Abs(got-kiwiRate) > 0.001 {
-			t.Errorf("%d stale: fitted rate %.5f Hz, want %.5f", stale, got, kiwiRate)
-		}
-		first := kiwiStart.Add(time.Duration(float64(stale) * 512 / kiwiRate * 1e9))
-		if off := info.FirstStamp.Sub(first).Abs(); off > 2*time.Nanosecond {
-			t.Errorf("%d stale: first stamp believed %v, want %v", stale, info.FirstStamp, first)
-		}
-		if off := blocks[0].Time.Sub(kiwiStart).Abs(); off > 2*time.Nanosecond || !info.Start.Equal(blocks[0].Time) {
-			t.Errorf("%d stale: first sample at %v (Info %v), want %v", stale, blocks[0].Time, info.Start, kiwiStart)
-		}
-		want := []span{{0, 0, 512 * stale, 0, true, true}, {0, uint64(512 * stale), 512 * (200 - stale), 0, true, false}}
-		if stale == 0 {
-			want = want[1:]
-		}
-		if diff := cmp.Diff(want, spans(blocks)); diff != "" {
-			t.Errorf("%d stale: want (-), got (+):\n%s", stale, diff)
-		}
-		if !bytes.Equal(raw(blocks), ramp(0, 200*512)) {
-			t.Errorf("%d stale: the samples are not those written", stale)
-		}
-		if blocks[0].TimeQuality.Short() != "gnss" || blocks[0].TimeUncertainty != 50*time.Nanosecond {
-			t.Errorf("quality %s, uncertainty %v; want gnss, 50ns", blocks[0].TimeQuality.Short(), blocks[0].TimeUncertainty)
-		}
+	for _, order := range []string{"little endian", "big endian"} {
+		t.Run(order, func(t *testing.T) {
+			t.Parallel()
+			d := faults
+			d.New = func(t *testing.T) radio.Receiver {
+				return newKiwi(t, &radiotest.Kiwi{IgnoreLE: order == "big endian", Stale: 2}, "")
+			}
+			radiotest.Conformance(t, d)
+		})
 	}
 }
 
-func TestKiwi_Gaps(t *testing.T) {
-	frames := kiwiFrames(200, kiwiTOW, kiwiRate)
-	cut := func(from, to int) []kiwiFrame {
-		return append(append([]kiwiFrame(nil), frames[:from]...), frames[to:]...)
+// once gives one frame, then nothing for longer than a test takes.
+func once(n int, _ float64) (radiotest.KiwiFrame, bool) {
+	if n > 0 {
+		time.Sleep(8 * time.Second)
 	}
-	later := func(n, ms int) []kiwiFrame { return kiwiFrames(n, kiwiTOW+float64(ms)/1000, kiwiRate) }
-	stepped := append(append([]kiwiFrame(nil), frames[:100]...), later(200, 20)[100:]...) // a step of 20 ms
-	bad := append([]kiwiFrame(nil), frames...)
-	bad[50].sec += 3
-	zero := append([]kiwiFrame(nil), frames...)
-	zero[50].sec, zero[50].ns = 0, 0
-	back := append(append([]kiwiFrame(nil), frames[:100]...), later(200, -60000)[100:]...)
-	old := append([]kiwiFrame(nil), frames...)
-	old[100].age = 254
+	return radiotest.KiwiFrame{IQ: radiotest.KiwiRamp(n)}, n < 2
+}
 
-	for _, c := range []struct {
-		title  string
-		frames []kiwiFrame
-		want   []span
+// recording is one of the recordings of DCF77 at receivers with GNSS.
+func kiwiRecording(t testing.TB, call string) []radiotest.KiwiFrame {
+	t.Helper()
+	dir := os.Getenv("HEIMDALL_REALDATA")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared", "realdata")
+	}
+	file, err := os.ReadFile(filepath.Join(dir, "20171127T104156Z_77500_"+call+"_iq.wav"))
+	if errors.Is(err, os.ErrNotExist) {
+		t.Skipf("no real recordings in %s: set HEIMDALL_REALDATA", dir)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	frames, err := radiotest.ReadKiwiWAV(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return frames
+}
+
+// ownLine is the straight line through a recording's stamps as this test finds it: the median slope between stamps half the
+// recording apart, then the median of what is left. Both shrug off the stale ones.
+func ownLine(frames []radiotest.KiwiFrame) (periodNs, atNs float64) {
+	ns := func(i int) float64 { return float64(frames[i].Sec)*1e9 + float64(frames[i].Nsec) }
+	half := len(frames) / 2
+	var slopes, offsets []float64
+	for i := range half {
+		slopes = append(slopes, (ns(i+half)-ns(i))/float64(512*half))
+	}
+	slices.Sort(slopes)
+	periodNs = slopes[len(slopes)/2]
+	for i := range frames {
+		offsets = append(offsets, ns(i)-periodNs*float64(512*i))
+	}
+	slices.Sort(offsets)
+	return periodNs, offsets[len(offsets)/2]
+}
+
+// TestKiwiSDR_RealStamps serves real recordings at their true speed, half of each unless HEIMDALL_WHOLE is set. Their times of
+// the week are moved into the present one.
+func TestKiwiSDR_RealStamps(t *testing.T) {
+	for i, call := range []string{"DF0KL", "F1JEK", "HB9RYZ"} {
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			frames := kiwiRecording(t, call)
+			if os.Getenv("HEIMDALL_WHOLE") == "" {
+				frames = frames[:len(frames)/2]
+			}
+			period, at := ownLine(frames)
+			now := time.Now()
+			week := weekOf(now)
+			// In the present, the recording would begin now.
+			shift := uint32(now.Sub(week).Seconds()) - uint32(at/1e9)
+			k := &radiotest.Kiwi{RateHz: 1e9 / period, IgnoreLE: i%2 == 0, Frames: func(n int, _ float64) (radiotest.KiwiFrame, bool) {
+				if n >= len(frames) {
+					return radiotest.KiwiFrame{}, false
+				}
+				f := frames[n]
+				f.Sec = (f.Sec + shift + 604800) % 604800
+				return f, true
+			}}
+			rx := newKiwi(t, k, "")
+			if _, err := rx.Open(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			defer rx.Close()
+			worst, count := 0.0, 0
+			for {
+				var b radio.Block
+				if err := rx.Read(t.Context(), &b); err != nil {
+					break
+				}
+				if b.TimeQuality != protocol.TimeQuality_TIME_QUALITY_GNSS || b.TimeUncertainty > 200*time.Nanosecond || b.LostBefore > 0 || b.Segment > 0 {
+					t.Fatalf("block at %d: %v ±%v, %d lost, segment %d", b.Index, b.TimeQuality, b.TimeUncertainty, b.LostBefore, b.Segment)
+				}
+				want := week.Add(time.Duration(shift) * time.Second).Add(time.Duration(at + period*float64(b.Index)))
+				worst = max(worst, math.Abs(float64(b.Time.Sub(want))))
+				for j := range b.Samples() {
+					n := b.Index + uint64(j)
+					if got, want := int16(binary.LittleEndian.Uint16(b.Raw[4*j:])), frames[n/512].IQ[2*(n%512)]; got != want {
+						t.Fatalf("sample %d is %d, want %d", n, got, want)
+					}
+				}
+				count += b.Samples()
+			}
+			if count != 512*len(frames) {
+				t.Errorf("%d samples of %d came", count, 512*len(frames))
+			}
+			if worst > 1000 {
+				t.Errorf("times are off by up to %.0f ns from the recording's own", worst)
+			}
+			if ppm := rx.Health().RatePPM; math.Abs(ppm) > 0.1 {
+				t.Errorf("the announced rate was the true one, measured %v ppm off", ppm)
+			}
+			t.Logf("%d frames, times within %.0f ns", len(frames), worst)
+		})
+	}
+}
+
+// weekOf is the UTC at which the present GPS week began.
+func weekOf(now time.Time) time.Time {
+	epoch := time.Date(1980, 1, 6, 0, 0, 0, 0, time.UTC).Add(-18 * time.Second)
+	return epoch.AddDate(0, 0, 7*int(now.Sub(epoch).Hours()/(7*24)))
+}
+
+func TestKiwiSDR_WithoutStamps(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		kiwi *radiotest.Kiwi
 	}{
-		{"three frames lost", cut(100, 103), []span{{0, 0, 51200, 0, true, false}, {0, 51200 + 1536, 97 * 512, 1536, true, false}}},
-		{"two frames after a loss at the end", cut(100, 198), []span{{0, 0, 51200, 0, true, false}, {0, 198 * 512, 1024, 98 * 512, true, false}}},
-		{"one frame after a loss at the end", cut(100, 199), []span{{0, 0, 51200, 0, true, false}, {0, 51200, 512, 0, true, true}}},
-		// 20 ms are 240.02 samples, no whole frames: the step splits the segment and its length is an estimate.
-		{"a step", stepped, []span{{0, 0, 51200, 0, true, false}, {1, 51200 + 240, 51200, 240, false, false}}},
-		{"a step back", back, []span{{0, 0, 51200, 0, true, false}, {1, 51200, 51200, 0, true, false}}},
-		{"one wrong stamp", bad, []span{{0, 0, 25600, 0, true, false}, {0, 25600, 512, 0, true, true}, {0, 26112, 149 * 512, 0, true, false}}},
-		{"one stamp missing", zero, []span{{0, 0, 25600, 0, true, false}, {0, 25600, 512, 0, true, true}, {0, 26112, 149 * 512, 0, true, false}}},
-		{"one stamp that calls itself an error", old, []span{{0, 0, 51200, 0, true, false}, {0, 51200, 512, 0, true, true}, {0, 51712, 99 * 512, 0, true, false}}},
+		{"hidden", &radiotest.Kiwi{Hidden: true}},
+		{"never had a position", &radiotest.Kiwi{Frames: func(n int, _ float64) (radiotest.KiwiFrame, bool) {
+			return radiotest.KiwiFrame{FixAge: 255, Sec: uint32(n / 23), IQ: radiotest.KiwiRamp(n)}, true
+		}}},
 	} {
-		t.Run(c.title, func(t *testing.T) {
-			_, blocks := play(t, write(t, kiwiName, kiwiWAV(12001, c.frames)), "")
-			got := spans(blocks)
-			if c.title == "a step back" {
-				got[1].Exact = true // nothing is known to be lost, exactly or not
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			wall := func() (time.Time, protocol.TimeQuality, time.Duration) {
+				return time.Now(), protocol.TimeQuality_TIME_QUALITY_NTP, 2 * time.Millisecond
 			}
-			if diff := cmp.Diff(c.want, got); diff != "" {
-				t.Errorf("want (-), got (+):\n%s", diff)
+			rx, err := radio.Open("kiwi://"+tc.kiwi.Start(t), radio.Options{Wall: wall})
+			if err != nil {
+				t.Fatal(err)
 			}
-			for _, b := range blocks {
-				if math.Abs(b.Tuning.SampleRateHz-kiwiRate) > 0.01 {
-					t.Errorf("index %d: rate %.4f Hz, want %.4f: a fit went across a step", b.Index, b.Tuning.SampleRateHz, kiwiRate)
+			defer rx.Close()
+			info, err := rx.Open(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.TimeQuality != protocol.TimeQuality_TIME_QUALITY_NTP {
+				t.Errorf("Open says times are %v", info.TimeQuality)
+			}
+			for range 10 {
+				var b radio.Block
+				if err := rx.Read(t.Context(), &b); err != nil {
+					t.Fatal(err)
+				}
+				late := time.Since(b.End())
+				if b.TimeQuality != protocol.TimeQuality_TIME_QUALITY_NTP || b.TimeUncertainty < 100*time.Millisecond || late < -50*time.Millisecond || late > 2*time.Second {
+					t.Errorf("block at %d: %v ±%v, ended %v ago", b.Index, b.TimeQuality, b.TimeUncertainty, late)
 				}
 			}
 		})
 	}
 }
 
-func TestKiwi_WeekRollsOver(t *testing.T) {
-	// 2017-12-03 is a Sunday: the week begins at 00:00:00 GPS, 18 s before midnight UTC.
-	frames := kiwiFrames(200, 604800-4, kiwiRate)
-	_, blocks := play(t, write(t, "20171202T235938Z_77500_TEST_iq.wav", kiwiWAV(12001, frames)), "")
-	if got := spans(blocks); len(got) != 1 {
-		t.Errorf("the roll-over splits the recording: %+v", got)
-	}
-	if want := time.Date(2017, 12, 2, 23, 59, 38, 0, time.UTC); blocks[0].Time.Sub(want).Abs() > 2*time.Nanosecond {
-		t.Errorf("first sample at %v, want %v", blocks[0].Time, want)
+func TestKiwiSDR_StaleFix(t *testing.T) {
+	t.Parallel()
+	rx := newKiwi(t, &radiotest.Kiwi{Frames: func(n int, _ float64) (radiotest.KiwiFrame, bool) {
+		ns := math.Round(float64(n) * 512 / 12001.135 * 1e9)
+		return radiotest.KiwiFrame{FixAge: 90, Sec: 3600 + uint32(ns/1e9), Nsec: uint32(math.Mod(ns, 1e9)), IQ: radiotest.KiwiRamp(n)}, true
+	}}, "")
+	if b := firstBlock(t, rx); b.TimeQuality != protocol.TimeQuality_TIME_QUALITY_GNSS_STALE {
+		t.Errorf("a position of 90 s ago gives times that are %v", b.TimeQuality)
 	}
 }
 
-func TestKiwi_WeekFromModificationTime(t *testing.T) {
-	path := write(t, "noname.wav", kiwiWAV(12001, kiwiFrames(200, kiwiTOW, kiwiRate)))
-	if err := os.Chtimes(path, time.Time{}, kiwiStart.Add(30*time.Hour)); err != nil {
+func firstBlock(t *testing.T, rx radio.Receiver) radio.Block {
+	t.Helper()
+	if _, err := rx.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	info, blocks := play(t, path, "")
-	if off := blocks[0].Time.Sub(kiwiStart).Abs(); off > 2*time.Nanosecond {
-		t.Errorf("first sample at %v, want %v", blocks[0].Time, kiwiStart)
+	t.Cleanup(func() { rx.Close() })
+	var b radio.Block
+	if err := rx.Read(t.Context(), &b); err != nil {
+		t.Fatal(err)
 	}
-	// It may have been copied: then it is of any time since there are KiwiSDRs, 2016, and GNSS does not vouch for it.
-	if least := 694 * 24 * time.Hour; info.TimeQuality.Short() != "recorded" || blocks[0].TimeQuality.Short() != "recorded" || blocks[0].TimeUncertainty < least {
-		t.Errorf("a guessed date is of quality %s ±%v, want recorded and at least ±%v", blocks[0].TimeQuality.Short(), blocks[0].TimeUncertainty, least)
-	}
-	if len(info.Notes) != 1 || !strings.Contains(info.Notes[0], "modification time") {
-		t.Errorf("notes %q, want one about the modification time", info.Notes)
-	}
-	if !math.IsNaN(info.Tuning.CenterHz) {
-		t.Errorf("centre %v Hz, want unknown", info.Tuning.CenterHz)
-	}
+	return b
 }
 
-func TestKiwi_StaleFixAndHiddenStamps(t *testing.T) {
-	frames := kiwiFrames(50, kiwiTOW, kiwiRate)
-	frames[30].age = 70
-	if info, _ := play(t, write(t, kiwiName, kiwiWAV(12001, frames)), ""); info.TimeQuality.Short() != "gnss_stale" {
-		t.Errorf("a fix 70 s old: quality %s, want gnss_stale", info.TimeQuality.Short())
-	}
-	hidden := make([]kiwiFrame, 50)
-	never := kiwiFrames(50, kiwiTOW, kiwiRate)
-	wild := kiwiFrames(50, kiwiTOW, kiwiRate)
-	for i := range hidden {
-		hidden[i].samples = 512
-		never[i].age = 255
-		wild[i].sec += i * i
-	}
-	for _, c := range []struct {
-		frames  []kiwiFrame
-		refused bool
-	}{{hidden, false}, {never, false}, {wild, true}} {
-		info, blocks := play(t, write(t, kiwiName, kiwiWAV(12001, c.frames)), "")
-		if info.TimeQuality.Short() != "recorded" || !blocks[0].Time.Equal(time.Date(2017, 11, 27, 10, 41, 56, 0, time.UTC)) {
-			t.Errorf("without stamps: %v of quality %s, want the name's time and recorded", blocks[0].Time, info.TimeQuality.Short())
-		}
-		if got := blocks[0].Flags&radio.StampsRefused != 0; got != c.refused {
-			t.Errorf("stamps refused: %v, want %v", got, c.refused)
-		}
-		if len(info.Notes) != 1 || info.Tuning.SampleRateHz != 12001 {
-			t.Errorf("notes %q and rate %v, want one and 12001", info.Notes, info.Tuning.SampleRateHz)
-		}
-	}
-}
-
-func TestKiwi_StampsAgainstTheHeader(t *testing.T) {
-	// The stamps run at 12030 Hz: each is close to the one before, but not the whole line to the header.
-	info, blocks := play(t, write(t, kiwiName, kiwiWAV(12001, kiwiFrames(200, kiwiTOW, 12030))), "")
-	if info.TimeQuality.Short() != "recorded" || blocks[0].Flags&radio.StampsRefused == 0 {
-		t.Errorf("quality %s, flags %v: want recorded and refused stamps", info.TimeQuality.Short(), blocks[0].Flags)
-	}
-}
-
-func TestKiwi_JitterAndOutliers(t *testing.T) {
-	frames := kiwiFrames(600, kiwiTOW, kiwiRate)
-	for i := range frames {
-		frames[i].ns += int(60 * math.Sin(float64(i)/9)) // wander of 42 ns rms
-		if i%40 == 7 {
-			frames[i].ns += 20000 // within the 100 µs that a single stamp may be off
-		}
-		if frames[i].ns >= 1e9 {
-			frames[i].ns -= 1e9
-			frames[i].sec++
-		}
-	}
-	info, blocks := play(t, write(t, kiwiName, kiwiWAV(12001, frames)), "")
-	if got := info.Tuning.SampleRateHz; math.Abs(got-kiwiRate) > 0.005 {
-		t.Errorf("fitted rate %.5f Hz, want %.5f within 0.005", got, kiwiRate)
-	}
-	if off := blocks[0].Time.Sub(kiwiStart).Abs(); off > 100*time.Nanosecond {
-		t.Errorf("first sample %v off", off)
-	}
-}
-
-// TestKiwi_LongRecordingFitsInBoundedMemory has more stamps than a fit keeps.
-func TestKiwi_LongRecordingFitsInBoundedMemory(t *testing.T) {
-	frames := kiwiFrames(70000, kiwiTOW, kiwiRate)
-	for i := range frames {
-		frames[i].samples = 1
-		s := kiwiTOW + float64(i)/kiwiRate
-		frames[i].sec, frames[i].ns = int(s), int((s-math.Floor(s))*1e9)
-	}
-	info, blocks := play(t, write(t, kiwiName, kiwiWAV(12001, frames)), "")
-	if got := info.Tuning.SampleRateHz; math.Abs(got-kiwiRate) > 0.005 {
-		t.Errorf("fitted rate %.5f Hz, want %.5f", got, kiwiRate)
-	}
-	if len(raw(blocks)) != 4*70000 {
-		t.Errorf("%d bytes, want %d", len(raw(blocks)), 4*70000)
-	}
-}
-
-func TestKiwi_CutShort(t *testing.T) {
-	whole := kiwiWAV(12001, kiwiFrames(20, kiwiTOW, kiwiRate))
-	info, blocks := play(t, write(t, kiwiName, whole[:len(whole)-1001]), "")
-	if got, want := len(raw(blocks)), 20*2048-1001-3; got != want {
-		t.Errorf("%d bytes, want %d", got, want)
-	}
-	if blocks[len(blocks)-1].Flags&radio.OddTail == 0 || len(info.Notes) != 1 {
-		t.Errorf("flags %v, notes %q: want an odd tail and one note", blocks[len(blocks)-1].Flags, info.Notes)
-	}
-}
-
-// TestKiwi_AnchorKeepsTheStamps plays a recording anchored in the past and compares each block with the stamps.
-func TestKiwi_AnchorKeepsTheStamps(t *testing.T) {
-	path := write(t, kiwiName, kiwiWAV(12001, kiwiFrames(200, kiwiTOW, kiwiRate)))
-	synctest.Test(t, func(t *testing.T) { // begins at 2000-01-01T00:00:00Z
-		r := newFile(t, path, "anchor=2017-11-27T10:42:00Z@2000-01-01T00:00:00.25Z&every=10s")
-		info := start(t, r)
-		if !info.Timeline || info.TimeQuality.Short() != "gnss" {
-			t.Errorf("Timeline %v, quality %s: want true, gnss", info.Timeline, info.TimeQuality.Short())
-		}
-		shift := time.Date(2000, 1, 1, 0, 0, 0, 250e6, time.UTC).Sub(time.Date(2017, 11, 27, 10, 42, 0, 0, time.UTC))
-		var b radio.Block
-		for range 300 {
-			if err := r.Read(t.Context(), &b); err != nil {
-				t.Fatal(err)
-			}
-			n := int(b.Raw[0]) | int(b.Raw[1])<<8 // samples modulo 32768 name themselves; 200 frames are 102400
-			for b.Time.Sub(kiwiStart.Add(shift+time.Duration(b.Segment)*10*time.Second+time.Duration(float64(n)/kiwiRate*1e9))) > time.Second {
-				n += 32768
-			}
-			want := kiwiStart.Add(shift + time.Duration(b.Segment)*10*time.Second + time.Duration(float64(n)/kiwiRate*1e9))
-			if off := b.Time.Sub(want).Abs(); off > time.Microsecond {
-				t.Fatalf("sample %d of repeat %d at %v, want %v within 1 µs", n, b.Segment, b.Time, want)
-			}
-		}
-	})
-}
-
-// realdata is the folder of real recordings beside the project; a test that needs it is skipped without it.
-func realdata(t *testing.T, name string) string {
-	t.Helper()
-	path := filepath.Join("..", "..", "..", "shared", "realdata", name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("the recording %s is not here", name)
-	}
-	return path
-}
-
-// TestKiwi_RealRecordings: the values of the recordings' own description.
-func TestKiwi_RealRecordings(t *testing.T) {
-	for _, c := range []struct {
+func TestKiwiSDR_Refusals(t *testing.T) {
+	full := map[string]string{"users": "8", "users_max": "8", "sw_version": "KiwiSDR_v1.843"}
+	for _, tc := range []struct {
 		name   string
-		rateHz float64
-		first  time.Time
-		frames int
+		kiwi   *radiotest.Kiwi
+		reason string
+		after  time.Duration
+		says   string
+		heard  bool // it was spoken to
 	}{
-		{"DF0KL", 12001.14497, time.Date(2017, 11, 27, 10, 41, 56, 171899011, time.UTC), 687},
-		{"F1JEK", 12001.20192, time.Date(2017, 11, 27, 10, 41, 56, 404513837, time.UTC), 680},
-		{"HB9RYZ", 12001.13215, time.Date(2017, 11, 27, 10, 41, 55, 995459620, time.UTC), 691},
+		{"too_busy", &radiotest.Kiwi{Refuse: "too_busy=8"}, "too_busy", 15 * time.Second, "all its 8 channels", true},
+		{"full by its status", &radiotest.Kiwi{Status: full}, "too_busy", 15 * time.Second, "all its 8 channels", false},
+		{"off the air by its status", &radiotest.Kiwi{Status: map[string]string{"offline": "yes"}}, "disabled", 5 * time.Minute, "off the air", false},
+		{"redirect", &radiotest.Kiwi{Refuse: "redirect=http%3a%2f%2fother.example.org%3a8073"}, "redirect", time.Minute, "http://other.example.org:8073", true},
+		{"wrong password", &radiotest.Kiwi{Refuse: "badp=1"}, "password", time.Minute, "password=", true},
+		{"not allowed", &radiotest.Kiwi{Refuse: "badp=3"}, "banned", time.Hour, "ask the owner", true},
+		{"one of an address", &radiotest.Kiwi{Refuse: "badp=5"}, "duplicate", time.Minute, "another listener", true},
+		{"unknown code", &radiotest.Kiwi{Refuse: "badp=99"}, "password", time.Minute, `"99"`, true},
+		{"quota", &radiotest.Kiwi{Refuse: "ip_limit=60,192.0.2.7"}, "ip_limit", 6 * time.Hour, "60 minutes", true},
+		{"updating", &radiotest.Kiwi{Refuse: "reason_disabled=1 down"}, "disabled", 2 * time.Minute, "updated", true},
+		{"exclusive", &radiotest.Kiwi{Refuse: "exclusive_use"}, "busy", time.Minute, "himself", true},
+		{"wide bands only", &radiotest.Kiwi{Refuse: "wb_only"}, "mode", time.Hour, "wide", true},
+		{"silent close", &radiotest.Kiwi{Silent: 1}, "kicked", time.Minute, "own network", true},
+		{"silent close, later", &radiotest.Kiwi{Silent: 5}, "kicked", time.Minute, "own network", true},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			info, blocks := play(t, realdata(t, fmt.Sprintf("20171127T104156Z_77500_%s_iq.wav", c.name)), "")
-			if got := info.Tuning.SampleRateHz; math.Abs(got-c.rateHz) > 0.005 {
-				t.Errorf("fitted rate %.5f Hz, want %.5f within 0.005", got, c.rateHz)
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			rx := newKiwi(t, tc.kiwi, "&password=hunter2")
+			defer rx.Close()
+			_, err := rx.Open(t.Context())
+			no, is := errors.AsType[*radio.Refusal](err)
+			if !is || no.Reason != tc.reason || no.After != tc.after || !strings.Contains(no.Error(), tc.says) {
+				t.Fatalf("got %v, want %s for %v that says %q", err, tc.reason, tc.after, tc.says)
 			}
-			if info.Tuning.CenterHz != 77500 || info.TimeQuality.Short() != "gnss" || info.MaskDC {
-				t.Errorf("centre %v Hz, quality %s, DC masked %v; want 77500, gnss, false", info.Tuning.CenterHz, info.TimeQuality.Short(), info.MaskDC)
+			if strings.Contains(no.Error(), "hunter2") {
+				t.Errorf("the password is in %v", no)
 			}
-			if off := info.FirstStamp.Sub(c.first).Abs(); off > 200*time.Nanosecond {
-				t.Errorf("first good sample at %v, %v from its stamp", info.FirstStamp, off)
-			}
-			want := []span{{0, 0, 512, 0, true, true}, {0, 512, 512 * (c.frames - 1), 0, true, false}}
-			if diff := cmp.Diff(want, spans(blocks)); diff != "" {
-				t.Errorf("want (-), got (+):\n%s", diff)
-			}
-			if u := blocks[0].TimeUncertainty; u > 200*time.Nanosecond {
-				t.Errorf("residual %v, want under 200 ns", u)
+			if heard := len(tc.kiwi.Said()) > 0; heard != tc.heard {
+				t.Errorf("it was spoken to: %v, want %v", heard, tc.heard)
 			}
 		})
+	}
+}
+
+func TestKiwiSDR_KickedLater(t *testing.T) {
+	t.Parallel()
+	for name, k := range map[string]*radiotest.Kiwi{
+		"without a word": {CloseAfter: 12},
+		"quota over":     {Say: "ip_limit=60,192.0.2.7", SayAfter: 10, CloseAfter: 12},
+		"garbage":        {Garbage: true},
+	} {
+		rx := newKiwi(t, k, "")
+		_, err := rx.Open(t.Context())
+		samples := 0
+		for b := (radio.Block{}); err == nil; {
+			if err = rx.Read(t.Context(), &b); err == nil {
+				samples += b.Samples()
+			}
+		}
+		no, refused := errors.AsType[*radio.Refusal](err)
+		switch name {
+		case "without a word":
+			if refused || samples != 12*512 || !strings.Contains(err.Error(), "read from kiwi://") {
+				t.Errorf("%s: %d samples, then %v", name, samples, err)
+			}
+		case "quota over":
+			if !refused || no.Reason != "ip_limit" {
+				t.Errorf("%s: got %v", name, err)
+			}
+		default:
+			if samples > 0 {
+				t.Errorf("%s: %d samples, then %v", name, samples, err)
+			}
+		}
+		rx.Close()
+	}
+}
+
+func TestKiwiSDR_Speaks(t *testing.T) {
+	t.Parallel()
+	other := &radiotest.Kiwi{OffsetHz: 116e6}
+	k := &radiotest.Kiwi{Redirect: other.Start(t), Status: map[string]string{"users": "1", "users_max": "8"}}
+	rx := newSource(t, "kiwi://"+k.Start(t)+"?center=144.1M&gain=70&user=a%26b&password=p%26q")
+	info, err := rx.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rx.Close()
+	said := strings.Join(other.Said(), "\n")
+	for _, want := range []string{
+		"SET auth t=kiwi p=p%26q", "SET AR OK in=12000 out=48000", "SET ident_user=a%26b", "SET little-endian",
+		"SET mod=iq low_cut=-5900 high_cut=5900 freq=28100.000", "SET agc=0", "manGain=70", "SET compression=0", "SET keepalive",
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("want %q in what was said:\n%s", want, said)
+		}
+	}
+	if strings.Contains(info.Source, "p%26q") || len(other.Kicked()) > 0 {
+		t.Errorf("source %s, kicked: %v", info.Source, other.Kicked())
+	}
+	if info.Range.LowHz < 116e6 || info.Range.HighHz > 146e6 || info.Tuning.CenterHz != 144.1e6 || info.Tuning.SampleRateHz != 12001.135 {
+		t.Errorf("got %+v", info)
+	}
+	if !slices.Contains(info.Notes, "stands at (47.17, 8.53), 440 m") || !strings.Contains(info.Hardware, "firmware 1.843") {
+		t.Errorf("got %+v", info)
+	}
+}
+
+func TestKiwiSDR_OutOfReach(t *testing.T) {
+	t.Parallel()
+	rx := newSource(t, "kiwi://"+(&radiotest.Kiwi{}).Start(t)+"?center=145.5M")
+	defer rx.Close()
+	_, err := rx.Open(t.Context())
+	if faults := radio.Faults(err); len(faults) != 1 || faults[0].Field != "center" {
+		t.Errorf("got %v, want a fault of the centre", err)
+	}
+}
+
+func TestKiwiSDR_Level(t *testing.T) {
+	t.Parallel()
+	tone := make([]int16, 0, 1024)
+	for i := range 512 {
+		s, c := math.Sincos(2 * math.Pi * float64(i) / 64)
+		tone = append(tone, int16(math.Round(3276.7*c)), int16(math.Round(3276.7*s)))
+	}
+	rx := newKiwi(t, &radiotest.Kiwi{SMeterDBm: -73, Frames: func(int, float64) (radiotest.KiwiFrame, bool) {
+		return radiotest.KiwiFrame{IQ: tone}, true
+	}}, "")
+	b := firstBlock(t, rx)
+	for range 30 {
+		if err := rx.Read(t.Context(), &b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := b.Tuning.FullScaleDBm; math.Abs(got-(-53)) > 0.1 {
+		t.Errorf("a tone of -20 dBFS that the S-meter shows as -73 dBm makes full scale %.2f dBm, want -53", got)
+	}
+}
+
+func TestKiwiSDR_Silence(t *testing.T) {
+	for name, k := range map[string]*radiotest.Kiwi{"nothing": {Mute: true}, "one byte a second": {Trickle: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rx := newKiwi(t, k, "")
+			defer rx.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			_, err := rx.Open(ctx)
+			for b := (radio.Block{}); err == nil; {
+				err = rx.Read(ctx, &b)
+			}
+			if ctx.Err() != nil {
+				t.Errorf("still waiting after 30 s: %v", err)
+			}
+		})
+	}
+}
+
+func TestKiwiSDR_Facts(t *testing.T) {
+	t.Parallel()
+	k := &radiotest.Kiwi{Status: map[string]string{"name": "Hut", "sw_version": "KiwiSDR_v1.843", "users": "2", "users_max": "8", "gps": "(47.17, 8.53)"}}
+	found, err := radio.Probe(t.Context(), "kiwi://"+k.Start(t), radio.Options{}, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts := fmt.Sprint(found.Facts)
+	if !strings.Contains(facts, "{users 2 of 8}") || !strings.Contains(facts, "{name Hut}") || found.Samples < 6000 || found.TimeQuality.Short() != "gnss" {
+		t.Errorf("got %+v", found)
 	}
 }

@@ -28,6 +28,8 @@ type Tuning struct {
 	CenterHz     float64
 	SampleRateHz float64
 	GainDB       float64 // NaN when unknown
+	// FullScaleDBm is what 0 dBFS is at the antenna, where the receiver itself tells as it measures; 0: it does not.
+	FullScaleDBm float64
 }
 
 // Near tells whether two tunings are the same but for the grid of the synthesiser, the measured rate and the gain.

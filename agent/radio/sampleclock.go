@@ -129,20 +129,20 @@ func (c *sampleClock) fit() {
 	newest, oldest := c.kept[(c.next+len(c.kept)-1)%len(c.kept)], c.kept[c.next%len(c.kept)]
 	c.fittedAt = newest.ns
 	c.mid = oldest.sample + (newest.sample-oldest.sample)/2
-	c.leastSquares(oldest.ns, math.Inf(1))
-	c.leastSquares(oldest.ns, max(trimmed*c.rmsNs, absorbed*c.floorNs))
+	c.leastSquares(oldest, math.Inf(1))
+	c.leastSquares(oldest, max(trimmed*c.rmsNs, absorbed*c.floorNs))
 }
 
 // leastSquares puts the line through the kept stamps that are no further than limitNs from it now. Its slope is followed when
 // it is sure enough: over a short span it would be the stamps' scatter.
-func (c *sampleClock) leastSquares(baseNs int64, limitNs float64) {
+func (c *sampleClock) leastSquares(base stamp, limitNs float64) {
 	var n, sx, sy, sxx, sxy, syy float64
 	for _, s := range c.kept {
 		if math.Abs(c.residual(s)) > limitNs {
 			continue
 		}
 		x := float64(s.sample - c.mid)
-		y := float64(s.ns-baseNs) - c.nominalNs*x // so that small differences are not those of large numbers
+		y := float64(s.ns-base.ns) - c.nominalNs*float64(s.sample-base.sample) // small, so that its squares keep their digits
 		n, sx, sy, sxx, sxy, syy = n+1, sx+x, sy+y, sxx+x*x, sxy+x*y, syy+y*y
 	}
 	if n < agreeing {
@@ -159,7 +159,7 @@ func (c *sampleClock) leastSquares(baseNs int64, limitNs float64) {
 		scatter = math.Sqrt(max(0, syy-2*slope*sxy+slope*slope*sxx) / n)
 	}
 	c.periodNs = c.nominalNs + slope
-	c.atNs = float64(baseNs) + my - slope*mx
+	c.atNs = float64(base.ns) + c.nominalNs*float64(c.mid-base.sample) + my - slope*mx
 	c.rmsNs = scatter
 }
 
