@@ -61,7 +61,7 @@ func FuzzKiwiSDR(f *testing.F) {
 	f.Add(sound(kiwiIQ, 9, 64))
 	f.Add([]byte("MSG badp=1 too_busy=8 redirect=http%3a%2f%2fx sample_rate=12001.1 load_cfg=%7b%22rx_gps%22%3a3%7d"))
 	f.Add([]byte("MSG ip_limit=,, reason_disabled=9 down freq_offset=nan audio_rate=-1"))
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(func(_ *testing.T, b []byte) {
 		w := &kiwiSDR{source: "kiwi://x", wall: SystemWall, tuning: Tuning{CenterHz: 1e6, SampleRateHz: 12000}, facts: kiwiStatus(b)}
 		w.clock = newSampleClock(12000, stampTolerance, stampFloor)
 		w.arrived = newArrivalClock(12000, kiwiQueue, SystemWall)

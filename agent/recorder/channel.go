@@ -163,7 +163,8 @@ func (c *channel) process(ctx context.Context, samples []complex64) error {
 
 	m.Format, m.Segment, m.Index = dsp.CF32, c.run, c.next
 	m.Raw = decode(m.Raw[:0], c.raw, c.frame.scale)
-	m.Tuning = radio.Tuning{CenterHz: c.frame.centerHz, SampleRateHz: c.frame.rateHz, GainDB: c.frame.tuning.GainDB}
+	m.Tuning = c.frame.tuning
+	m.Tuning.CenterHz, m.Tuning.SampleRateHz = c.frame.centerHz, c.frame.rateHz
 	c.next += n
 	c.last = c.next
 	if err := c.out.write(ctx, c.raw, m.Time, c.frame.rateHz, m); err != nil {

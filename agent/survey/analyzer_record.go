@@ -86,9 +86,20 @@ func (s *stretch) describe(m *protocol.Measurement) {
 	}
 }
 
+// statedUncertaintyDB is what a receiver's own word on its levels may be off by: S-meters are set once, where they are made.
+const statedUncertaintyDB = 3
+
+// calibration is the configured one, else the receiver's own word; nil: levels are relative to full scale only.
+func (s *stretch) calibration() *Calibration {
+	if s.cfg.Calibration == nil && s.tuning.FullScaleDBm != 0 {
+		return &Calibration{OffsetDB: s.tuning.FullScaleDBm, UncertaintyDB: statedUncertaintyDB}
+	}
+	return s.cfg.Calibration
+}
+
 // calibrate adds the calibrated twins.
 func (s *stretch) calibrate(m *protocol.Measurement) {
-	c := s.cfg.Calibration
+	c := s.calibration()
 	if c == nil {
 		return
 	}
@@ -188,7 +199,7 @@ func (s *stretch) detection(e *dsp.Event) *protocol.Record {
 	if e.Clipped {
 		d.Flags = append(d.Flags, protocol.Flag_FLAG_CLIPPED)
 	}
-	if c := s.cfg.Calibration; c != nil {
+	if c := s.calibration(); c != nil {
 		d.PowerDbm = shifted(d.PowerDbfs, c.offset(d.GetCenterHz()))
 		d.CalibrationUncertaintyDb = proto.Float32(float32(c.UncertaintyDB))
 	}

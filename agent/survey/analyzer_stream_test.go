@@ -296,6 +296,25 @@ func TestAnalyzer_Calibration(t *testing.T) {
 	}
 }
 
+func TestAnalyzer_ReceiversOwnLevel(t *testing.T) {
+	data := raw(low, dsp.WhiteNoise(0.02, 1), dsp.Tone(0.3, 0.1))
+	stated := block(data, 0, low)
+	stated.Tuning.FullScaleDBm = -53
+	for _, v := range []struct {
+		cal         *survey.Calibration
+		want, sigma float64
+	}{{nil, -53, 3}, {&survey.Calibration{OffsetDB: -30, UncertaintyDB: 2}, -30, 2}} {
+		a := analyzer(t, survey.Config{Calibration: v.cal})
+		var f found
+		f.add(a.Write(stated))
+		f.add(a.Flush())
+		m, d := f.one(t), f.detections[0]
+		near(t, "offset dB", float64(m.GetPowerDbm()-m.GetPowerDbfs()), v.want, 0.011)
+		near(t, "detection's offset dB", float64(d.GetPowerDbm()-d.GetPowerDbfs()), v.want, 0.03)
+		near(t, "uncertainty dB", float64(m.GetCalibrationUncertaintyDb()), v.sigma, 0)
+	}
+}
+
 func TestAnalyzer_MinDuration(t *testing.T) {
 	data := raw(low, dsp.WhiteNoise(0.02, 1), dsp.Gated(dsp.Tone(0.3, 0.1), [][2]uint64{{50000, 51000}, {100000, 110000}}))
 	a := analyzer(t, survey.Config{Detect: survey.Detect{MinDuration: 20 * time.Millisecond}})
