@@ -7,11 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -43,14 +46,37 @@ func find(name string, places ...string) (string, error) {
 	return "", fmt.Errorf("%s: %w", name, ErrMissing)
 }
 
-// freePort asks the kernel for a loopback port that nobody uses now.
+// Ports from firstPort on are below those that kernels hand out by themselves.
+const (
+	firstPort = 20000
+	ports     = 10000
+)
+
+// nextPort begins where another process hardly does.
+var nextPort = sync.OnceValue(func() *atomic.Uint32 {
+	var n atomic.Uint32
+	n.Store(rand.Uint32N(ports))
+	return &n
+})
+
+// freePort is a loopback port that nobody uses now, and that nobody is given while a server at it is down for a while.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+	var err error
+	for range 100 {
+		port := firstPort + int(nextPort().Add(1)%ports)
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return port, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("find a free port: %w", err)
+}
+
+// FreeAddress is a loopback address that nobody uses now.
+func FreeAddress(tb testing.TB) string {
+	tb.Helper()
+	port, err := freePort()
+	return fmt.Sprintf("127.0.0.1:%d", must(tb, port, err))
 }
 
 // waitUntil polls a condition until it holds or 60 s have passed.
