@@ -162,6 +162,7 @@ spool: {path: %q, limit: 64MiB}
 // TestBrokerWiped kills the broker in mid-flight and starts it without anything it knew: sessions, queues, what is retained.
 // Nothing that the station numbered is lost, and nothing is given up.
 func TestBrokerWiped(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	n := newNetwork(t, servers.Postgres(t))
 	agent, state := n.agent(t, "north", simulated(t, "north"), ", measurement: {every: 20ms}, spectrum: {every: 200ms}")
 	n.waitOnline(1)

@@ -10,6 +10,7 @@ import (
 
 // TestAcquireWithoutIQ asks for measurements only, of a channel and of a whole passband, and of a frequency that no receiver covers.
 func TestAcquireWithoutIQ(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	n := newNetwork(t, servers.Postgres(t))
 	n.agent(t, "north", simulated(t, "north"), "")
 	n.waitOnline(1)

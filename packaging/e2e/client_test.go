@@ -32,6 +32,7 @@ type reading struct {
 // it, and has it order an acquisition and download the recordings. It reads them with a SigMF reader of its own, which finds the
 // scene's tone at its frequency and at the moment it reached each station.
 func TestGeneratedClient(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	packages, err := servers.ClientPackages()
 	if err != nil {
 		t.Fatal(err)

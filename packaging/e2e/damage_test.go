@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/fulgidus/heimdall/agent/spool"
+	"github.com/fulgidus/heimdall/packaging/servers"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -100,7 +101,7 @@ station: {id: north, position: {lat: 47.1721, lon: 8.42683, publish: exact}}
 mqtt: {url: "mqtt://%s"}
 receivers: [{id: r0, source: %q, history: 1MiB, fft: 1024, measurement: {every: 20ms}}]
 spool: {path: %q, limit: 64MiB}
-`, freeAddress(t), simulated(t, "north"), state))
+`, servers.FreeAddress(t), simulated(t, "north"), state))
 	began := time.Now()
 	agent := start(t, "heimdall-agent", "run", "--config", config)
 	first := uint64(0) // number that it told

@@ -36,8 +36,10 @@ func anchored(dir, file string, live time.Time, more string) string {
 // TestThreeStations plays the three recordings of one transmitter on one timeline into a real network: what is measured is in
 // the database, and what is captured is in the bucket, sample for sample and to the microsecond.
 func TestThreeStations(t *testing.T) {
+	t.Parallel()
 	for name, database := range map[string]func(testing.TB) string{"PostgreSQL": servers.Postgres, "TimescaleDB": servers.TimescaleDB} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it waits most of the time
 			dir := recordings(t)
 			n := newNetwork(t, database(t))
 			live := time.Now().Add(4 * time.Second).UTC().Truncate(time.Millisecond)

@@ -68,6 +68,7 @@ func TestKills(t *testing.T) {
 // TestGarbage sends a thousand random and mutated payloads on every topic of a station, and on those of another one that goes on
 // delivering.
 func TestGarbage(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	n := newNetwork(t, servers.Postgres(t))
 	agent, _ := n.agent(t, "north", simulated(t, "north"), "")
 	n.waitOnline(1)
@@ -111,6 +112,7 @@ func TestGarbage(t *testing.T) {
 // TestOversizedRetained has a station leave what no collector may read on the broker. It is refused by its size, whenever a
 // collector comes, leaves one row that says why, and the others' records go on.
 func TestOversizedRetained(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	database := servers.Postgres(t)
 	n := newNetwork(t, database)
 	n.agent(t, "north", simulated(t, "north"), "")

@@ -6,8 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -44,12 +44,24 @@ var programs = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
+// atOnce is how many of the tests that wait most of the time run at once, unless -parallel says it: more than there are
+// cores.
+const atOnce = "6"
+
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "heimdall-programs-")
 	if err != nil {
 		panic(err)
 	}
 	programsDir = dir
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", atOnce); err != nil {
+			panic(err)
+		}
+	}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
@@ -191,7 +203,7 @@ type network struct {
 func newNetwork(t testing.TB, database string) *network {
 	t.Helper()
 	n := &network{t: t, broker: servers.Mosquitto(t), objects: servers.MinIO(t)}
-	listen := freeAddress(t)
+	listen := servers.FreeAddress(t)
 	n.api = "http://" + listen
 	n.config = writeFile(t, "collector.yaml", fmt.Sprintf(`
 id: e2e
@@ -345,16 +357,6 @@ func writeFile(t testing.TB, name, text string) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // eventually waits until a condition holds.

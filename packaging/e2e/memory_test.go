@@ -13,6 +13,7 @@ const mebi = 1 << 20
 // TestMemory shows what the programs take: an agent on a 2.4 Msps receiver beside its 64 MiB of history, and a collector with
 // seven stations.
 func TestMemory(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	n := newNetwork(t, servers.Postgres(t))
 	wide := simulated(t, "north") + "&rate=2.4M"
 	var agents []*program

@@ -22,6 +22,7 @@ func restoreAge() time.Duration {
 // TestRestore puts an older dump of the database back under load. Agents had everything acknowledged that came in between,
 // and keep it a while: it is asked for, and nothing is missing in the end.
 func TestRestore(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	database := servers.Postgres(t)
 	n := newNetwork(t, database)
 	fast := ", measurement: {every: 50ms}, spectrum: {every: 500ms}"

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,6 +20,7 @@ import (
 // are in. It makes the recordings and removes nine tenths of the measurements, and later the recordings, with verify ending
 // with 0 all the time, and with 1 once a row was deleted by hand.
 func TestRetention(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	captures := 150
 	if n, err := strconv.Atoi(os.Getenv("HEIMDALL_RECORDINGS")); err == nil {
 		captures = n
@@ -93,8 +92,8 @@ func TestRetention(t *testing.T) {
 // not come by. The database is told that the time of a killed holder's lease is over. Nothing is ever missing, and in the end
 // everything is done.
 func TestRetention_Places(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	const measurements, captures = 20_000, 5
-	marked := markedCollector(t)
 	database := servers.Postgres(t)
 	n := newNetwork(t, database)
 	n.collector.stop(syscall.SIGTERM)
@@ -105,16 +104,7 @@ func TestRetention_Places(t *testing.T) {
 	endAt := func(place string) {
 		t.Helper()
 		mustSQL(t, database, "UPDATE lease SET until = clock_timestamp()")
-		t.Setenv("HEIMDALL_FAILPOINT", place)
-		p := start(t, marked, "run", "--config", n.config)
-		select {
-		case <-p.done:
-		case <-time.After(time.Minute):
-			t.Fatalf("the collector does not come to %s", place)
-		}
-		if code := p.cmd.ProcessState.ExitCode(); code >= 0 {
-			t.Fatalf("the collector ended with %d, not at %s", code, place)
-		}
+		n.dieAt(t, place)
 		if lines, code := n.verify(true); code != 0 || len(lines) == 0 {
 			t.Errorf("verify ends with %d after %s: %+v", code, place, lines)
 		}
@@ -146,22 +136,6 @@ func TestRetention_Places(t *testing.T) {
 	if lines := n.waitVerified(10 * time.Second); lines[0].Released != measurements*9/10+captures {
 		t.Errorf("after: %+v", lines[0])
 	}
-}
-
-// markedCollector builds the collector with its failpoints and tells its name.
-func markedCollector(t *testing.T) string {
-	t.Helper()
-	dir, err := programs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	const name = "heimdall-collector-marked"
-	cmd := exec.Command("go", "build", "-tags", "faults", "-o", filepath.Join(dir, name), "github.com/fulgidus/heimdall/collector")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the collector: %v: %s", err, out)
-	}
-	return name
 }
 
 // fillOld stores measurements of which nine tenths arrived 200 days ago, and captures of one chunk each that arrived today.

@@ -3,9 +3,6 @@ package e2e_test
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,17 +12,6 @@ import (
 	"github.com/fulgidus/heimdall/packaging/servers"
 	"github.com/fulgidus/heimdall/protocol"
 )
-
-// faultyCollector builds the collector with its failpoints, once for all tests of the process.
-var faultyCollector = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(programsDir, "faulty-collector")
-	cmd := exec.Command("go", "build", "-tags", "faults", "-o", path, "github.com/fulgidus/heimdall/collector")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the collector with failpoints: %w: %s", err, out)
-	}
-	return path, nil
-})
 
 // pair is two collectors of one group, on one database.
 type pair struct {
@@ -44,7 +30,7 @@ func newPair(t *testing.T, more string) *pair {
 	broker, objects := servers.Mosquitto(t), servers.MinIO(t)
 	collector := func(id string) *network {
 		n := &network{t: t, broker: broker, objects: objects}
-		listen := freeAddress(t)
+		listen := servers.FreeAddress(t)
 		n.api = "http://" + listen
 		n.config = writeFile(t, id+".yaml", fmt.Sprintf(`
 id: %s
@@ -68,39 +54,6 @@ http: {listen: %q}
 	return p
 }
 
-// dieAt runs a second collector until it ends itself at the given hit of a place.
-func (p *pair) dieAt(t *testing.T, place string, hit int) {
-	t.Helper()
-	path, err := faultyCollector()
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := filepath.Join(t.TempDir(), "faulty.log")
-	out, err := os.Create(log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	cmd := exec.CommandContext(t.Context(), path, "run", "--config", p.second.config)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("HEIMDALL_FAILPOINT=%s:%d", place, hit))
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1) // the one result
-	go func() { ended <- cmd.Wait() }()
-	select {
-	case err := <-ended:
-		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-			t.Errorf("at %s:%d it ended with %v\n%s", place, hit, err, tail(readFile(t, log), 20))
-		}
-	case <-time.After(time.Minute):
-		t.Errorf("it did not come to %s:%d within a minute\n%s", place, hit, tail(readFile(t, log), 20))
-		cmd.Process.Kill()
-		<-ended
-	}
-}
-
 // acquireIQ asks both stations for samples through one of the collectors, and wants a recording of each.
 func acquireIQ(t *testing.T, api, label string) error {
 	t.Helper()
@@ -120,6 +73,7 @@ func acquireIQ(t *testing.T, api, label string) error {
 // TestTwoCollectors lets two collectors share the work from an empty database on: both serve acquisitions, one is killed at
 // every place where that could hurt, one stands still for a while.
 func TestTwoCollectors(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	p := newPair(t, "")
 	fast := ", measurement: {every: 50ms}, spectrum: {every: 500ms}"
 	p.agent(t, "north", simulated(t, "north"), fast)
@@ -155,7 +109,7 @@ func TestTwoCollectors(t *testing.T) {
 	for hit, place := range []string{
 		"ingest.decoded", "store.begun", "store.inserted", "store.accounted", "ingest.committed", "ingest.acked", "ingest.ack_published",
 	} {
-		p.dieAt(t, place, hit+1)
+		p.second.dieAt(t, fmt.Sprintf("%s:%d", place, hit+1))
 	}
 	if err := acquireIQ(t, p.api, "after the other died"); err != nil {
 		t.Error("after the other collector died: ", err)
@@ -176,6 +130,7 @@ func TestTwoCollectors(t *testing.T) {
 // TestDyingInJobs kills the collector that does the jobs of its group in the middle of each of them, while recordings are
 // made and removed.
 func TestDyingInJobs(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	p := newPair(t, "retention: {spectrum: 2s, recording: 2s}\n")
 	fast := ", measurement: {every: 50ms}, spectrum: {every: 500ms}"
 	p.agent(t, "north", simulated(t, "north"), fast)
@@ -199,10 +154,11 @@ func TestDyingInJobs(t *testing.T) {
 					case <-time.After(100 * time.Millisecond):
 					}
 				}
-				_ = acquireIQ(t, p.second.api, place) // who is asked dies over it
+				// Who is asked dies over it, and whoever waited for the end would wait for its return.
+				_, _, _ = p.second.post(`{"frequency_hz": 145500000, "duration_s": 0.5, "bandwidth_hz": 12500, "iq": true}`)
 			})
 		}
-		p.dieAt(t, place, 1)
+		p.second.dieAt(t, place+":1")
 		close(died)
 		asking.Wait()
 	}
