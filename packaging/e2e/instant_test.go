@@ -192,6 +192,10 @@ func lagOf(x, y received) (seconds, sigma float64) {
 	return mean, math.Sqrt(math.Max(0, squares/parts-mean*mean) / (parts - 1))
 }
 
+// sigmas is how far a delay may be from the geometry's, of which its uncertainty is one. Six delays are looked at in a run: three
+// would be passed by chance in one run of sixty, as many as these in one of twenty thousand.
+const sigmas = 4.5
+
 // TestAcquisition_SameInstant: seven stations record the same five seconds to one sample, and what they recorded shows the
 // delays of the transmitter's paths to them.
 func TestAcquisition_SameInstant(t *testing.T) {
@@ -226,7 +230,7 @@ func TestAcquisition_SameInstant(t *testing.T) {
 		got, sigma := lagOf(y, x)
 		got += x.start.Sub(y.start).Seconds()
 		want := (placeOf(s).apart(hidden) - placeOf(reference).apart(hidden)) / light
-		allowed := 3 * math.Sqrt(x.TimeUncertaintyS*x.TimeUncertaintyS+y.TimeUncertaintyS*y.TimeUncertaintyS+sigma*sigma)
+		allowed := sigmas * math.Sqrt(x.TimeUncertaintyS*x.TimeUncertaintyS+y.TimeUncertaintyS*y.TimeUncertaintyS+sigma*sigma)
 		row := fmt.Sprintf("%s hears it %+.3f µs after %s, by geometry %+.3f µs (clocks %.0f and %.0f ns, correlation %.0f ns)",
 			s.ID, got*1e6, reference.ID, want*1e6, x.TimeUncertaintyS*1e9, y.TimeUncertaintyS*1e9, sigma*1e9)
 		t.Log(row)
