@@ -70,7 +70,8 @@ func TestOpenAPI_HasEveryRouteAndNoOther(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			answer := ask(t, h, strings.ToUpper(method), target, string(body))
+			// A world of its own: one of the requests takes a station out of use, which others ask for.
+			answer := ask(t, newWorld().handler(t), strings.ToUpper(method), target, string(body))
 			if answer.Code >= 300 {
 				t.Errorf("%s %s: status %d: %s", method, target, answer.Code, answer.Body)
 			}
