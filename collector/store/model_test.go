@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -94,18 +95,19 @@ func (a *account) missing() protocol.Ranges {
 
 // TestCommit_Model compares random commits with plain sets of numbers.
 func TestCommit_Model(t *testing.T) {
-	dir := t.TempDir()
+	dir, tables := t.TempDir(), migratedSQLite(t)
 	runs := 0
 	rapid.Check(t, func(r *rapid.T) {
 		runs++
-		db, err := store.Open(t.Context(), "sqlite:"+filepath.Join(dir, strconv.Itoa(runs)), slog.New(slog.DiscardHandler))
+		path := filepath.Join(dir, strconv.Itoa(runs))
+		if err := os.WriteFile(path, tables, 0o600); err != nil {
+			r.Fatal(err)
+		}
+		db, err := store.Open(t.Context(), "sqlite:"+path, slog.New(slog.DiscardHandler))
 		if err != nil {
 			r.Fatal(err)
 		}
 		defer db.Close()
-		if _, err := db.Migrate(t.Context()); err != nil {
-			r.Fatal(err)
-		}
 		all := map[byte]*account{1: newAccount(), 2: newAccount()}
 		for range rapid.IntRange(1, 12).Draw(r, "commits") {
 			commitDrawn(t, r, db, all)

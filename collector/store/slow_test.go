@@ -15,6 +15,7 @@ import (
 // TestPostgreSQL_RetentionOfASlowDatabase removes rows that go so slowly that the usual transaction would outlast the lease, which
 // it keeps from being renewed. All of them go.
 func TestPostgreSQL_RetentionOfASlowDatabase(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	const length, rows, chunks = 2 * time.Second, 250, 60
 	s := postgresServer(t)
 	db := s.open(t)

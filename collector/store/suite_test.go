@@ -2,7 +2,9 @@ package store_test
 
 import (
 	"database/sql"
+	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -80,11 +82,47 @@ func newServer(t testing.TB, driver, dsn, url string) *server {
 	return &server{url: url, raw: raw}
 }
 
+// migrated makes the tables in a database, and leaves it.
+func migrated(t testing.TB, s *server) *server {
+	t.Helper()
+	db, err := store.Open(t.Context(), s.url, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.Migrate(t.Context())
+	if err := errors.Join(err, db.Close(), s.raw.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func sqliteServer(t testing.TB) *server {
 	t.Helper()
 	// A name with all that a URI gives a meaning to.
 	path := filepath.Join(t.TempDir(), "höhle 100%?a=b#c", "heimdall.db")
 	s := newServer(t, "sqlite", "file:"+strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)+"?_busy_timeout=10000", "sqlite:"+path)
+	return s
+}
+
+// path is the file of a SQLite database.
+func (s *server) path() string { return strings.TrimPrefix(s.url, "sqlite:") }
+
+// migratedSQLite is the file of a database with the tables and without rows, to make others from it.
+func migratedSQLite(t testing.TB) []byte {
+	t.Helper()
+	file, err := os.ReadFile(migrated(t, sqliteServer(t)).path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// begin makes the file of a SQLite database that is not there yet.
+func (s *server) begin(t testing.TB, file []byte) *server {
+	t.Helper()
+	if err := errors.Join(os.Mkdir(filepath.Dir(s.path()), 0o700), os.WriteFile(s.path(), file, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 
@@ -151,19 +189,40 @@ func suite() map[string]func(t *testing.T, s *server) {
 	}
 }
 
+// makesTables tells whether a case begins with a database without tables. The others do not care, and making them takes long.
+func makesTables(name string) bool { return strings.HasPrefix(name, "Migrate") }
+
 func TestSQLite(t *testing.T) {
+	t.Parallel()
+	tables := migratedSQLite(t)
 	for name, test := range suite() {
-		t.Run(name, func(t *testing.T) { test(t, sqliteServer(t)) })
+		t.Run(name, func(t *testing.T) {
+			s := sqliteServer(t)
+			if !makesTables(name) {
+				s.begin(t, tables)
+			}
+			test(t, s)
+		})
 	}
 }
 
 func TestPostgreSQL(t *testing.T) {
+	t.Parallel()
+	tables := migrated(t, postgresServer(t)).url
 	for name, test := range suite() {
-		t.Run(name, func(t *testing.T) { test(t, postgresServer(t)) })
+		t.Run(name, func(t *testing.T) {
+			if makesTables(name) {
+				test(t, postgresServer(t))
+				return
+			}
+			url := servers.PostgresLike(t, tables)
+			test(t, newServer(t, "pgx", url, url))
+		})
 	}
 }
 
 func TestTimescaleDB(t *testing.T) {
+	t.Parallel() // the database is another process, and works for one client at a time
 	s := timescaleServer(t)
 	for name, test := range suite() {
 		t.Run(name, func(t *testing.T) {

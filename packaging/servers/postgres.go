@@ -3,6 +3,7 @@ package servers
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
@@ -56,10 +57,22 @@ func sweep() {
 // Postgres gives one test a fresh database in a real PostgreSQL server, as a URL.
 func Postgres(tb testing.TB) string {
 	tb.Helper()
+	return postgresLike(tb, "template1")
+}
+
+// PostgresLike gives one test a copy of a database of Postgres that nobody is connected to.
+func PostgresLike(tb testing.TB, original string) string {
+	tb.Helper()
+	u, err := url.Parse(original)
+	return postgresLike(tb, strings.TrimPrefix(must(tb, u, err).Path, "/"))
+}
+
+func postgresLike(tb testing.TB, template string) string {
+	tb.Helper()
 	cluster, err := sharedCluster()
 	c := must(tb, cluster, err)
 	name := fmt.Sprintf("t%d", time.Now().UnixNano())
-	if err := c.SQL(tb.Context(), "create database "+name); err != nil {
+	if err := c.SQL(tb.Context(), "create database "+name+" template "+template); err != nil {
 		tb.Fatal(err)
 	}
 	return c.URL(name)
