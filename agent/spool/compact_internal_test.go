@@ -15,7 +15,7 @@ import (
 func backlogOf40MB(t *testing.T, s *Spool) protocol.Ranges {
 	t.Helper()
 	for range 80 {
-		queueSome(t, s, LaneMeasurement, 1000, 450)
+		queueSome(t, s, LaneMeasurement, 250, 1800)
 		flushed(t, s)
 	}
 	for {
@@ -23,7 +23,7 @@ func backlogOf40MB(t *testing.T, s *Spool) protocol.Ranges {
 		if out.Empty() {
 			break
 		}
-		cut(&out, protocol.Ranges{{From: 70001, To: 70100}})
+		cut(&out, protocol.Ranges{{From: 17001, To: 17100}})
 		s.Ack(s.Identity(), out)
 		flushed(t, s)
 	}
@@ -69,7 +69,7 @@ func TestCompact_GivesDiskBack(t *testing.T) {
 			}
 			queueSome(t, s, LaneMeasurement, 1, 10)
 			flushed(t, s)
-			if got := s.Stats().LastSeq; got != 80004 {
+			if got := s.Stats().LastSeq; got != 20004 {
 				t.Errorf("the next number was %d", got)
 			}
 			s.compactNow(time.Now().Add(retireAfter)) // closes the former file
@@ -82,7 +82,7 @@ func TestCompact_GivesDiskBack(t *testing.T) {
 			}
 			closed(t, s)
 			s = openKeeping(t, dir, Options{})
-			if got := s.Stats(); got.Records != 104 || got.LastSeq != 80004 {
+			if got := s.Stats(); got.Records != 104 || got.LastSeq != 20004 {
 				t.Errorf("opened again: %+v", got)
 			}
 			closed(t, s)

@@ -261,7 +261,7 @@ func damagedCopies(t *testing.T) int {
 	t.Helper()
 	setting := os.Getenv("HEIMDALL_DAMAGED")
 	if setting == "" {
-		return 12
+		return spool.DamagedCopies
 	}
 	n, err := strconv.Atoi(setting)
 	if err != nil || n < 1 {

@@ -43,10 +43,10 @@ func defaultPlan(ctx context.Context, t *testing.T, s *Spool, took time.Duration
 	}
 }
 
-// At most 1 GB a day goes to flash at the default plan with the link up, and no more after an outage of a million records.
+// At most 1 GB a day goes to flash at the default plan with the link up, and no more after an outage of OutageRecords.
 // What a file system adds to that is not in it; TestFlash_KernelCountsNoMore is about what the kernel counts.
 func TestFlash_BytesADay(t *testing.T) {
-	backlog := 1000000
+	backlog := OutageRecords
 	if testing.Short() {
 		backlog = 100000
 	}

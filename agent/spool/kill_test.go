@@ -62,7 +62,7 @@ func child(dir string) {
 // A record whose Put returned is there after kill -9, as it was, unless it was acknowledged; numbers have no hole and
 // are never used twice.
 func TestKill_NothingPromisedIsLost(t *testing.T) {
-	kills := 120
+	kills := spool.Kills
 	if testing.Short() {
 		kills = 15
 	}

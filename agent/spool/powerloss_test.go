@@ -128,7 +128,7 @@ func powerlossImages(t *testing.T) int {
 	t.Helper()
 	setting := os.Getenv("HEIMDALL_POWERLOSS")
 	if setting == "" {
-		return 200
+		return spool.PowerCuts
 	}
 	n, err := strconv.Atoi(setting)
 	if err != nil || n < 1 {

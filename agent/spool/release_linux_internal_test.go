@@ -49,7 +49,7 @@ func TestRelease_BacklogIsNoMemory(t *testing.T) {
 	}
 	s := openKeeping(t, dir, Options{Keep: time.Hour})
 	for range 80 {
-		queueSome(t, s, LaneMeasurement, 1000, 500)
+		queueSome(t, s, LaneMeasurement, 250, 2000)
 		flushed(t, s)
 		look("filling")
 	}
@@ -70,7 +70,7 @@ func TestRelease_BacklogIsNoMemory(t *testing.T) {
 	look("opened")
 	for s.Stats().Records > 0 {
 		var out protocol.Ranges
-		for range 1000 {
+		for range 250 {
 			if item, ok := s.find(); ok {
 				out.Add(item.Seq)
 			}
