@@ -17,6 +17,7 @@ func TestPlanted(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes half a minute")
 	}
+	t.Parallel()
 	dir, err := os.MkdirTemp("", "heimdall-planted-") //nolint:usetesting // PostgreSQL runs as another account, which cannot get into t.TempDir
 	if err != nil {
 		t.Fatal(err)

@@ -13,9 +13,10 @@ import (
 // how to repeat it.
 func TestSoak(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes more than a minute")
+		t.Skip("it takes most of a minute")
 	}
-	summary, err := soak.Run(t.Context(), soak.Options{For: 40 * time.Second, Seed: 3, Module: "../../.."})
+	t.Parallel() // each has its own servers
+	summary, err := soak.Run(t.Context(), soak.Options{For: 20 * time.Second, Seed: 3, Module: "../../.."})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,8 +35,9 @@ func TestSoak(t *testing.T) {
 // HEIMDALL_PLACES=all takes all three.
 func TestPlaces(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes more than a minute")
+		t.Skip("it takes most of a minute")
 	}
+	t.Parallel() // each has its own servers
 	hits := []int{1 + int(time.Now().Unix()/86400%3)}
 	if os.Getenv("HEIMDALL_PLACES") == "all" {
 		hits = []int{1, 2, 3}
