@@ -3,4 +3,4 @@
 package survey_test
 
 // noiseSeconds is short where the race detector makes every sample ten times dearer.
-const noiseSeconds = 6
+const noiseSeconds = 3

@@ -305,7 +305,7 @@ func readInBulk(t *testing.T, server *httptest.Server, form string) stream {
 }
 
 func TestBulk_MemoryDoesNotGrowWithTheRows(t *testing.T) {
-	const rows = 150_000
+	const rows = 60_000
 	for _, form := range []string{"text/csv", "application/x-ndjson"} {
 		w := newWorld()
 		pagesOf(w, rows)
