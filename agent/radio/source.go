@@ -44,11 +44,12 @@ func SystemWall() (now time.Time, quality protocol.TimeQuality, uncertainty time
 var drivers = map[string]func(source, rest string, opts Options) (Receiver, error){
 	"file": openFile,
 	"kiwi": openKiwi,
+	"ka9q": openKa9q,
 	"sim":  openSim,
 }
 
 // laterSchemes are source kinds of the contract that this version does not read yet.
-var laterSchemes = []string{"exec", "ka9q", "owrx", "rtl_tcp", "rtlsdr", "rtltcp", "spyserver", "stdin"}
+var laterSchemes = []string{"exec", "owrx", "rtl_tcp", "rtlsdr", "rtltcp", "spyserver", "stdin"}
 
 // schemes lists what Open knows, for messages.
 func schemes() string {
