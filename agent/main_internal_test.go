@@ -49,7 +49,7 @@ func TestRun_ExitCodes(t *testing.T) {
 		{"run --config " + broken.config, exitUsage, "agent.yaml:4:1: colour: unknown key"},
 		{"status --config " + here.config, exitFailed, errNotRunning.Error()},
 		{"measure /nowhere.cu8", exitFailed, "/nowhere.cu8"},
-		{"measure -", exitFailed, "standard input is not read by this version"},
+		{"measure -", exitFailed, "give --format and --rate"},
 		{"measure --dc often /nowhere.cu8", exitUsage, "--dc often: want mask or keep"},
 		{"measure --rate 0 /nowhere.cu8", exitUsage, "--rate 0 Hz: want a sample rate above 0"},
 		{"measure --rate 1e30 /nowhere.cu8", exitUsage, `--rate 1e+30 Hz: want 100 Hz to 1 GHz`},

@@ -20,7 +20,7 @@ import (
 
 // MeasureCmd analyses recordings offline.
 type MeasureCmd struct {
-	Files    []string       `arg:"" name:"file" help:"Recordings: SigMF, WAV, KiwiSDR WAV, .cu8 .cs8 .cs16 .cf32, names such as g001_433.92M_250k.cu8."`
+	Files    []string       `arg:"" name:"file" help:"Recordings: SigMF, WAV, KiwiSDR WAV, .cu8 .cs8 .cs16 .cf32, names such as g001_433.92M_250k.cu8; - is standard input, raw, with --format and --rate."`
 	Format   string         `help:"Sample format when the file does not say: cu8, cs8, cs16 or cf32."`
 	Rate     *configs.Hertz `placeholder:"HZ" help:"Sample rate when the file does not say, such as 250k."`
 	Center   configs.Hertz  `placeholder:"HZ" help:"Centre frequency when the file does not say, such as 433.92M."`
@@ -106,10 +106,14 @@ func (c MeasureCmd) options() (radio.Options, error) {
 
 // file measures one recording, in constant memory.
 func (c MeasureCmd) file(ctx context.Context, path string, opts radio.Options, s streams) (err error) {
+	source := radio.FileSource(path)
 	if path == "-" {
-		return errors.New("-: standard input is not read by this version: name a file")
+		if c.Format == "" || c.Rate == nil {
+			return errors.New("-: standard input does not say what it is: give --format and --rate")
+		}
+		source = "stdin:?pace=fast&dc=mask" // as a raw recording
 	}
-	receiver, err := radio.Open(radio.FileSource(path), opts)
+	receiver, err := radio.Open(source, opts)
 	if err != nil {
 		return err
 	}
@@ -211,8 +215,11 @@ func (w *measureWriter) begin() error {
 	if w.absolute() {
 		center = configs.Hertz(t.CenterHz).String()
 	}
-	_, err := fmt.Fprintf(w.out, "%s: %s, centre %s, rate %s, %s\n", w.path, w.info.Format, center,
-		configs.Hertz(math.Round(t.SampleRateHz)), seconds(float64(w.info.Samples)/t.SampleRateHz))
+	length := "of unknown length"
+	if w.info.Samples > 0 {
+		length = seconds(float64(w.info.Samples) / t.SampleRateHz)
+	}
+	_, err := fmt.Fprintf(w.out, "%s: %s, centre %s, rate %s, %s\n", w.path, w.info.Format, center, configs.Hertz(math.Round(t.SampleRateHz)), length)
 	return err
 }
 

@@ -92,6 +92,9 @@ func (c *child) await(stderr io.Closer) {
 	}
 	stderr.Close()
 	<-c.heard
+	if c.stdout != nil { // the same for its output
+		_ = c.stdout.SetReadDeadline(time.Now().Add(endGrace))
+	}
 	close(c.gone)
 }
 

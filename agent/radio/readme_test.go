@@ -14,7 +14,14 @@ func TestReadme_NamesEveryParameter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, source := range []string{"file:x?zzz=1", "sim:x?station=a&zzz=1", "kiwi://x?zzz=1", "ka9q://x/1?zzz=1"} {
+	for _, source := range []string{
+		"file:x?zzz=1",
+		"sim:x?station=a&zzz=1",
+		"kiwi://x?zzz=1",
+		"ka9q://x/1?zzz=1",
+		"exec:x?format=cu8&center=1M&rate=1M&zzz=1",
+		"stdin:?format=cu8&center=1M&rate=1M&zzz=1",
+	} {
 		_, err := radio.Open(source, radio.Options{})
 		faults := radio.Faults(err)
 		if len(faults) != 1 {

@@ -42,14 +42,16 @@ func SystemWall() (now time.Time, quality protocol.TimeQuality, uncertainty time
 
 // drivers makes receivers of source URLs, by scheme.
 var drivers = map[string]func(source, rest string, opts Options) (Receiver, error){
-	"file": openFile,
-	"kiwi": openKiwi,
-	"ka9q": openKa9q,
-	"sim":  openSim,
+	"exec":  openExec,
+	"file":  openFile,
+	"ka9q":  openKa9q,
+	"kiwi":  openKiwi,
+	"sim":   openSim,
+	"stdin": openStdin,
 }
 
 // laterSchemes are source kinds of the contract that this version does not read yet.
-var laterSchemes = []string{"exec", "owrx", "rtl_tcp", "rtlsdr", "rtltcp", "spyserver", "stdin"}
+var laterSchemes = []string{"owrx", "rtl_tcp", "rtlsdr", "rtltcp", "spyserver"}
 
 // schemes lists what Open knows, for messages.
 func schemes() string {
@@ -338,5 +340,26 @@ func wait(ctx context.Context, closed <-chan struct{}, d time.Duration) error {
 		return ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// number reads one between least and most.
+func (p *params) number(name string, least, most, fallback float64) float64 {
+	v, ok := p.take(name)
+	if !ok {
+		return fallback
+	}
+	n, err := strconv.ParseFloat(v, 64)
+	if err != nil || !(n >= least && n <= most) {
+		p.fault(name, v, fmt.Sprintf("want a number from %g to %g", least, most))
+		return fallback
+	}
+	return n
+}
+
+// required reports a parameter that is missing. One that was given, and is wrong, has been reported already.
+func (p *params) required(name string, missing bool, mend string) {
+	if _, given := p.values[name]; missing && !given {
+		p.fault(name, "", "missing: "+mend)
 	}
 }
