@@ -54,7 +54,6 @@ emitters:
 // TestRetroCapture: a burst of 200 ms that a detection reported is recorded long after the history has moved past it, with the
 // whole passband of 2.4 MHz, and is in the recording of each station that heard it, where the detection says.
 func TestRetroCapture(t *testing.T) {
-	t.Parallel() // it waits most of the time
 	n := newNetwork(t, servers.Postgres(t))
 	burst := time.Now().Add(15 * time.Second).UTC().Truncate(time.Second)
 	scene := writeFile(t, "scene.yaml", fmt.Sprintf(burstScene, burst.Add(-time.Hour).Format(time.RFC3339)))
