@@ -109,6 +109,9 @@ func NewHolding(limitBytes int, lasts time.Duration) *Ring {
 	return &Ring{size: sizesOf(max(limitBytes, leastBytes), lasts > 0), lasts: lasts}
 }
 
+// LeastBytes is how much the ring itself always holds once it is full, whatever is held beside it.
+func (r *Ring) LeastBytes() int { return r.size.block }
+
 // Append copies a block into the ring, over the oldest ones. A block without samples, or without a known format or rate, is
 // not kept; of one larger than the ring the end is kept. When the times of a receiver jump, because the clock was set that
 // they are read from, what is there already is forgotten, held or not: a time must not name two samples, nor one that it is

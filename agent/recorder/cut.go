@@ -67,6 +67,7 @@ func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refu
 	if err != nil {
 		return nil, nil, err
 	}
+	r.work = work{turns: r.turns, channel: r.job.bandwidthHz > 0}
 	r.peers = r.cutting.Add(1)
 	defer r.cutting.Add(-1)
 	var shape shaper = &passband{out: out, frame: f, next: f.index}
@@ -82,7 +83,7 @@ func (r *run) cut(ctx context.Context) (m *protocol.CaptureManifest, short *refu
 
 	err = r.stream(ctx, next, f, shape, out)
 	r.peers = max(r.peers, r.cutting.Load()) // more may have begun since
-	r.job.release()                          // what is left takes the disk's time
+	r.release(r.job)                         // what is left takes the disk's time
 	if errors.As(r.silence(err), &short) {
 		err = nil
 	}
@@ -257,15 +258,27 @@ func (r *run) stream(ctx context.Context, next func(*radio.Block, int) error, f 
 		if beyond := int64(at) - int64(end); beyond > 0 {
 			b.Raw = b.Raw[:len(b.Raw)-int(beyond)*b.Format.BytesPerSample()]
 		}
-		out.source(&b)
 		newRun := first || b.Segment != segment || b.Index != kept
 		b.LostExact = b.LostExact && exact
-		if err := shape.write(ctx, &b, newRun); err != nil {
+		if err := r.compute(ctx, &b, newRun, shape, out); err != nil {
 			return err
 		}
 		first, exact, kept, segment = false, true, b.Index+uint64(b.Samples()), b.Segment
 	}
 	return nil
+}
+
+// compute does, in its turn, what is to be done with a block.
+func (r *run) compute(ctx context.Context, b *radio.Block, newRun bool, shape shaper, out *output) error {
+	task := r.job.task
+	r.load.look(r.turns)
+	if err := r.work.begin(ctx, task.due(b.Time), b.Samples()); err != nil {
+		return err
+	}
+	defer r.work.end()
+	out.source(b)
+	task.done.Store(b.End().UnixNano())
+	return shape.write(ctx, b, newRun)
 }
 
 // passband hands the receiver's samples on as they are.

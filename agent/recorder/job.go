@@ -30,13 +30,8 @@ type job struct {
 
 	tuning   radio.Tuning           // where the receiver was asked to be, when it is reserved
 	reserved *timetable.Reservation // nil: the samples are there, or nobody can tune the receiver
-}
 
-// release gives the receiver back.
-func (j *job) release() {
-	if j.reserved != nil {
-		j.reserved.Release()
-	}
+	task *task // what it has to compute; nil: nothing
 }
 
 // plan checks the order and chooses the receiver. Its errors are refusals.
@@ -44,7 +39,48 @@ func (r *run) plan() (*job, error) {
 	if no := r.sensible(r.set.MaxDuration); no != nil {
 		return nil, no
 	}
-	return r.among(r.consider)
+	j, err := r.among(r.consider)
+	if err != nil {
+		return nil, err
+	}
+	if no := r.carry(j); no != nil {
+		r.release(j)
+		return nil, no
+	}
+	return j, nil
+}
+
+// release gives the receiver back, and the time to compute.
+func (r *run) release(j *job) {
+	if j.reserved != nil {
+		j.reserved.Release()
+	}
+	if j.task != nil {
+		r.load.remove(j.task)
+	}
+}
+
+// carry has the computer take the capture on. One without a start begins later for that, where it need not move its reservation.
+func (r *run) carry(j *job) *refusal {
+	var earliest time.Time
+	for range 3 { // others may come in between
+		t := newTask(j)
+		t.urgency, t.giveUp = r.order.GetPriority(), func() { r.lose(errTooSlow) }
+		later, ok := r.load.admit(t, r.turns)
+		if ok {
+			j.task = t
+			return nil
+		}
+		earliest = j.start.Add(later)
+		if at := r.cmd.GetExpires(); r.order.Start != nil || j.reserved != nil || at != 0 && earliest.UnixNano() > at {
+			break
+		}
+		j.start, j.past = earliest, false
+	}
+	no := refuse(ReasonBusy, "%d captures are under way, and this computer is too slow for one more before its samples are overwritten: start at %s or later, order fewer at a time, or give the receiver a longer history",
+		r.load.count(), stamp(earliest))
+	no.earliest = earliest
+	return no
 }
 
 // sensible checks what an order says by itself.

@@ -147,7 +147,7 @@ func (o *output) flush(ctx context.Context) error {
 	if o.chunks%chunksAPut == 0 {
 		hand = o.run.set.Sink.Put
 	}
-	if err := hand(ctx, rec); err != nil {
+	if err := o.run.work.aside(ctx, func() error { return hand(ctx, rec) }); err != nil {
 		return fmt.Errorf("chunk %d of capture %s: %w", o.chunks-1, o.id, err)
 	}
 	return nil

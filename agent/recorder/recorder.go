@@ -13,6 +13,11 @@
 // has not begun: the other is refused, also after it was accepted, and told from when on the receiver could do it. So is one
 // whose start is too near for a retune. Should a retune that was promised come late all the same, or the receiver be lost
 // meanwhile, the capture holds what there is: samples that are still settling, or of another tuning, count as lost.
+//
+// Many captures may run at once. As many compute at a time as there are processors, those first whose samples would be overwritten
+// first. An order that, by what samples cost of late, could not be done before its own or those of accepted ones are gone, is
+// refused at once; and where the computer becomes slower than it was, the ones accepted last are given up. So the others are
+// whole also where more are ordered than can be done.
 package recorder
 
 import (
@@ -53,11 +58,14 @@ const (
 	ReasonNoSamples       = "no_samples"
 	ReasonClockUncertain  = "clock_uncertain"
 	ReasonNotTunable      = "not_tunable"
-	ReasonBusy            = "busy"     // another order has the receiver elsewhere
+	ReasonBusy            = "busy"     // another order has the receiver elsewhere, or others have the processors
 	ReasonTooSoon         = "too_soon" // the receiver cannot be tuned in time
 	ReasonInterrupted     = "interrupted"
 	ReasonInternal        = "internal"
 )
+
+// errTooSlow is the cause that ends a capture whose samples, or those of others, would be overwritten before they are read.
+var errTooSlow = errors.New("this computer is too slow for as many captures")
 
 // Receiver is one receiver that captures can be cut from.
 type Receiver struct {
@@ -120,6 +128,8 @@ type Settings struct {
 type Recorder struct {
 	set     Settings
 	cutting atomic.Int32 // captures that read samples now
+	turns   *turns
+	load    *load
 }
 
 // New checks the settings.
@@ -142,7 +152,7 @@ func New(set Settings) (*Recorder, error) {
 	if set.Log == nil {
 		set.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Recorder{set: set}, nil
+	return &Recorder{set: set, turns: newTurns(), load: newLoad()}, nil
 }
 
 // refusal is an order that is not carried out, or not to its end, and why: a code for machines, a sentence for people.
@@ -179,8 +189,9 @@ type run struct {
 	cmd   *protocol.Command
 	order *protocol.Capture
 	job   *job                    // nil until accepted
+	work  work                    // its turns to compute
 	peers int32                   // captures that read samples at once, this one too
-	lose  context.CancelCauseFunc // ends what is under way, because a more urgent order took the receiver
+	lose  context.CancelCauseFunc // ends what is under way, because a more urgent order took the receiver, or there is too much to compute
 }
 
 // carryOut does the work and puts the last reply into the sink.
@@ -224,7 +235,7 @@ func (r *run) execute(ctx context.Context, plan func() (*job, error), work func(
 	if err != nil {
 		return r.ending(ctx, protocol.Reply_STATE_REFUSED, err)
 	}
-	defer job.release()
+	defer r.release(job)
 	r.job = job
 	accepted := r.reply(protocol.Reply_STATE_ACCEPTED)
 	accepted.EarliestStart = proto.Int64(job.start.UnixNano())
@@ -262,6 +273,8 @@ func (r *run) ending(ctx context.Context, state protocol.Reply_State, err error)
 		reply := r.reply(protocol.Reply_STATE_CANCELLED)
 		reply.Message = proto.String(ErrCancelled.Error())
 		return reply
+	case errors.Is(context.Cause(ctx), errTooSlow):
+		state, why = protocol.Reply_STATE_FAILED, refuse(ReasonOverwritten, "given up so that other captures come out whole: this computer became too slow to read the samples of all before they are overwritten: order fewer at a time, or give the receiver a longer history")
 	case errors.As(context.Cause(ctx), &why):
 		state = protocol.Reply_STATE_REFUSED
 	case ctx.Err() != nil:

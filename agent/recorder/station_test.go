@@ -106,7 +106,7 @@ type result struct {
 	chunks  []*protocol.Record
 }
 
-func (s *sink) result(t *testing.T, command string) result {
+func (s *sink) result(t testing.TB, command string) result {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,7 +190,7 @@ type station struct {
 	live bool
 }
 
-func newStation(t *testing.T, change func(*station)) *station {
+func newStation(t testing.TB, change func(*station)) *station {
 	t.Helper()
 	s := &station{sink: &sink{}, ring: history.New(8 << 20), live: true}
 	s.info = radio.Info{

@@ -9,6 +9,15 @@ import (
 	"github.com/fulgidus/heimdall/protocol"
 )
 
+// How much of a long stretch tells the noise around a channel: so many frames leave the threshold of what counts as
+// occupied where the unevenness of the floor has it. They are looked for all over the stretch, and where that is very long, in
+// every half second.
+const (
+	aroundFrames = 128
+	aroundRun    = 4 // transforms without a pause, with some overlap between their frames
+	aroundEvery  = 500 * time.Millisecond
+)
+
 // Meter measures one stretch of samples as a whole, with an Analyzer and without detections: what a capture's manifest
 // carries.
 type Meter struct {
@@ -17,6 +26,8 @@ type Meter struct {
 	analyzer    *Analyzer
 	bandwidthHz float64   // 0: what is measured is a receiver's whole passband
 	around      *Analyzer // of the passband around a channel; nil without one
+	looking     bool      // at the passband
+	firstIndex  uint64    // of its samples
 	longest     *protocol.Measurement
 }
 
@@ -61,11 +72,39 @@ func (m *Meter) prepare() (err error) {
 // Write adds a block, which the Meter does not keep.
 func (m *Meter) Write(b *radio.Block) { m.keep(m.analyzer.Write(b)) }
 
-// Passband adds a block of the samples that a channel is cut out of. The Meter does not keep it.
+// Passband adds a block of the samples that a channel is cut out of. The Meter does not keep it. Of a long stretch it looks at
+// short runs only, always the same ones: that is enough for a noise floor, and many channels are measured at once.
 func (m *Meter) Passband(b *radio.Block) {
-	if m.around != nil {
-		m.around.Write(b)
+	if m.around == nil || !(b.Tuning.SampleRateHz > 0) {
+		return
 	}
+	if !m.looking {
+		m.looking, m.firstIndex = true, b.Index
+	}
+	run, every := m.looks(b.Tuning.SampleRateHz)
+	part, width := *b, b.Format.BytesPerSample()
+	for at, samples := 0, b.Samples(); at < samples; {
+		part.Index = b.Index + uint64(at)
+		phase := (part.Index - m.firstIndex) % every
+		if phase >= run {
+			at += int(min(every-phase, uint64(samples-at)))
+			continue
+		}
+		n := int(min(run-phase, uint64(samples-at)))
+		part.Raw = b.Raw[at*width : (at+n)*width]
+		m.around.Write(&part)
+		at += n
+	}
+}
+
+// looks is how many samples of the passband are looked at in a run, and from where to where the runs are.
+func (m *Meter) looks(rateHz float64) (run, every uint64) {
+	run = uint64(aroundRun * binsFor(&m.around.cfg, rateHz))
+	between := aroundEvery
+	if m.length > 0 {
+		between = min(between, m.length*(2*aroundRun-1)/aroundFrames)
+	}
+	return run, max(run, samplesOf(between, rateHz))
 }
 
 // Measurement ends the stretch and says what it held; nil when it held no samples. Should the stretch have had to be

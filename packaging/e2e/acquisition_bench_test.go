@@ -31,37 +31,71 @@ func quantile(times []time.Duration, q float64) time.Duration {
 func millis(d time.Duration) float64 { return float64(d) / 1e6 }
 
 // BenchmarkAcquisition shows how much longer than the capture itself an acquisition takes, from its answer to the last of seven
-// recordings of 12.5 kHz, near by and at a round trip of 100 ms.
+// recordings of 12.5 kHz, near by and at a round trip of 100 ms; and, as "past", how long one takes of a second that began ten
+// seconds before the order. Beside that, what an agent takes of a processor meanwhile, on average, and the memory of the largest
+// agent and of the collector.
 func BenchmarkAcquisition(b *testing.B) {
 	for name, delay := range map[string]time.Duration{"near": 0, "rtt=100ms": 50 * time.Millisecond} {
 		b.Run(name, func(b *testing.B) {
 			n := newNetwork(b, servers.Postgres(b))
 			n.far(b, delay)
-			n.demoStations(b)
+			agents := n.demoStations(b)
 			for _, seconds := range []int{1, 5, 10} {
 				b.Run(fmt.Sprintf("%ds", seconds), func(b *testing.B) {
 					body := fmt.Sprintf(`{"frequency_hz": 145500000, "duration_s": %d, "bandwidth_hz": 12500, "iq": true}`, seconds)
-					var beyond, posts []time.Duration
-					for b.Loop() {
-						for range rounds() {
-							a, took, err := n.post(body)
-							if err != nil {
-								b.Fatal(err)
-							}
-							answered := time.Now()
-							n.whole(b, n.ended(b, a.ID, time.Minute))
-							beyond = append(beyond, time.Since(answered)-time.Duration(seconds)*time.Second)
-							posts = append(posts, took)
-						}
-					}
-					b.ReportMetric(0, "ns/op")
-					b.ReportMetric(millis(quantile(beyond, 0.5)), "ms-beyond-p50")
-					b.ReportMetric(millis(quantile(beyond, 0.95)), "ms-beyond-p95")
-					b.ReportMetric(millis(quantile(posts, 0.95)), "ms-post-p95")
+					n.acquire(b, agents, "beyond", func() (string, time.Duration) { return body, time.Duration(seconds) * time.Second })
 				})
 			}
+			b.Run("past", func(b *testing.B) {
+				time.Sleep(retroAge()) // the history has to reach back as far
+				n.acquire(b, agents, "response", func() (string, time.Duration) {
+					start := time.Now().Add(-retroAge()).UTC().Format(time.RFC3339Nano)
+					return fmt.Sprintf(`{"frequency_hz": 145500000, "start_time": %q, "duration_s": 1, "bandwidth_hz": 12500, "iq": true}`, start), 0
+				})
+			})
 		})
 	}
+}
+
+// acquire has the same acquisition made again and again, and shows how much longer than it must each took, to the last
+// recording.
+func (n *network) acquire(b *testing.B, agents map[string]*program, what string, order func() (body string, must time.Duration)) {
+	var beyond, posts []time.Duration
+	began, used := time.Now(), cpuOf(agents)
+	for b.Loop() {
+		for range rounds() {
+			body, must := order()
+			a, took, err := n.post(body)
+			if err != nil {
+				b.Fatal(err)
+			}
+			answered := time.Now()
+			n.whole(b, n.ended(b, a.ID, time.Minute))
+			beyond = append(beyond, time.Since(answered)-must)
+			posts = append(posts, took)
+		}
+	}
+	load := float64(cpuOf(agents)-used) / float64(time.Since(began)) / float64(len(agents))
+	largest := int64(0)
+	for _, p := range agents {
+		largest = max(largest, p.memory())
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(millis(quantile(beyond, 0.5)), "ms-"+what+"-p50")
+	b.ReportMetric(millis(quantile(beyond, 0.95)), "ms-"+what+"-p95")
+	b.ReportMetric(millis(quantile(posts, 0.95)), "ms-post-p95")
+	b.ReportMetric(100*load, "agent-cpu-%")
+	b.ReportMetric(float64(largest)/1e6, "agent-MB")
+	b.ReportMetric(float64(n.collector.memory())/1e6, "collector-MB")
+}
+
+// cpuOf is the processor time that programs have used.
+func cpuOf(programs map[string]*program) time.Duration {
+	sum := time.Duration(0)
+	for _, p := range programs {
+		sum += p.cpu()
+	}
+	return sum
 }
 
 // far puts a delay each way between the stations that start from now on and the broker.

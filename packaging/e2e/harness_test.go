@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -162,6 +163,25 @@ func (p *program) memory() int64 {
 		}
 	}
 	return kib << 10
+}
+
+// cpu is the processor time used since the start.
+func (p *program) cpu() time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	const user, system, tick = 11, 12, 10 * time.Millisecond // fields after the name, and the unit on every Linux
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	var ticks int
+	for _, i := range []int{user, system} {
+		n, err := strconv.Atoi(fields[i])
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * tick
 }
 
 // run runs a command to its end and gives its output and exit code.
