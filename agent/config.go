@@ -67,6 +67,7 @@ type ReceiverConfig struct {
 	Antenna     string             `yaml:"antenna"`
 	Plan        []StepConfig       `yaml:"plan"`
 	Gain        string             `yaml:"gain"`
+	PPM         float64            `yaml:"ppm"`
 	FFT         int                `yaml:"fft"`
 	Spectrum    SpectrumConfig     `yaml:"spectrum"`
 	Measurement MeasurementConfig  `yaml:"measurement"`
@@ -259,6 +260,14 @@ func (r *ReceiverConfig) setDefaults() {
 	}
 }
 
+// source is the source's URL with the correction of the receiver's crystal in it.
+func (r *ReceiverConfig) source() string {
+	if r.PPM == 0 {
+		return r.Source
+	}
+	return radio.WithParameter(r.Source, "ppm", strconv.FormatFloat(r.PPM, 'f', -1, 64))
+}
+
 func setDefault[T any](p **T, v T) {
 	if *p == nil {
 		*p = &v
@@ -433,9 +442,15 @@ func between(report func(field, message string), field string, v, most configs.D
 
 // checkSource reports each fault of the source's URL under the name of the parameter.
 func (r *ReceiverConfig) checkSource(field string, report func(field, message string)) {
-	_, err := radio.Open(r.Source, radio.Options{})
+	_, err := radio.Open(r.source(), radio.Options{})
 	for _, f := range radio.Faults(err) {
 		switch {
+		case f.Field == "ppm" && r.PPM != 0:
+			mend := f.Mend
+			if strings.HasPrefix(mend, "unknown") {
+				mend = "a source of this kind cannot correct it: leave it out"
+			}
+			report(strings.TrimSuffix(field, "source")+"ppm", mend)
 		case f.Value == "":
 			report(field, f.Field+": "+f.Mend)
 		case f.Field == "scheme": // no part of the URL has that name

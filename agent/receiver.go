@@ -26,7 +26,7 @@ func newReceiver(cfg ReceiverConfig, to survey.Publisher, wall radio.Wall, hosts
 	settings := survey.Settings{
 		Receiver: cfg.ID,
 		Open: func() (radio.Receiver, error) {
-			return radio.Open(cfg.Source, radio.Options{Wall: wall, Hosts: hosts, Log: log.With("component", "radio", "receiver", cfg.ID)})
+			return radio.Open(cfg.source(), radio.Options{Wall: wall, Hosts: hosts, Log: log.With("component", "radio", "receiver", cfg.ID)})
 		},
 		Plan:      cfg.plan(),
 		Analyzer:  cfg.analyzer(),

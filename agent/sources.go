@@ -23,7 +23,7 @@ func (c Config) examine(ctx context.Context) error {
 
 // faults are those that the receiver's source has, or its plan with that source.
 func (r ReceiverConfig) faults(ctx context.Context) []*radio.Fault {
-	rx, err := radio.Open(r.Source, radio.Options{})
+	rx, err := radio.Open(r.source(), radio.Options{})
 	if err != nil {
 		return radio.Faults(err)
 	}

@@ -85,6 +85,15 @@ func Open(source string, opts Options) (Receiver, error) {
 	return nil, &Fault{where, "scheme", scheme, "unknown: this version reads " + schemes()}
 }
 
+// WithParameter is a source with one more parameter.
+func WithParameter(source, name, value string) string {
+	sign := "?"
+	if strings.Contains(source, "?") {
+		sign = "&"
+	}
+	return source + sign + name + "=" + url.QueryEscape(value)
+}
+
 // Recorded tells whether a source is a recording or a simulation: it can be opened and closed without disturbing anybody.
 func Recorded(source string) bool {
 	scheme, _, _ := strings.Cut(source, ":")
