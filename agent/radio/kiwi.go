@@ -180,8 +180,13 @@ func (w *kiwiSDR) agree(ctx context.Context) (Info, error) {
 		if err != nil {
 			return Info{}, w.kicked(err)
 		}
-		if f, err := parseSound(b); err == nil && f.iq != nil {
+		switch f, err := parseSound(b); {
+		case err == nil && f.iq != nil:
 			return w.info(f), nil
+		case err == nil: // of the mode that channels begin with
+			continue
+		case !bytes.HasPrefix(b, []byte("MSG")):
+			return Info{}, fmt.Errorf("%s: %w", w.source, err)
 		}
 		if err := w.answer(ctx, b); err != nil {
 			return Info{}, err
@@ -387,7 +392,7 @@ func (w *kiwiSDR) take(in *intake, b []byte) error {
 
 // hear notes a message while the stream runs. A frame of any other kind is garbage, from something that is no KiwiSDR.
 func (w *kiwiSDR) hear(b []byte) error {
-	if len(b) < 3 || !bytes.Equal(b[:3], []byte("MSG")) {
+	if !bytes.HasPrefix(b, []byte("MSG")) {
 		return fmt.Errorf("%s: %w", w.source, errKiwiFrame)
 	}
 	var no error
