@@ -134,7 +134,6 @@ func TestOpen_BrokenSources(t *testing.T) {
 		{"rtl_tcp://host:1234", []wrong{{"scheme", "rtl_tcp", "not in this version"}}},
 		{"rtlsdr://0", []wrong{{"scheme", "rtlsdr", "not in this version"}}},
 		{"spyserver://host:5555", []wrong{{"scheme", "spyserver", "not in this version"}}},
-		{"owrx://host:1", []wrong{{"scheme", "owrx", "not in this version"}}},
 		{"file:", []wrong{{"path", "", "missing"}}},
 		{"file://host/x.cu8", []wrong{{"path", "//host/x.cu8", "file:///"}}},
 		{"file:50%.cu8", []wrong{{"path", "50%.cu8", "%25"}}},

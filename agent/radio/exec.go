@@ -238,8 +238,9 @@ func (w *program) listen(ctx context.Context, in *intake, c *child, talk *chatte
 	stop := context.AfterFunc(ctx, c.end)
 	defer stop()
 	p := &pipe{
-		read: c.stdout.Read, swap: w.swap, heard: talk.take, buf: make([]byte, pipeChunk),
-		clock: newArrivalClock(w.order.SampleRateHz, pipeQueue, w.opts.Wall),
+		read: c.stdout.Read, swap: w.swap, buf: make([]byte, pipeChunk),
+		clock:  newArrivalClock(w.order.SampleRateHz, pipeQueue, w.opts.Wall),
+		before: func(in *intake, _ time.Time) { declare(in, talk.take()) },
 	}
 	err := p.copy(in)
 	c.stdout.Close() // whoever waits to write has waited enough

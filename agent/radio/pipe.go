@@ -26,9 +26,10 @@ type pipe struct {
 	read  func([]byte) (int, error)
 	swap  bool // I for Q
 	clock *arrivalClock
-	heard func() remark // what the program says of losses
-	buf   []byte
-	kept  int // bytes of a sample that is not complete yet
+	// before is called when samples have come, before they are put: it declares what has happened between them and those before.
+	before func(in *intake, arrived time.Time)
+	buf    []byte
+	kept   int // bytes of a sample that is not complete yet
 }
 
 // copy reads until there is no more, and says why.
@@ -39,7 +40,9 @@ func (p *pipe) copy(in *intake) error {
 		n += p.kept
 		whole := p.buf[:n-n%in.width]
 		if len(whole) > 0 {
-			p.declare(in)
+			if p.before != nil {
+				p.before(in, arrived)
+			}
 			if p.swap {
 				swapIQ(whole, in.format)
 			}
@@ -54,10 +57,8 @@ func (p *pipe) copy(in *intake) error {
 	}
 }
 
-// declare hands on what the program said. Where it did not say how much is missing, a new segment begins, and the clock finds
-// out.
-func (p *pipe) declare(in *intake) {
-	heard := p.heard()
+// declare hands on what a program said. Where it did not say how much is missing, a new segment begins, and the clock finds out.
+func declare(in *intake, heard remark) {
 	if heard == (remark{}) {
 		return
 	}

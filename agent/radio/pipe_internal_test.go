@@ -46,7 +46,7 @@ func TestPipe_SplitInvariant(t *testing.T) {
 		in := newIntake(Info{Format: dsp.CS16, Tuning: Tuning{SampleRateHz: 1e5}}, 1000, time.Second)
 		rest := bytes.NewReader(raw)
 		p := &pipe{
-			read: func(b []byte) (int, error) { return rest.Read(b[:min(cut, len(b))]) }, swap: true, heard: func() remark { return remark{} },
+			read: func(b []byte) (int, error) { return rest.Read(b[:min(cut, len(b))]) }, swap: true,
 			buf: make([]byte, pipeChunk), clock: newArrivalClock(1e5, pipeQueue, SystemWall),
 		}
 		if err := p.copy(in); !errors.Is(err, io.EOF) || p.kept != 3 {
@@ -88,7 +88,7 @@ func BenchmarkPipe(b *testing.B) {
 				taken += len(block.Raw)
 			}
 		},
-		swap: true, heard: func() remark { return remark{} }, buf: make([]byte, pipeChunk), clock: clock,
+		swap: true, buf: make([]byte, pipeChunk), clock: clock,
 	}
 	raw := make([]byte, period)
 	done := make(chan struct{})

@@ -46,12 +46,13 @@ var drivers = map[string]func(source, rest string, opts Options) (Receiver, erro
 	"file":  openFile,
 	"ka9q":  openKa9q,
 	"kiwi":  openKiwi,
+	"owrx":  openOwrx,
 	"sim":   openSim,
 	"stdin": openStdin,
 }
 
 // laterSchemes are source kinds of the contract that this version does not read yet.
-var laterSchemes = []string{"owrx", "rtl_tcp", "rtlsdr", "rtltcp", "spyserver"}
+var laterSchemes = []string{"rtl_tcp", "rtlsdr", "rtltcp", "spyserver"}
 
 // schemes lists what Open knows, for messages.
 func schemes() string {

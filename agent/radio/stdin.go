@@ -87,7 +87,7 @@ func (s *input) stream(ctx context.Context, in *intake) error {
 	file := s.file
 	p := &pipe{
 		read: func(buf []byte) (int, error) { return readWhenReady(ctx, file, buf) }, swap: s.swap,
-		heard: func() remark { return remark{} }, buf: make([]byte, pipeChunk), clock: newArrivalClock(s.tuning.SampleRateHz, pipeQueue, s.opts.Wall),
+		buf: make([]byte, pipeChunk), clock: newArrivalClock(s.tuning.SampleRateHz, pipeQueue, s.opts.Wall),
 	}
 	err := p.copy(in)
 	if errors.Is(err, io.EOF) && p.kept > 0 {
