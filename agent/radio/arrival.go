@@ -35,14 +35,15 @@ type arrivalClock struct {
 	fourth  int      // buckets in the coarse one that is being filled
 	track   arrivals // all buckets, for the rate
 
-	levelNs float64 // lateness on the envelope at pivotNs
-	pivotNs float64
-	slope   float64 // of the envelope: nominal rate over true rate, less one
-	spanNs  float64 // what the slope was taken over
-	usualNs float64 // three quarters of calm buckets are less late than that
-	slewNs  float64 // what at adds to the envelope, so that times never jump; it fades
-	lost    uint64  // found since news was asked
-	jump    bool    // the same for a new segment
+	levelNs  float64 // lateness on the envelope at pivotNs
+	pivotNs  float64
+	slope    float64 // of the envelope: nominal rate over true rate, less one
+	spanNs   float64 // what the slope was taken over
+	usualNs  float64 // three quarters of calm buckets are less late than that
+	slewNs   float64 // what at adds to the envelope, so that times do not jump; it fades
+	fallenNs float64 // how far times have moved down in this segment
+	lost     uint64  // found since news was asked
+	jump     bool    // the same for a new segment
 }
 
 // point is an arrival: when, and the time of its sample since the first one at the nominal rate.
@@ -135,6 +136,12 @@ func (c *arrivalClock) forget() {
 	c.late, c.fourth = c.late[:0], 0
 }
 
+// learn notes the arrival of samples that nobody counts: the next one has the index.
+func (c *arrivalClock) learn(index, samples uint64, arrived time.Time) {
+	c.observe(index+samples, arrived)
+	c.first -= samples
+}
+
 // xNs is the time of a sample since the first, at the nominal rate.
 func (c *arrivalClock) xNs(index uint64) float64 {
 	return float64(int64(index-c.first)) / c.nominalHz * 1e9
@@ -154,14 +161,19 @@ func (c *arrivalClock) limitNs() float64 {
 	return max(leastLateNs, unusual*c.usualNs)
 }
 
-// moveTo sets the envelope. Times go on where they were and follow it slowly, unless it is out of reach.
+// moveTo sets the envelope. Upwards times go on where they were and follow it slowly; downwards at once, because nothing was
+// taken after it arrived. Where they move by more than they are uncertain they jump.
 func (c *arrivalClock) moveTo(levelNs, pivotNs, slope float64) {
 	x := c.nowNs - c.levelNs
 	before := c.envelopeNs(x) + c.slewNs
 	c.levelNs, c.pivotNs, c.slope = levelNs, pivotNs, slope
 	c.slewNs = before - c.envelopeNs(x)
-	if math.Abs(c.slewNs) > float64(c.queue) {
-		c.slewNs, c.jump = 0, true
+	if c.slewNs > 0 {
+		c.fallenNs += c.slewNs
+		c.slewNs = 0
+	}
+	if max(-c.slewNs, c.fallenNs) > float64(c.queue) {
+		c.slewNs, c.fallenNs, c.jump = 0, 0, true
 	}
 }
 
@@ -255,6 +267,16 @@ func (c *arrivalClock) news() (lost uint64, jump bool) {
 	lost, jump = c.lost, c.jump
 	c.lost, c.jump = 0, false
 	return lost, jump
+}
+
+// indexAt is the first sample that was taken after an instant of the monotonic clock.
+func (c *arrivalClock) indexAt(instant time.Time) uint64 {
+	if c.origin.IsZero() {
+		return 0
+	}
+	ns := float64(instant.Sub(c.origin))
+	x := (ns - c.levelNs - c.slewNs + c.slope*c.pivotNs) / (1 + c.slope)
+	return uint64(max(0, int64(c.first)+int64(math.Ceil(x*1e-9*c.nominalHz))))
 }
 
 // at is when a sample was taken.

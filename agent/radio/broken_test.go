@@ -130,8 +130,6 @@ func TestOpen_BrokenSources(t *testing.T) {
 		{"kiwi://host:0?gain=121&center=-1&buffer=x&colour=red", []wrong{
 			{"port", "0", "1 to 65535"}, {"center", "-1", "want a number of Hz"}, {"gain", "121", "0 to 120"}, {"buffer", "x", "time span"}, {"colour", "red", "unknown parameter"},
 		}},
-		{"rtltcp://host:1234", []wrong{{"scheme", "rtltcp", "not in this version"}}},
-		{"rtl_tcp://host:1234", []wrong{{"scheme", "rtl_tcp", "not in this version"}}},
 		{"rtlsdr://0", []wrong{{"scheme", "rtlsdr", "not in this version"}}},
 		{"spyserver://host:5555", []wrong{{"scheme", "spyserver", "not in this version"}}},
 		{"file:", []wrong{{"path", "", "missing"}}},

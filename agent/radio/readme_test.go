@@ -18,6 +18,7 @@ func TestReadme_NamesEveryParameter(t *testing.T) {
 		"file:x?zzz=1",
 		"sim:x?station=a&zzz=1",
 		"kiwi://x?zzz=1",
+		"rtltcp://x?zzz=1",
 		"ka9q://x/1?zzz=1",
 		"owrx://127.0.0.1?zzz=1",
 		"exec:x?format=cu8&center=1M&rate=1M&zzz=1",
