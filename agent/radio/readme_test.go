@@ -20,6 +20,7 @@ func TestReadme_NamesEveryParameter(t *testing.T) {
 		"kiwi://x?zzz=1",
 		"rtltcp://x?zzz=1",
 		"ka9q://x/1?zzz=1",
+		"spyserver://x?zzz=1",
 		"owrx://127.0.0.1?zzz=1",
 		"exec:x?format=cu8&center=1M&rate=1M&zzz=1",
 		"stdin:?format=cu8&center=1M&rate=1M&zzz=1",

@@ -42,19 +42,20 @@ func SystemWall() (now time.Time, quality protocol.TimeQuality, uncertainty time
 
 // drivers makes receivers of source URLs, by scheme.
 var drivers = map[string]func(source, rest string, opts Options) (Receiver, error){
-	"exec":    openExec,
-	"file":    openFile,
-	"ka9q":    openKa9q,
-	"kiwi":    openKiwi,
-	"owrx":    openOwrx,
-	"rtl_tcp": openRTLTCP,
-	"rtltcp":  openRTLTCP,
-	"sim":     openSim,
-	"stdin":   openStdin,
+	"exec":      openExec,
+	"file":      openFile,
+	"ka9q":      openKa9q,
+	"kiwi":      openKiwi,
+	"owrx":      openOwrx,
+	"rtl_tcp":   openRTLTCP,
+	"rtltcp":    openRTLTCP,
+	"sim":       openSim,
+	"spyserver": openSpyserver,
+	"stdin":     openStdin,
 }
 
 // laterSchemes are source kinds of the contract that this version does not read yet.
-var laterSchemes = []string{"rtlsdr", "spyserver"}
+var laterSchemes = []string{"rtlsdr"}
 
 // schemes lists what Open knows, for messages.
 func schemes() string {
