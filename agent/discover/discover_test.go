@@ -177,7 +177,10 @@ func TestScan(t *testing.T) {
 	}
 	got := Scan(t.Context(), System{Root: root, Hosts: []string{"127.77.0.1", "127.77.0.2", "127.77.0.9"}, MDNS: respond(t, [4]byte{127, 77, 0, 3})})
 	want := []Found{
-		{Source: "ka9q://239.1.2.3", What: "radiod hf.local"},
+		{
+			Source: "ka9q://239.1.2.3/10000?control=on&center=10M", What: "radiod hf.local",
+			Mend: "this makes a channel 10000 at 10 MHz; the number of one that is there, without parameters, is heard as it is",
+		},
 		{Source: "kiwi://127.77.0.3:8073", What: "KiwiSDR Hut, 2 of 8 users"},
 		{Source: "owrx://127.0.0.1:34567", What: "OpenWebRX's rtl_connector"},
 		{Source: "rtltcp://127.77.0.1:1234", What: "rtl_tcp"},

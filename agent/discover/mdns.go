@@ -100,7 +100,10 @@ func (a *answers) radiods() []Found {
 	var all []Found
 	for host := range a.hosts {
 		if addr, ok := a.addrs[host]; ok {
-			all = append(all, Found{Source: "ka9q://" + addr.String(), What: "radiod " + strings.TrimSuffix(host, ".")})
+			all = append(all, Found{
+				Source: "ka9q://" + addr.String() + "/10000?control=on&center=10M", What: "radiod " + strings.TrimSuffix(host, "."),
+				Mend: "this makes a channel 10000 at 10 MHz; the number of one that is there, without parameters, is heard as it is",
+			})
 		}
 	}
 	return all
