@@ -115,7 +115,7 @@ func TestLoadConfig_Broken(t *testing.T) {
 		"unknown source":       {"station: {id: torino}\nreceivers: [{id: r0, source: \"gopher://x\"}]", "receivers[0].source"},
 		"source parameter":     {"station: {id: torino}\nreceivers: [{id: r0, source: \"sim:s?station=a&rate=x\"}]", `x.yaml:2:30: receivers[0].source.rate: "x": want a number of Hz`},
 		"second of a source":   {"station: {id: torino}\nreceivers: [{id: r0, source: \"sim:s?station=a&rate=x&colour=red\"}]", `x.yaml:2:30: receivers[0].source.colour: "red": unknown parameter`},
-		"scheme":               {"station: {id: torino}\nreceivers: [{id: r0, source: \"rtlsdr://0\"}]", `x.yaml:2:30: receivers[0].source: "rtlsdr://0": not in this version`},
+		"scheme":               {"station: {id: torino}\nreceivers: [{id: r0, source: \"ftp://x\"}]", `x.yaml:2:30: receivers[0].source: "ftp://x": unknown`},
 		"ppm of a simulation":  {receiver("ppm: 17"), `receivers[0].ppm: "17": a source of this kind cannot correct it`},
 		"endless merging":      {receiver("detect: {merge_gap: 1y}"), "receivers[0].detect.merge_gap: \"1y\": want 0s to 1m0s"},
 		"endless minimum":      {receiver("detect: {min_duration: -1s}"), "receivers[0].detect.min_duration: \"-1s\": want 0s to 1m0s"},

@@ -130,7 +130,6 @@ func TestOpen_BrokenSources(t *testing.T) {
 		{"kiwi://host:0?gain=121&center=-1&buffer=x&colour=red", []wrong{
 			{"port", "0", "1 to 65535"}, {"center", "-1", "want a number of Hz"}, {"gain", "121", "0 to 120"}, {"buffer", "x", "time span"}, {"colour", "red", "unknown parameter"},
 		}},
-		{"rtlsdr://0", []wrong{{"scheme", "rtlsdr", "not in this version"}}},
 		{"file:", []wrong{{"path", "", "missing"}}},
 		{"file://host/x.cu8", []wrong{{"path", "//host/x.cu8", "file:///"}}},
 		{"file:50%.cu8", []wrong{{"path", "50%.cu8", "%25"}}},

@@ -14,3 +14,6 @@ func OpenRTLTCPOver(dial func(ctx context.Context, network, address string) (net
 	r.(*live).wire.(*rtlWire).dial = dial
 	return r, nil
 }
+
+// RTLSaid is what becomes of what rtl_tcp says.
+func RTLSaid(said string) string { return rtlMend(said) + lastLine(said) }

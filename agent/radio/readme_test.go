@@ -18,6 +18,7 @@ func TestReadme_NamesEveryParameter(t *testing.T) {
 		"file:x?zzz=1",
 		"sim:x?station=a&zzz=1",
 		"kiwi://x?zzz=1",
+		"rtlsdr://0?zzz=1",
 		"rtltcp://x?zzz=1",
 		"ka9q://x/1?zzz=1",
 		"spyserver://x?zzz=1",

@@ -136,7 +136,10 @@ type rtlSettings struct {
 func openRTLTCP(source, rest string, opts Options) (Receiver, error) {
 	p := newParams(source, rest)
 	address := p.hostPort(rtlPort)
-	set := rtlParameters(p, opts)
+	set := rtlParameters(p, opts, p.oneOf("control", "on", "on", "off") == "off")
+	if set.deaf && (set.centerHz == 0 || set.rateHz == 0) {
+		p.fault("control", "off", "say center= and rate= too: what a server that takes no commands is tuned to cannot be asked")
+	}
 	live := liveSettings{host: address, buffer: p.duration("buffer"), stall: rtlPatience}
 	if err := p.finish(); err != nil {
 		return nil, err
@@ -145,7 +148,7 @@ func openRTLTCP(source, rest string, opts Options) (Receiver, error) {
 }
 
 // rtlParameters reads what the sources of RTL-SDR sticks have in common.
-func rtlParameters(p *params, opts Options) rtlSettings {
+func rtlParameters(p *params, opts Options, deaf bool) rtlSettings {
 	set := rtlSettings{
 		centerHz: either(opts.CenterHz, p.hertz("center", 1, math.MaxUint32)),
 		rateHz:   either(opts.RateHz, p.hertz("rate", 1, maxHz)),
@@ -154,7 +157,7 @@ func rtlParameters(p *params, opts Options) rtlSettings {
 		biasTee:  p.oneOf("bias_tee", "", "off", "on"),
 		offset:   p.oneOf("offset_tuning", "", "off", "on"),
 		agc:      p.oneOf("agc", "", "off", "on"),
-		deaf:     p.oneOf("control", "on", "on", "off") == "off",
+		deaf:     deaf,
 	}
 	if v, ok := p.take("gain"); ok && v != "auto" {
 		db, err := strconv.ParseFloat(v, 64)
@@ -169,9 +172,6 @@ func rtlParameters(p *params, opts Options) rtlSettings {
 			p.fault("ppm", v, "want a whole number from -1000 to 1000")
 		}
 		set.ppm = int32(ppm)
-	}
-	if set.deaf && (set.centerHz == 0 || set.rateHz == 0) {
-		p.fault("control", "off", "say center= and rate= too: what a server that takes no commands is tuned to cannot be asked")
 	}
 	if mend := rtlRateFault(set.rateHz); set.rateHz != 0 && !set.deaf && mend != "" {
 		p.fault("rate", formatHertz(set.rateHz), mend)

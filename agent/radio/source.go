@@ -48,14 +48,12 @@ var drivers = map[string]func(source, rest string, opts Options) (Receiver, erro
 	"kiwi":      openKiwi,
 	"owrx":      openOwrx,
 	"rtl_tcp":   openRTLTCP,
+	"rtlsdr":    openRTLSDR,
 	"rtltcp":    openRTLTCP,
 	"sim":       openSim,
 	"spyserver": openSpyserver,
 	"stdin":     openStdin,
 }
-
-// laterSchemes are source kinds of the contract that this version does not read yet.
-var laterSchemes = []string{"rtlsdr"}
 
 // schemes lists what Open knows, for messages.
 func schemes() string {
@@ -79,12 +77,8 @@ func Open(source string, opts Options) (Receiver, error) {
 	if !found {
 		return nil, &Fault{where, "scheme", "", "write file:PATH for a recording, sim:SCENE.yaml?station=ID for a simulated receiver"}
 	}
-	open, known := drivers[scheme]
-	switch {
-	case known:
+	if open, known := drivers[scheme]; known {
 		return open(source, rest, opts)
-	case slices.Contains(laterSchemes, scheme):
-		return nil, &Fault{where, "scheme", scheme, "not in this version, which reads " + schemes()}
 	}
 	return nil, &Fault{where, "scheme", scheme, "unknown: this version reads " + schemes()}
 }

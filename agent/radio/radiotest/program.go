@@ -60,8 +60,11 @@ func (p Program) Command() string {
 	return strings.Join(words, " ")
 }
 
-// ActAsProgram does not return where this process was started as a Program.
+// ActAsProgram does not return where this process was started as a Program, or as an RTLProgram.
 func ActAsProgram() {
+	if len(os.Args) >= 3 && os.Args[1] == rtlProgramMark {
+		os.Exit(actAsRTLTCP(os.Args[2], os.Args[3:]))
+	}
 	if len(os.Args) < 3 || os.Args[1] != programMark {
 		return
 	}

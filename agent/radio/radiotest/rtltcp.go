@@ -58,10 +58,10 @@ type RTLSettings struct {
 	Queue   int                               // bursts kept for a slow client; 500
 	Fast    bool                              // as fast as the client reads, nothing is dropped
 	Split   []int                             // sizes of the pieces in which bytes are sent, over and over; none: whole bursts
-	Jitter  func() time.Duration              // delay of each burst on its way
+	Jitter  func() time.Duration              `json:"-"` // delay of each burst on its way
 	Link    float64                           // what the network carries, in bytes a second; 0: anything
 	Counter bool                              // test mode from the start: the bytes are a counter
-	Source  func(iq []byte, tuning RTLTuning) // makes samples; nil: noise
+	Source  func(iq []byte, tuning RTLTuning) `json:"-"` // makes samples; nil: noise
 	Initial RTLTuning                         // 100 MHz, 2.048 Msps
 }
 
