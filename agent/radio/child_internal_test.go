@@ -5,8 +5,11 @@ package radio
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -101,5 +104,44 @@ func TestChild_TakesItsGroupAlong(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 		})
+	}
+}
+
+// A program does not outlive the process that has started it, however that ends.
+func TestChild_EndsWithUs(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the kernel does this on Linux only")
+	}
+	const mark = "HEIMDALL_TEST_PARENT"
+	if os.Getenv(mark) != "" { // this is the process that will be killed
+		c, err := startChild([]string{"sleep", "600"}, false, func([]byte) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println(c.cmd.Process.Pid)
+		_ = c.wait()
+		return
+	}
+	parent := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestChild_EndsWithUs$")
+	parent.Env = append(os.Environ(), mark+"=1")
+	out, err := parent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	_, err = fmt.Fscanln(out, &pid)
+	_ = parent.Process.Kill()
+	_ = parent.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); alive(pid); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			t.Fatalf("process %d has outlived the one that started it", pid)
+		}
 	}
 }

@@ -183,10 +183,7 @@ func (w *program) start(ctx context.Context) error {
 	if w.closed {
 		return ErrClosed
 	}
-	words := slices.Clone(w.words)
-	if w.preset != nil {
-		words = append(append(words, w.options...), w.preset.words(w.order)...)
-	}
+	words := w.commandLine()
 	talk := &chatter{}
 	c, err := startChild(words, true, talk.hear)
 	if err != nil {
@@ -195,6 +192,14 @@ func (w *program) start(ctx context.Context) error {
 	w.opts.Log.DebugContext(ctx, "program is started", "words", words)
 	w.child, w.talk = c, talk
 	return nil
+}
+
+// commandLine is what is run for the tuning that is ordered.
+func (w *program) commandLine() []string {
+	if w.preset == nil {
+		return w.words
+	}
+	return slices.Concat(w.words, w.options, w.preset.words(w.order))
 }
 
 // unstartable is why a program cannot be started, with what to do about it.
