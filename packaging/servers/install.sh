@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the servers that the tests run against: mosquitto, PostgreSQL, node and strace from Debian (as root), TimescaleDB as a
+# Installs the servers that the tests run against: mosquitto, PostgreSQL, node, rtl_433 and strace from Debian (as root), TimescaleDB as a
 # WASM build, a client generator and validators of OpenAPI from npm, MinIO built once by the Go toolchain. What is there already is left alone.
 set -eu
 cd "$(dirname "$0")"
@@ -14,6 +14,7 @@ command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/nu
 command -v psql >/dev/null || missing="$missing postgresql-client"
 command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
+command -v rtl_433 >/dev/null || missing="$missing rtl-433"
 command -v strace >/dev/null || [ "$(uname)" != Linux ] || missing="$missing strace"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
