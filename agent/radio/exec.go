@@ -1,6 +1,7 @@
 package radio
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -243,7 +244,7 @@ func (w *program) listen(ctx context.Context, in *intake, c *child, talk *chatte
 	stop := context.AfterFunc(ctx, c.end)
 	defer stop()
 	p := &pipe{
-		read: c.stdout.Read, swap: w.swap, buf: make([]byte, pipeChunk),
+		read: withoutUsage(c.stdout.Read), swap: w.swap, buf: make([]byte, pipeChunk),
 		clock:  newArrivalClock(w.order.SampleRateHz, pipeQueue, w.opts.Wall),
 		before: func(in *intake, _ time.Time) { declare(in, talk.take()) },
 	}
@@ -264,6 +265,22 @@ func (w *program) listen(ctx context.Context, in *intake, c *child, talk *chatte
 		how += ": " + why
 	}
 	return fmt.Errorf("%s has ended with %s", w.hardware, how)
+}
+
+// withoutUsage throws away what a program writes that does not know what it was asked, or has no device: hackrf_transfer explains
+// itself where samples should be.
+func withoutUsage(read func([]byte) (int, error)) func([]byte) (int, error) {
+	begun, usage := false, false
+	return func(buf []byte) (int, error) {
+		n, err := read(buf)
+		if !begun && n > 0 {
+			begun, usage = true, bytes.HasPrefix(buf[:n], []byte("Usage:"))
+		}
+		if usage {
+			n = 0
+		}
+		return n, err
+	}
 }
 
 // tune has the program started again.

@@ -122,6 +122,18 @@ func TestExec_Ends(t *testing.T) {
 	}
 }
 
+// A program that explains itself gives no samples: one without a device is not taken for one that had come.
+func TestExec_Usage(t *testing.T) {
+	usage := write(t, "usage", []byte("Usage:\n\t-h # this help\n\t[-d serial_number]\n"))
+	r := runs(radiotest.Program{RateHz: 1e5, File: usage, Exit: 1, Say: "hackrf_open() failed: HackRF not found (-5)\n"}, "")(t)
+	mustOpen(t, r)
+	samples := 0
+	err := readUntilError(t, r, func(b *radio.Block) { samples += b.Samples() })
+	if samples > 0 || !strings.Contains(err.Error(), "HackRF not found") {
+		t.Errorf("%d samples, then %v", samples, err)
+	}
+}
+
 func TestExec_NotThere(t *testing.T) {
 	text := write(t, "text", []byte("no program"))
 	for source, want := range map[string]string{
