@@ -13,7 +13,7 @@ SOAK      ?= 10m
 
 # The packages whose tests take longest begin first, so that none of them runs alone at the end. One more runs at a time than there
 # are cores, because these mostly wait.
-LONGEST   := packaging/e2e agent/link collector/store agent/spool packaging/e2e/soak agent/survey collector/api collector/link
+LONGEST   := packaging/e2e agent/radio agent/link collector/store agent/spool packaging/e2e/soak agent/survey collector/api collector/link
 AT_ONCE   := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # The race detector also has each conversion of a pointer checked, which is half of the time that SQLite takes: it is C in Go.
 UNCHECKED := -gcflags=modernc.org/...=-d=checkptr=0

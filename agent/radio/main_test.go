@@ -2,6 +2,7 @@ package radio_test
 
 import (
 	"context"
+	"flag"
 	"os"
 	"testing"
 
@@ -12,8 +13,20 @@ import (
 func TestMain(m *testing.M) {
 	radiotest.ActAsProgram()
 	hold()
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", atOnce); err != nil {
+			panic(err)
+		}
+	}
 	os.Exit(m.Run())
 }
+
+// atOnce is how many tests run at once that wait for samples at their true speed, unless -parallel says it: more than there are
+// processors.
+const atOnce = "8"
 
 // holdVariable names a source that this test binary opens and reads until it is killed.
 const holdVariable = "HEIMDALL_TEST_HOLD"
