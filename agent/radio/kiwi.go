@@ -3,7 +3,6 @@ package radio
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +36,11 @@ const (
 	kiwiQueue = 300 * time.Millisecond
 	// kiwiWaiting is how many frames wait for stamps that can be believed.
 	kiwiWaiting = 8
+	// kiwiFirst frames are looked at for a stamp when it connects: the very first has none.
+	kiwiFirst = 3
+	// kiwiStale is how long after the last stamp that fits a time is still the stamps', if a stale one, and kiwiStampless when it is
+	// no more.
+	kiwiStale, kiwiStampless = time.Second, 10 * time.Second
 	// kiwiMostLost frames in a row are a new connection's numbers rather than a loss.
 	kiwiMostLost = 5000
 )
@@ -55,9 +59,11 @@ type kiwiSDR struct {
 	conn   *websocket.Conn
 	facts  map[string]string // of /status and of messages
 	offset float64           // Hz that the server adds to its dial: a converter before it
-	frame  bytes.Buffer      // the last one; what connect read is taken by stream
+	frame  bytes.Buffer      // the last one
+	first  []arrivedFrame    // that connect read; stream takes them
 
-	asked atomic.Pointer[Tuning] // what is on its way; nil: nothing
+	asked  atomic.Pointer[kiwiOrder] // what is on its way; nil: nothing
+	dialed float64                   // centre asked for last; of the goroutine that tunes
 
 	// Only stream's goroutine uses these.
 	clock   *sampleClock
@@ -65,10 +71,26 @@ type kiwiSDR struct {
 	seq     uint32
 	begun   bool
 	waiting []byte // samples until it is known whether stamps can be believed
-	frames  int    // in waiting
-	stamped bool   // times are those of stamps
+	doubted int    // frames in a row that came while it was not
+	timed   bool   // samples were put
+	stamped bool   // with times that are those of stamps
 	fixAge  uint8  // seconds since the last position
 	level   kiwiLevel
+}
+
+// arrivedFrame is a frame as it came, and when.
+type arrivedFrame struct {
+	bytes []byte
+	at    time.Time
+}
+
+// kiwiOrder is a tuning that is on its way. The server says that it has tuned, not to what, and but once for orders that come
+// at once.
+type kiwiOrder struct {
+	to     Tuning
+	moves  bool      // to another centre: the server will say so
+	began  time.Time // when the first of the orders was given that it may answer
+	latest time.Time
 }
 
 func openKiwi(source, rest string, opts Options) (Receiver, error) {
@@ -103,7 +125,7 @@ const kiwiMostGain = 120
 func (w *kiwiSDR) connect(ctx context.Context) (Info, error) {
 	ctx, cancel := context.WithTimeout(ctx, kiwiPatience)
 	defer cancel()
-	w.facts = map[string]string{}
+	w.facts, w.first = map[string]string{}, nil
 	if page, err := w.page(ctx); err == nil { // proxies and old firmware have none
 		w.facts = kiwiStatus(page)
 		if no := kiwiClosed(w.source, w.facts); no != nil {
@@ -182,7 +204,11 @@ func (w *kiwiSDR) agree(ctx context.Context) (Info, error) {
 		}
 		switch f, err := parseSound(b); {
 		case err == nil && f.iq != nil:
-			return w.info(f), nil
+			w.first = append(w.first, arrivedFrame{bytes.Clone(b), time.Now()})
+			if f.stamp.stamped || f.stamp.age == noFix || len(w.first) == kiwiFirst {
+				return w.info(f), nil
+			}
+			continue
 		case err == nil: // of the mode that channels begin with
 			continue
 		case !bytes.HasPrefix(b, []byte("MSG")):
@@ -194,11 +220,16 @@ func (w *kiwiSDR) agree(ctx context.Context) (Info, error) {
 	}
 }
 
+// kiwiFacts are the names of what is remembered of messages.
+var kiwiFacts = map[string]bool{"bandwidth": true, "version_maj": true, "version_min": true, "load_cfg": true}
+
 // answer notes what a message says and does what it calls for.
 func (w *kiwiSDR) answer(ctx context.Context, b []byte) error {
 	var todo error
 	kiwiMessages(b, func(name, value string) {
-		w.facts[name] = value
+		if kiwiFacts[name] {
+			w.facts[name] = value
+		}
 		if no := kiwiRefusal(w.source, name, value); no != nil {
 			todo = errors.Join(todo, no)
 		}
@@ -232,7 +263,7 @@ func (w *kiwiSDR) start(ctx context.Context, rate string) error {
 		w.say(ctx, "SET gen=0 mix=-1"),
 		w.say(ctx, "SET ident_user="+url.QueryEscape(w.user)),
 		w.say(ctx, "SET little-endian"),
-		w.setCenter(ctx, "iq", w.tuning),
+		w.setCenter(ctx, w.tuning),
 		w.setGain(ctx, w.tuning.GainDB),
 		w.say(ctx, "SET compression=0"),
 		w.say(ctx, "SET keepalive"),
@@ -249,10 +280,11 @@ func (w *kiwiSDR) reach() (leastHz, mostHz float64) {
 	return w.offset + half, w.offset + bandwidth - half
 }
 
-// setCenter tunes, to a hertz; the passband is all of the rate but the edges.
-func (w *kiwiSDR) setCenter(ctx context.Context, mode string, to Tuning) error {
+// setCenter tunes, to a hertz; the passband is all of the rate but the edges. The mode is named each time: firmware that does
+// not know "as it is" takes it for AM.
+func (w *kiwiSDR) setCenter(ctx context.Context, to Tuning) error {
 	cut := int(to.SampleRateHz/2) - 100
-	return w.say(ctx, fmt.Sprintf("SET mod=%s low_cut=%d high_cut=%d freq=%.3f", mode, -cut, cut, (to.CenterHz-w.offset)/1e3))
+	return w.say(ctx, fmt.Sprintf("SET mod=iq low_cut=%d high_cut=%d freq=%.3f", -cut, cut, (to.CenterHz-w.offset)/1e3))
 }
 
 func (w *kiwiSDR) setGain(ctx context.Context, gainDB float64) error {
@@ -262,6 +294,7 @@ func (w *kiwiSDR) setGain(ctx context.Context, gainDB float64) error {
 // info describes the receiver at its first frame.
 func (w *kiwiSDR) info(f soundFrame) Info {
 	w.tuning.CenterHz = math.Round(w.tuning.CenterHz)
+	w.dialed = w.tuning.CenterHz
 	least, most := w.reach()
 	info := Info{
 		Hardware: "KiwiSDR " + w.address, Format: dsp.CS16, Tuning: w.tuning, Tunable: true,
@@ -321,175 +354,29 @@ func (w *kiwiSDR) describe(ctx context.Context) ([]Fact, error) {
 	return all, nil
 }
 
-// stream takes frames until the connection ends.
-func (w *kiwiSDR) stream(ctx context.Context, in *intake) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	kept := make(chan struct{}) // closed when the keeper has ended
-	go func() {
-		defer close(kept)
-		w.keepAlive(ctx)
-	}()
-	defer func() { cancel(); <-kept }()
-	w.clock = newSampleClock(w.tuning.SampleRateHz, stampTolerance, stampFloor)
-	w.arrived = newArrivalClock(w.tuning.SampleRateHz, kiwiQueue, w.wall)
-	w.waiting = make([]byte, 0, kiwiWaiting*4096)
-	for b := w.frame.Bytes(); ; {
-		if err := w.take(in, b); err != nil {
-			return err
-		}
-		var err error
-		if b, err = w.read(ctx); err != nil {
-			return w.closed(err)
-		}
-	}
-}
-
-// keepAlive says every few seconds that somebody listens.
-func (w *kiwiSDR) keepAlive(ctx context.Context) {
-	every := time.NewTicker(kiwiKeepalive)
-	defer every.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-every.C:
-			if err := w.say(ctx, "SET keepalive"); err != nil {
-				return // reading will say why
-			}
-		}
-	}
-}
-
-// take handles what came: a message, or a frame of sound.
-func (w *kiwiSDR) take(in *intake, b []byte) error {
-	f, err := parseSound(b)
-	if err != nil {
-		return w.hear(b)
-	}
-	if f.iq == nil { // of the mode before
-		return nil
-	}
-	w.number(in, f)
-	if asked := w.asked.Load(); f.flags&kiwiRetuned != 0 || asked != nil && asked.CenterHz == w.tuning.CenterHz { // of a gain nothing is said
-		w.retuned(in)
-	}
-	if f.flags&kiwiLE == 0 {
-		swapBytes(f.iq)
-	}
-	w.observe(in.index()+uint64(len(w.waiting)/4), f)
-	if dbm, known := w.level.add(f); known {
-		w.tuning.FullScaleDBm = dbm
-		in.fullScale(dbm)
-	}
-	if w.stamped || w.frames >= kiwiWaiting {
-		w.deliver(in, f.iq)
-		return nil
-	}
-	w.hold(in, f.iq)
-	return nil
-}
-
-// hear notes a message while the stream runs. A frame of any other kind is garbage, from something that is no KiwiSDR.
-func (w *kiwiSDR) hear(b []byte) error {
-	if !bytes.HasPrefix(b, []byte("MSG")) {
-		return fmt.Errorf("%s: %w", w.source, errKiwiFrame)
-	}
-	var no error
-	kiwiMessages(b, func(name, value string) {
-		if refused := kiwiRefusal(w.source, name, value); refused != nil {
-			no = refused
-		}
-	})
-	return no
-}
-
-// number declares the frames that are missing: the server counts them before it throws away what a slow line cannot take.
-func (w *kiwiSDR) number(in *intake, f soundFrame) {
-	missing := f.seq - w.seq - 1
-	first := !w.begun
-	w.seq, w.begun = f.seq, true
-	switch {
-	case first || missing == 0:
-	case f.flags&kiwiRestart != 0 || missing > kiwiMostLost:
-		w.flush(in)
-		in.begin(w.tuning, kiwiSettle)
-	default:
-		w.flush(in)
-		in.lost(uint64(missing)*uint64(len(f.iq)/4), true, "server")
-	}
-}
-
-// retuned begins a segment with what was asked last; at first, with the transient of the start.
-func (w *kiwiSDR) retuned(in *intake) {
-	w.flush(in)
-	if asked := w.asked.Swap(nil); asked != nil {
-		w.tuning, w.level = *asked, kiwiLevel{}
-	}
-	in.begin(w.tuning, kiwiSettle)
-}
-
-// observe gives both clocks the frame whose first sample has an index.
-func (w *kiwiSDR) observe(index uint64, f soundFrame) {
-	now := time.Now()
-	w.arrived.observe(index+uint64(len(f.iq)/4), now)
-	w.arrived.news() // losses are known by number here
-	wall, quality, _ := w.wall()
-	if !f.stamp.stamped || quality == protocol.TimeQuality_TIME_QUALITY_UNSET { // which week it is, only a wall clock knows
-		return
-	}
-	w.fixAge = f.stamp.age
-	w.clock.observe(index, utcOfWeek(f.stamp.ns, wall))
-}
-
-// hold keeps the first frames back until their time is known: it is better than when they arrived.
-func (w *kiwiSDR) hold(in *intake, iq []byte) {
-	w.waiting = append(w.waiting, iq...)
-	w.frames++
-	if w.clock.known || w.frames == kiwiWaiting {
-		w.flush(in)
-	}
-}
-
-// flush delivers what waits.
-func (w *kiwiSDR) flush(in *intake) {
-	if len(w.waiting) > 0 {
-		w.frames = kiwiWaiting
-		w.deliver(in, w.waiting)
-		w.waiting = w.waiting[:0]
-	}
-}
-
-// deliver puts samples with the best time there is for them.
-func (w *kiwiSDR) deliver(in *intake, iq []byte) {
-	at, stamped := w.clock.at(in.index())
-	if jumped := w.clock.news(); jumped || stamped != w.stamped && w.frames > kiwiWaiting {
-		in.begin(w.tuning, 0) // times before and after do not belong together
-	}
-	w.frames++
-	w.stamped = stamped
-	switch {
-	case !stamped:
-		at = w.arrived.at(in.index())
-		_, at.Quality, _ = w.wall()
-	case w.fixAge >= staleFix:
-		at.Quality = protocol.TimeQuality_TIME_QUALITY_GNSS_STALE
-	default:
-		at.Quality = protocol.TimeQuality_TIME_QUALITY_GNSS
-	}
-	if stamped {
-		in.rate(w.clock.rateHz())
-		in.ppm(w.clock.ppm())
-	}
-	in.put(iq, at)
-}
-
 // tune asks for another centre or gain. The frame that says so ends the old segment.
 func (w *kiwiSDR) tune(ctx context.Context, to Tuning) error {
 	to.CenterHz = math.Round(to.CenterHz)
 	to.GainDB = math.Round(min(max(to.GainDB, 0), kiwiMostGain))
-	w.asked.Store(&to)
-	return errors.Join(w.setCenter(ctx, "x", to), w.setGain(ctx, to.GainDB))
+	w.order(to)
+	return errors.Join(w.setCenter(ctx, to), w.setGain(ctx, to.GainDB))
+}
+
+// order notes what is asked, together with what has not been answered yet.
+func (w *kiwiSDR) order(to Tuning) {
+	now := time.Now()
+	next := &kiwiOrder{to: to, moves: to.CenterHz != w.dialed, began: now, latest: now}
+	w.dialed = to.CenterHz
+	for {
+		before := w.asked.Load()
+		all := *next
+		if before != nil {
+			all.moves, all.began = all.moves || before.moves, before.began
+		}
+		if w.asked.CompareAndSwap(before, &all) {
+			return
+		}
+	}
 }
 
 func (w *kiwiSDR) close() error {
@@ -533,34 +420,18 @@ func (w *kiwiSDR) kicked(err error) error {
 	}
 }
 
-// swapBytes turns 16-bit numbers of the other byte order.
-func swapBytes(b []byte) {
-	for i := 0; i+1 < len(b); i += 2 {
-		b[i], b[i+1] = b[i+1], b[i]
+// keepAlive says every few seconds that somebody listens.
+func (w *kiwiSDR) keepAlive(ctx context.Context) {
+	every := time.NewTicker(kiwiKeepalive)
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+			if err := w.say(ctx, "SET keepalive"); err != nil {
+				return // reading will say why
+			}
+		}
 	}
-}
-
-// kiwiLevel learns what full scale is in dBm: the S-meter measures the passband before the gain, the samples come after it.
-type kiwiLevel struct {
-	sum    float64 // of dBm less dBFS
-	frames int
-}
-
-// kiwiLevelFrames is a second and a half.
-const kiwiLevelFrames = 35
-
-// add takes a frame. The level is known once, when there are enough.
-func (l *kiwiLevel) add(f soundFrame) (fullScaleDBm float64, known bool) {
-	power := 0.0
-	for i := 0; i+1 < len(f.iq); i += 2 {
-		v := float64(int16(binary.LittleEndian.Uint16(f.iq[i:])))
-		power += v * v
-	}
-	power /= float64(len(f.iq)/4) * (1 << 30)
-	if power == 0 || l.frames == kiwiLevelFrames {
-		return 0, false
-	}
-	l.sum += f.sMeter - 10*math.Log10(power)
-	l.frames++
-	return l.sum / kiwiLevelFrames, l.frames == kiwiLevelFrames
 }

@@ -46,12 +46,18 @@ func TestKiwiSDR_Conformance(t *testing.T) {
 	}
 }
 
+// stamped is frame n of a receiver whose times and rate are right.
+func stamped(n int) radiotest.KiwiFrame {
+	ns := math.Round(float64(n) * 512 / 12001.135 * 1e9)
+	return radiotest.KiwiFrame{Sec: 3600 + uint32(ns/1e9), Nsec: uint32(math.Mod(ns, 1e9)), IQ: radiotest.KiwiRamp(n)}
+}
+
 // once gives one frame, then nothing for longer than a test takes.
 func once(n int, _ float64) (radiotest.KiwiFrame, bool) {
 	if n > 0 {
 		time.Sleep(8 * time.Second)
 	}
-	return radiotest.KiwiFrame{IQ: radiotest.KiwiRamp(n)}, n < 2
+	return stamped(n + 1), n < 2
 }
 
 // recording is one of the recordings of DCF77 at receivers with GNSS.
@@ -204,11 +210,80 @@ func TestKiwiSDR_WithoutStamps(t *testing.T) {
 func TestKiwiSDR_StaleFix(t *testing.T) {
 	t.Parallel()
 	rx := newKiwi(t, &radiotest.Kiwi{Frames: func(n int, _ float64) (radiotest.KiwiFrame, bool) {
-		ns := math.Round(float64(n) * 512 / 12001.135 * 1e9)
-		return radiotest.KiwiFrame{FixAge: 90, Sec: 3600 + uint32(ns/1e9), Nsec: uint32(math.Mod(ns, 1e9)), IQ: radiotest.KiwiRamp(n)}, true
+		f := stamped(n)
+		f.FixAge = 90
+		return f, true
 	}}, "")
 	if b := firstBlock(t, rx); b.TimeQuality != protocol.TimeQuality_TIME_QUALITY_GNSS_STALE {
 		t.Errorf("a position of 90 s ago gives times that are %v", b.TimeQuality)
+	}
+}
+
+// TestKiwiSDR_SlowLine: the line carries half of what is sent. What the server threw away is what is declared.
+func TestKiwiSDR_SlowLine(t *testing.T) {
+	t.Parallel()
+	const rate = 96_000
+	k := &radiotest.Kiwi{RateHz: rate, LineBytesPerS: rate * 4 / 2, CloseAfter: 600}
+	rx := newKiwi(t, k, "")
+	b := firstBlock(t, rx)
+	lost, samples := b.LostBefore, uint64(b.Samples())
+	for rx.Read(t.Context(), &b) == nil {
+		if !b.LostExact || b.Segment > 0 {
+			t.Errorf("block at %d: exact: %v, segment %d", b.Index, b.LostExact, b.Segment)
+		}
+		if got, want := int16(binary.LittleEndian.Uint16(b.Raw)), int16(b.Index); got != want {
+			t.Fatalf("sample %d is %d, want %d", b.Index, got, want)
+		}
+		lost, samples = lost+b.LostBefore, samples+uint64(b.Samples())
+	}
+	dropped := uint64(k.Dropped())
+	// Nothing tells of what was dropped after the last frame that came.
+	if dropped < 100 || lost > dropped*512 || lost < (dropped-3)*512 || lost != rx.Health().Lost["server"] || (lost+samples)/512 < 597 {
+		t.Errorf("%d frames were thrown away; %d samples came, %d are declared lost", dropped, samples, lost)
+	}
+}
+
+// TestKiwiSDR_TunesTwice: the server answers two orders at once; which it obeys when is not known. Nothing is taken for settled
+// before both surely are.
+func TestKiwiSDR_TunesTwice(t *testing.T) {
+	t.Parallel()
+	kHz := func(n int, freqKHz float64) (radiotest.KiwiFrame, bool) {
+		f := stamped(n)
+		for i := range f.IQ {
+			f.IQ[i] = int16(freqKHz)
+		}
+		return f, true
+	}
+	rx := newKiwi(t, &radiotest.Kiwi{Frames: kHz}, "")
+	b := firstBlock(t, rx)
+	for _, centerHz := range []float64{5e6, 7e6, 7e6, 9e6, 5e6} {
+		if err := rx.Tune(t.Context(), radio.Tuning{CenterHz: centerHz, GainDB: 60}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for b.Index < 3*12001 {
+		if err := rx.Read(t.Context(), &b); err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(b.Raw) && b.Flags&radio.Settling == 0; i += 2 {
+			if got := int16(binary.LittleEndian.Uint16(b.Raw[i:])); math.Abs(float64(got)-b.Tuning.CenterHz/1e3) > 1 {
+				t.Fatalf("block at %d says %.0f Hz, its samples are of %d kHz", b.Index, b.Tuning.CenterHz, got)
+			}
+		}
+	}
+	if b.Tuning.CenterHz != 5e6 || b.Tuning.GainDB != 60 || b.Flags&radio.Settling != 0 {
+		t.Errorf("at the end: %+v, flags %v", b.Tuning, b.Flags)
+	}
+	if err := rx.Tune(t.Context(), radio.Tuning{GainDB: 40}); err != nil {
+		t.Fatal(err)
+	}
+	for end := b.Index + 12001; b.Tuning.GainDB != 40; {
+		if err := rx.Read(t.Context(), &b); err != nil || b.Index > end {
+			t.Fatalf("block at %d: %+v, %v", b.Index, b.Tuning, err)
+		}
+	}
+	if b.Flags&radio.Settling == 0 {
+		t.Error("a gain is taken for settled at once")
 	}
 }
 
@@ -239,7 +314,7 @@ func TestKiwiSDR_Refusals(t *testing.T) {
 		{"full by its status", &radiotest.Kiwi{Status: full}, "too_busy", 15 * time.Second, "all its 8 channels", false},
 		{"off the air by its status", &radiotest.Kiwi{Status: map[string]string{"offline": "yes"}}, "disabled", 5 * time.Minute, "off the air", false},
 		{"redirect", &radiotest.Kiwi{Refuse: "redirect=http%3a%2f%2fother.example.org%3a8073"}, "redirect", time.Minute, "http://other.example.org:8073", true},
-		{"wrong password", &radiotest.Kiwi{Refuse: "badp=1"}, "password", time.Minute, "password=", true},
+		{"wrong password", &radiotest.Kiwi{Password: "correct horse"}, "password", time.Minute, "password=", true},
 		{"not allowed", &radiotest.Kiwi{Refuse: "badp=3"}, "banned", time.Hour, "ask the owner", true},
 		{"one of an address", &radiotest.Kiwi{Refuse: "badp=5"}, "duplicate", time.Minute, "another listener", true},
 		{"unknown code", &radiotest.Kiwi{Refuse: "badp=99"}, "password", time.Minute, `"99"`, true},
@@ -305,7 +380,7 @@ func TestKiwiSDR_KickedLater(t *testing.T) {
 
 func TestKiwiSDR_Speaks(t *testing.T) {
 	t.Parallel()
-	other := &radiotest.Kiwi{OffsetHz: 116e6}
+	other := &radiotest.Kiwi{OffsetHz: 116e6, Password: "p&q"}
 	k := &radiotest.Kiwi{Redirect: other.Start(t), Status: map[string]string{"users": "1", "users_max": "8"}}
 	rx := newSource(t, "kiwi://"+k.Start(t)+"?center=144.1M&gain=70&user=a%26b&password=p%26q")
 	info, err := rx.Open(t.Context())
@@ -354,7 +429,7 @@ func TestKiwiSDR_Level(t *testing.T) {
 		return radiotest.KiwiFrame{IQ: tone}, true
 	}}, "")
 	b := firstBlock(t, rx)
-	for range 30 {
+	for range 40 {
 		if err := rx.Read(t.Context(), &b); err != nil {
 			t.Fatal(err)
 		}

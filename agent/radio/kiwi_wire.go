@@ -15,17 +15,22 @@ import (
 
 // Flags of a sound frame.
 const (
-	kiwiRetuned = 0x04 // frequency or mode changed
-	kiwiIQ      = 0x08 // two channels, and a time stamp before them
-	kiwiRestart = 0x20
-	kiwiLE      = 0x80
+	kiwiOverload = 0x02 // of the converter
+	kiwiRetuned  = 0x04 // frequency or mode changed
+	kiwiIQ       = 0x08 // two channels, and a time stamp before them
+	kiwiRestart  = 0x20
+	kiwiLE       = 0x80
 )
 
 const (
-	kiwiHead      = 10 // of every sound frame
-	kiwiStampSize = 10 // of one with IQ, after the head
-	kiwiMostBytes = 1 << 16
+	kiwiHead      = 10      // of every sound frame
+	kiwiStampSize = 10      // of one with IQ, after the head
+	kiwiMostBytes = 1 << 20 // of a message; configurations of some are long
+	kiwiMostFrame = 1 << 14 // of samples: eight times what any firmware sends
 )
+
+// Ends of the S-meter.
+const kiwiLeastDBm, kiwiMostDBm = -127, 3.4
 
 var errKiwiFrame = errors.New("not a sound frame of a KiwiSDR")
 
@@ -51,7 +56,7 @@ func parseSound(b []byte) (soundFrame, error) {
 	if f.flags&kiwiIQ == 0 {
 		return f, nil
 	}
-	if len(b) < kiwiHead+kiwiStampSize || (len(b)-kiwiHead-kiwiStampSize)%4 != 0 {
+	if n := len(b) - kiwiHead - kiwiStampSize; n <= 0 || n > kiwiMostFrame || n%4 != 0 {
 		return soundFrame{}, errKiwiFrame
 	}
 	f.stamp = kiwiStamp(b[kiwiHead:])

@@ -7,7 +7,8 @@ import (
 
 // sampleClock is the clock of a stream whose samples carry time stamps: a straight line through the stamps of the last minute,
 // found by least squares. A stamp counts when agreeing of them in a row fit together, or when it fits the line; others are
-// refused. Stamps that go on fitting together but not the line began a new time: the line begins anew with them.
+// refused. Stamps that go on fitting together but not the line tell that samples are missing, when they are late by whole ones;
+// else they began a new time: the line begins anew with them, and times go over to it slowly where the step is a small one.
 type sampleClock struct {
 	nominalHz float64
 	nominalNs float64 // one sample
@@ -28,7 +29,12 @@ type sampleClock struct {
 	fittedAt       int64 // ns of the stamp at which it was fitted last
 	known          bool
 	refused        uint64
-	jumped         bool // the line began anew
+	jumped         bool   // the line began anew
+	lost           uint64 // samples found missing since missing was asked
+
+	slewNs   float64 // what at adds to the line, so that times do not jump; it fades
+	slewFrom int64   // sample
+	accepted int64   // sample of the latest stamp that counted
 }
 
 const (
@@ -43,6 +49,9 @@ const (
 	trimmed = 3
 	// refitNs is how old a line may be.
 	refitNs = int64(time.Second)
+	// wholeShare of a sample is how near the scatter may come to it, so that lateness by whole samples means something; mostMissing
+	// seconds of them may be.
+	wholeShare, mostMissing = 0.125, 10
 	// slopeError is what a measured rate may be wrong by; as long as it could be more, the rate stays what it was.
 	slopeError = 1e-6
 )
@@ -89,10 +98,21 @@ func (c *sampleClock) fits(a, b stamp) bool {
 	return math.Abs(float64(b.ns-a.ns)-c.periodNs*float64(b.sample-a.sample)) < c.gateNs
 }
 
-// restart begins the line with the stamps in a row.
+// doubts tells whether the latest stamps were neither believed nor refused yet.
+func (c *sampleClock) doubts() bool { return len(c.row) > 0 || !c.known }
+
+// restart begins the line with the stamps in a row, or finds that samples are missing before them.
 func (c *sampleClock) restart() {
-	if c.known && math.Abs(c.residual(c.last)) > c.gateNs {
-		c.jumped = true
+	if n := c.wholeSamples(); n > 0 {
+		c.shift(n)
+		return
+	}
+	if c.known {
+		step := c.residual(c.last)
+		c.slewNs, c.slewFrom = c.fadedNs(c.last.sample)-step, c.last.sample
+		if math.Abs(c.slewNs) > c.gateNs {
+			c.slewNs, c.jumped = 0, true
+		}
 	}
 	c.known, c.measured = true, false
 	c.kept, c.next = c.kept[:0], 0
@@ -103,7 +123,35 @@ func (c *sampleClock) restart() {
 	c.fit()
 }
 
+// wholeSamples is how many samples the stamps in a row say are missing: all are late by as many. 0: that is not what they say.
+func (c *sampleClock) wholeSamples() int64 {
+	if !c.measured || c.limitNs() > wholeShare*c.periodNs {
+		return 0
+	}
+	n := math.Round(c.residual(c.row[0]) / c.periodNs)
+	if n < 1 || n > mostMissing*c.nominalHz {
+		return 0
+	}
+	for _, s := range c.row {
+		if math.Abs(c.residual(s)-n*c.periodNs) > c.limitNs() {
+			return 0
+		}
+	}
+	return int64(n)
+}
+
+// shift counts missing samples before the stamps in a row, which then fit the line.
+func (c *sampleClock) shift(n int64) {
+	for _, s := range c.row {
+		s.sample += n
+		c.keep(s)
+		c.last = s
+	}
+	c.row, c.lost = c.row[:0], c.lost+uint64(n)
+}
+
 func (c *sampleClock) keep(s stamp) {
+	c.accepted = s.sample
 	if len(c.kept) < cap(c.kept) {
 		c.kept = append(c.kept, s)
 		return
@@ -168,8 +216,24 @@ func (c *sampleClock) at(index uint64) (moment, bool) {
 	if !c.known {
 		return moment{}, false
 	}
-	ns := c.atNs + c.periodNs*float64(int64(index-c.first)-c.mid)
-	return moment{Time: c.base.Add(time.Duration(math.Round(ns))), Uncertainty: time.Duration(max(c.rmsNs, c.floorNs))}, true
+	n := int64(index - c.first)
+	slew := c.fadedNs(n)
+	ns := c.atNs + c.periodNs*float64(n-c.mid) + slew
+	unsure := max(c.rmsNs, c.floorNs) + math.Abs(slew) + slopeError*float64(c.age(index))
+	return moment{Time: c.base.Add(time.Duration(math.Round(ns))), Uncertainty: time.Duration(unsure)}, true
+}
+
+// fadedNs is what is left at a sample of the last step.
+func (c *sampleClock) fadedNs(sample int64) float64 {
+	if c.slewNs == 0 {
+		return 0
+	}
+	return c.slewNs * math.Exp(-max(0, float64(sample-c.slewFrom))*c.nominalNs/slewTimeNs)
+}
+
+// age is how long before a sample the latest stamp was that counted.
+func (c *sampleClock) age(index uint64) time.Duration {
+	return time.Duration(max(0, float64(int64(index-c.first)-c.accepted)*c.nominalNs))
 }
 
 // rateHz is the measured sample rate, nominal before there are stamps.
@@ -183,8 +247,15 @@ func (c *sampleClock) ppm() float64 {
 	return (c.rateHz()/c.nominalHz - 1) * 1e6
 }
 
-// news tells once that the line began anew: times before and after do not belong together.
+// news tells once that the line began anew and is far from the old one: times before and after do not belong together.
 func (c *sampleClock) news() (jumped bool) {
 	jumped, c.jumped = c.jumped, false
 	return jumped
+}
+
+// missing is how many samples were found to be missing since it was asked last, before the stamps that were in doubt: whoever
+// counts has to add them to the index there.
+func (c *sampleClock) missing() (n uint64) {
+	n, c.lost = c.lost, 0
+	return n
 }

@@ -97,7 +97,7 @@ func TestSampleClock_BeginsAnew(t *testing.T) {
 	for _, tc := range []struct {
 		step   time.Duration
 		jumped bool
-	}{{500 * time.Nanosecond, false}, {5 * time.Microsecond, false}, {time.Millisecond, true}, {-time.Hour, true}} {
+	}{{500 * time.Nanosecond, false}, {5 * time.Microsecond, false}, {1040 * time.Microsecond, true}, {-time.Hour, true}} {
 		c := newSampleClock(nominal, 100*time.Microsecond, 50*time.Nanosecond)
 		stampsEvery(c, 0, 2000, func(k int) time.Time {
 			at := trueTime(uint64(k)*512, nominal, 0)
@@ -112,6 +112,86 @@ func TestSampleClock_BeginsAnew(t *testing.T) {
 		}
 		if jumped := c.news(); jumped != tc.jumped {
 			t.Errorf("step of %v: began anew: %v", tc.step, jumped)
+		}
+	}
+}
+
+// TestSampleClock_NeverLeaps: what a step moves, it moves slowly, and says so.
+func TestSampleClock_NeverLeaps(t *testing.T) {
+	const nominal, step = 12001.135, 40 * time.Microsecond
+	c := newSampleClock(nominal, 100*time.Microsecond, 50*time.Nanosecond)
+	before, widest := time.Duration(0), time.Duration(0)
+	stampsEvery(c, 0, 2000, func(k int) time.Time {
+		at := trueTime(uint64(k)*512, nominal, 0)
+		if k >= 400 {
+			at = at.Add(step)
+		}
+		if got, ok := c.at(uint64(k) * 512); ok {
+			off := got.Time.Sub(trueTime(uint64(k)*512, nominal, 0))
+			if moved := (off - before).Abs(); moved > 2*time.Microsecond {
+				t.Fatalf("times moved by %v at stamp %d", moved, k)
+			}
+			if k > 410 && (off-step).Abs() > got.Uncertainty {
+				t.Fatalf("off by %v at stamp %d, states ±%v", off-step, k, got.Uncertainty)
+			}
+			before, widest = off, max(widest, got.Uncertainty)
+		}
+		return at
+	})
+	if c.news() || widest < step/2 || (before-step).Abs() > 100*time.Nanosecond {
+		t.Errorf("began anew, or stated ±%v at most, or is off by %v at the end", widest, before-step)
+	}
+}
+
+func TestSampleClock_MissingSamples(t *testing.T) {
+	const nominal = 12001.135
+	for _, missing := range []uint64{1, 2, 512, 40_000} {
+		c := newSampleClock(nominal, 100*time.Microsecond, 50*time.Nanosecond)
+		rng := rand.New(rand.NewPCG(3, 4))
+		gone, told, doubted := uint64(0), uint64(0), 0
+		for k := range uint64(1000) {
+			if k == 500 {
+				gone = missing
+			}
+			scatter := time.Duration(rng.NormFloat64() * 50)
+			c.observe(k*512+told, trueTime(k*512+gone, nominal, 0.4).Add(scatter))
+			if c.doubts() && k > 4 {
+				doubted++
+			}
+			told += c.missing()
+		}
+		got, _ := c.at(999*512 + told)
+		if off := got.Time.Sub(trueTime(999*512+missing, nominal, 0.4)); told != missing || off.Abs() > 100*time.Nanosecond || c.news() {
+			t.Errorf("%d samples were missing, found %d; off by %v at the end", missing, told, off)
+		}
+		if doubted != agreeing-1 {
+			t.Errorf("%d samples were missing: in doubt for %d stamps, want %d", missing, doubted, agreeing-1)
+		}
+	}
+	// Late by what is no whole sample: another time.
+	c := newSampleClock(nominal, 100*time.Microsecond, 50*time.Nanosecond)
+	stampsEvery(c, 0, 1000, func(k int) time.Time {
+		at := trueTime(uint64(k)*512, nominal, 0)
+		if k >= 500 {
+			at = at.Add(8366 * time.Microsecond) // 100.4 of them
+		}
+		return at
+	})
+	if c.missing() != 0 || !c.news() {
+		t.Error("a step of 100.4 samples is taken for a loss")
+	}
+}
+
+func TestSampleClock_GrowsUnsure(t *testing.T) {
+	const nominal = 12001.135
+	c := newSampleClock(nominal, 100*time.Microsecond, 50*time.Nanosecond)
+	stampsEvery(c, 0, 100, func(k int) time.Time { return trueTime(uint64(k)*512, nominal, 0) })
+	for _, seconds := range []int{0, 1, 60} {
+		index := 99*512 + uint64(seconds)*12001
+		got, _ := c.at(index)
+		want := 50*time.Nanosecond + time.Duration(seconds)*time.Microsecond
+		if (got.Uncertainty-want).Abs() > want/10 || (c.age(index)-time.Duration(seconds)*time.Second).Abs() > time.Millisecond {
+			t.Errorf("%d s after the last stamp: ±%v, age %v; want ±%v", seconds, got.Uncertainty, c.age(index), want)
 		}
 	}
 }

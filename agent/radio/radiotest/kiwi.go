@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -32,9 +33,13 @@ type Kiwi struct {
 	// Frames gives frame n, counted from 0, of a listener tuned to a frequency; false ends the connection. Nil: a ramp of
 	// samples with stamps of the true time, epoch KiwiEpoch.
 	Frames func(n int, freqKHz float64) (KiwiFrame, bool)
-	// RateHz is announced, and paces the frames of 512 samples unless Fast. 0: 12001.135.
+	// RateHz is announced, and paces the frames of 512 samples. 0: 12001.135.
 	RateHz float64
-	Fast   bool
+	// Password is what listeners have to give; empty: nothing.
+	Password string
+	// LineBytesPerS is what the line to a listener carries; 0: all. What it cannot carry waits, up to 64 messages; more is thrown
+	// away after it was numbered.
+	LineBytesPerS float64
 	// Stale is how many frames at the start carry an old stamp; Hidden: the owner shows no stamps.
 	Stale  int
 	Hidden bool
@@ -67,12 +72,16 @@ type Kiwi struct {
 	kicked    []string
 	listeners int
 	said      []string
+	dropped   int
 }
 
 // KiwiEpoch is the second of the GPS week at frame 0 of a Kiwi without Frames.
 const KiwiEpoch = 3600
 
 const kiwiFrameSamples = 512
+
+// kiwiQueued messages to a listener wait for the line.
+const kiwiQueued = 64
 
 // Start serves on a loopback port until the test ends, and returns host:port.
 func (k *Kiwi) Start(t testing.TB) string {
@@ -111,6 +120,13 @@ func (k *Kiwi) Said() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.Clone(k.said)
+}
+
+// Dropped is how many frames the lines did not carry.
+func (k *Kiwi) Dropped() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.dropped
 }
 
 // Listeners is how many there are now.
@@ -229,7 +245,9 @@ func (l *kiwiListener) obey(ctx context.Context, text string) bool {
 	switch name {
 	case "auth":
 		l.set["auth"] = true
-		l.work.Go(func() { l.welcome(ctx) })
+		given := regexp.MustCompile(`\bp=(\S*)`).FindStringSubmatch(args)
+		right := l.k.Password == "" || given != nil && given[1] == url.QueryEscape(l.k.Password)
+		l.work.Go(func() { l.welcome(ctx, right) })
 	case "keepalive":
 		return l.alive()
 	case "mod":
@@ -303,9 +321,13 @@ func (l *kiwiListener) msg(ctx context.Context, text string) {
 }
 
 // welcome is what follows a log-in.
-func (l *kiwiListener) welcome(ctx context.Context) {
-	if l.k.Refuse != "" {
-		l.msg(ctx, l.k.Refuse)
+func (l *kiwiListener) welcome(ctx context.Context, right bool) {
+	refuse := l.k.Refuse
+	if !right {
+		refuse = "badp=1"
+	}
+	if refuse != "" {
+		l.msg(ctx, refuse)
 		l.end()
 		_ = l.conn.CloseNow()
 		return
@@ -332,32 +354,67 @@ func (l *kiwiListener) speak(ctx context.Context) {
 		l.misbehave(ctx)
 		return
 	}
-	began, frame := time.Now(), make([]byte, 0, 4096)
-	every := time.Duration(kiwiFrameSamples / l.k.RateHz * 1e9)
-	for n := 0; ctx.Err() == nil; n++ {
-		if !l.k.Fast && !sleepUntil(ctx, began.Add(time.Duration(n+1)*every)) {
-			return
+	queue := make(chan []byte, kiwiQueued) // full: what comes is thrown away
+	var line sync.WaitGroup
+	line.Go(func() { l.carry(ctx, queue) })
+	why := l.fill(ctx, queue)
+	close(queue)
+	line.Wait()
+	if why != "" {
+		l.kick(why)
+	}
+}
+
+// fill numbers frames at their rate and queues them, until there are no more, and says why.
+func (l *kiwiListener) fill(ctx context.Context, queue chan<- []byte) (why string) {
+	began := time.Now()
+	every := kiwiFrameSamples / l.k.RateHz * 1e9
+	for n := 0; ; n++ {
+		if !sleepUntil(ctx, began.Add(time.Duration(float64(n+1)*every))) {
+			return ""
 		}
 		l.mu.Lock()
 		silence, freqKHz := time.Since(l.keepalive), l.freqKHz
 		l.mu.Unlock()
 		if silence > l.k.KeepaliveWithin {
-			l.kick("no keepalive")
-			return
+			return "no keepalive"
 		}
 		f, more := l.k.frame(n, freqKHz)
 		if !more || l.k.CloseAfter > 0 && n >= l.k.CloseAfter {
-			l.kick("end")
-			return
+			return "end"
 		}
 		if l.k.Say != "" && n == l.k.SayAfter {
-			l.msg(ctx, l.k.Say)
+			l.queue(queue, []byte("MSG "+l.k.Say))
 		}
-		if slices.Contains(l.k.Skip, uint32(n+1)) {
-			continue
+		frame := l.encode(nil, uint32(n+1), f)
+		if !slices.Contains(l.k.Skip, uint32(n+1)) {
+			l.queue(queue, frame)
 		}
-		frame = l.encode(frame[:0], uint32(n+1), f)
-		if err := l.conn.Write(ctx, websocket.MessageBinary, frame); err != nil {
+	}
+}
+
+// queue never waits: a receiver does not for its listeners.
+func (l *kiwiListener) queue(queue chan<- []byte, message []byte) {
+	select {
+	case queue <- message:
+	default:
+		l.k.mu.Lock()
+		l.k.dropped++
+		l.k.mu.Unlock()
+	}
+}
+
+// carry sends what is queued, as fast as the line is.
+func (l *kiwiListener) carry(ctx context.Context, queue <-chan []byte) {
+	free := time.Now()
+	for message := range queue {
+		if l.k.LineBytesPerS > 0 {
+			free = free.Add(time.Duration(float64(len(message)) / l.k.LineBytesPerS * 1e9))
+			if !sleepUntil(ctx, free) {
+				return
+			}
+		}
+		if l.conn.Write(ctx, websocket.MessageBinary, message) != nil {
 			return
 		}
 	}
