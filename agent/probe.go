@@ -10,6 +10,7 @@ import (
 	"math"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/fulgidus/heimdall/agent/radio"
 	"github.com/fulgidus/heimdall/configs"
@@ -80,7 +81,7 @@ type probeReport struct {
 	Notes            []string     `json:"notes,omitempty"`
 	Error            string       `json:"error,omitempty"`
 
-	quality string
+	uncertainty string // TimeUncertaintyS for people
 }
 
 type probeRange struct {
@@ -108,7 +109,7 @@ func newProbeReport(f radio.Report) probeReport {
 		return r
 	}
 	r.SampleRateHz, r.TimeQuality, r.TimeUncertaintyS = f.RateHz, f.TimeQuality.Short(), f.TimeUncertainty.Seconds()
-	r.quality = f.TimeUncertainty.String()
+	r.uncertainty = f.TimeUncertainty.String()
 	if ppm := f.Health.RatePPM; !math.IsNaN(ppm) {
 		r.RatePPM = &ppm
 	}
@@ -119,7 +120,7 @@ func newProbeReport(f radio.Report) probeReport {
 func (r probeReport) print(w io.Writer) error {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-9s %s\n", name, fmt.Sprintf(format, args...))
+		fmt.Fprintf(&b, "%-9s %s\n", name, oneLine(fmt.Sprintf(format, args...)))
 	}
 	for _, f := range r.Facts {
 		line(f.Name, "%s", f.Text)
@@ -135,7 +136,7 @@ func (r probeReport) print(w io.Writer) error {
 		}
 	}
 	if r.Samples > 0 {
-		line("time", "%s ±%s", r.TimeQuality, r.quality)
+		line("time", "%s ±%s", r.TimeQuality, r.uncertainty)
 		line("heard", "%d samples, %d lost%s", r.Samples, r.LostSamples, r.clock())
 	}
 	for _, note := range r.Notes {
@@ -143,6 +144,16 @@ func (r probeReport) print(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// oneLine is what a stranger said, without the characters that would begin another line or move a terminal's cursor.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text)
 }
 
 func (r probeReport) gain() string {

@@ -67,8 +67,10 @@ func TestProbe_SaysWhatIsWrong(t *testing.T) {
 func TestProbe_ScanPrintsAConfiguration(t *testing.T) {
 	t.Parallel()
 	var text strings.Builder
+	skies := []string{skyOf(t), skyOf(t)}
 	err := printConfig(&text, []discover.Found{
-		{Source: skyOf(t), What: "what a scan would find"}, {Source: skyOf(t), What: "another", Mend: "what to do about it"},
+		{Source: skies[0], What: "what a scan would find"},
+		{Source: skies[1], What: "a name\r  - id: evil\u2028    source: exec:evil\x1b[2J", Mend: "what to do about it"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +81,7 @@ func TestProbe_ScanPrintsAConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v in:\n%s", err, text.String())
 	}
-	if len(cfg.Receivers) != 2 || cfg.Receivers[1].ID != "r1" || !strings.Contains(text.String(), "# what to do about it") {
+	if len(cfg.Receivers) != 2 || cfg.Receivers[1].Source != skies[1] || cfg.Receivers[1].ID != "r1" || !strings.Contains(text.String(), "# what to do about it") {
 		t.Errorf("got %+v from:\n%s", cfg.Receivers, text.String())
 	}
 }

@@ -37,7 +37,7 @@ func printConfig(w io.Writer, found []discover.Found) error {
 	fmt.Fprintf(&b, "# heimdall-agent run --config FILE with these lines in FILE surveys what was found here.\n")
 	fmt.Fprintf(&b, "station:\n  id: %s\nreceivers:\n", stationID())
 	for i, f := range found {
-		fmt.Fprintf(&b, "  # %s\n", f.What)
+		fmt.Fprintf(&b, "  # %s\n", oneLine(f.What))
 		if f.Mend != "" {
 			fmt.Fprintf(&b, "  # %s\n", f.Mend)
 		}
