@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -34,14 +35,28 @@ func TestUSBSticks(t *testing.T) {
 		bus + "1-3/idProduct":   file("8153\n"), // a network adapter of the same vendor
 		bus + "1-4/idProduct":   file("2838\n"),
 		bus + "1-5/idVendor":    file(""),
+		bus + "1-6/idVendor":    file("0bda\n"),
+		bus + "1-6/idProduct":   file("2838\n"),
+		bus + "1-6/serial":      file("00000001\n"), // as they are sold
+		bus + "1-7/idVendor":    file("0bda\n"),
+		bus + "1-7/idProduct":   file("2838\n"),
+		bus + "1-7/serial":      file("00000001\n"),
+		bus + "1-8/idVendor":    file("0bda\n"),
+		bus + "1-8/idProduct":   file("2838\n"),
+		bus + "1-8/serial":      file("my stick\n"),
 		bus + "1-1:1.0/ignored": file(""),
 	}
 	got := usbSticks(root)
-	if len(got) != 2 || got[0].Source != "rtlsdr://00000101" || got[0].What != "RTL-SDR RTL2838UHIDIR" || got[0].Mend != "" {
+	if len(got) != 5 || got[0].Source != "rtlsdr://00000101" || got[0].What != "RTL-SDR RTL2838UHIDIR" || got[0].Mend != "" {
 		t.Fatalf("got %+v", got)
 	}
 	if got[1].Source != "rtlsdr://1" || !strings.Contains(got[1].Mend, "modprobe -r dvb_usb_rtl28xxu") {
 		t.Errorf("the second stick, held by the kernel: %+v", got[1])
+	}
+	for i, stick := range got[2:] {
+		if want := "rtlsdr://" + strconv.Itoa(i+2); stick.Source != want {
+			t.Errorf("a stick that its serial number does not name: %+v, want %s", stick, want)
+		}
 	}
 }
 
@@ -53,11 +68,13 @@ func TestConnectors(t *testing.T) {
 		"proc/14/cmdline":   file("soapy_connector\x00--port\x0040000\x00"),
 		"proc/15/cmdline":   file("grep\x00rtl_connector\x00-p\x001\x00"),
 		"proc/16/cmdline":   file("sdrplay_connector\x00-p"),
+		"proc/17/cmdline":   file("evil_connector\x00-p\x001\n- id: evil\x00"),
 	}
+	const changes = "this port changes when OpenWebRX is started again"
 	want := []Found{
-		{Source: "owrx://127.0.0.1:34567", What: "OpenWebRX's rtl_connector"},
 		{Source: "rtltcp://127.0.0.1:1234", What: "OpenWebRX's rtl_connector, as rtl_tcp"},
-		{Source: "owrx://127.0.0.1:40000", What: "OpenWebRX's soapy_connector"},
+		{Source: "owrx://127.0.0.1:34567", What: "OpenWebRX's rtl_connector", Mend: changes},
+		{Source: "owrx://127.0.0.1:40000", What: "OpenWebRX's soapy_connector", Mend: changes},
 	}
 	if diff := cmp.Diff(want, connectors(root)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -182,7 +199,7 @@ func TestScan(t *testing.T) {
 			Mend: "this makes a channel 10000 at 10 MHz; the number of one that is there, without parameters, is heard as it is",
 		},
 		{Source: "kiwi://127.77.0.3:8073", What: "KiwiSDR Hut, 2 of 8 users"},
-		{Source: "owrx://127.0.0.1:34567", What: "OpenWebRX's rtl_connector"},
+		{Source: "owrx://127.0.0.1", What: "OpenWebRX's rtl_connector"},
 		{Source: "rtltcp://127.77.0.1:1234", What: "rtl_tcp"},
 		{Source: "spyserver://127.77.0.2:5555", What: "perhaps a SpyServer: `heimdall-agent probe` will tell"},
 	}

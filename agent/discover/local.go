@@ -3,6 +3,7 @@ package discover
 import (
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,28 +12,33 @@ import (
 // rtlIDs are the USB product ids of RTL2832U sticks, all of vendor 0bda.
 var rtlIDs = []string{"2832", "2838"}
 
-// usbSticks finds RTL-SDR sticks by what the kernel says of the USB bus.
+// rtlSerial is a serial number that an rtlsdr: source can name.
+var rtlSerial = regexp.MustCompile(`^[A-Za-z0-9._][A-Za-z0-9._-]*$`)
+
+// usbSticks finds RTL-SDR sticks by what the kernel says of the USB bus. One whose serial number names it alone goes by that,
+// the others by their order: many are sold with the same one.
 func usbSticks(root fs.FS) []Found {
 	const devices = "sys/bus/usb/devices"
 	entries, _ := fs.ReadDir(root, devices) // a system without USB has no sticks
 	var all []Found
-	sticks := 0
+	sticks := map[string]int{} // by serial number
 	for _, e := range entries {
 		about := func(file string) string { return line(root, path.Join(devices, e.Name(), file)) }
 		if about("idVendor") != "0bda" || !slices.Contains(rtlIDs, about("idProduct")) {
 			continue
 		}
 		serial := about("serial")
-		name := serial
-		if serial == "" {
-			name = strconv.Itoa(sticks)
-		}
-		sticks++
-		f := Found{Source: "rtlsdr://" + name, What: strings.Join(strings.Fields("RTL-SDR "+about("manufacturer")+" "+about("product")), " ")}
+		sticks[serial]++
+		f := Found{Source: "rtlsdr://" + serial, What: strings.Join(strings.Fields("RTL-SDR "+about("manufacturer")+" "+about("product")), " ")}
 		if holder := driverOf(root, devices, e.Name()); strings.HasPrefix(holder, "dvb_usb") {
 			f.Mend = "the kernel's television driver holds it: `sudo modprobe -r " + holder + "`, and put `blacklist " + holder + "` into /etc/modprobe.d/rtl-sdr.conf"
 		}
 		all = append(all, f)
+	}
+	for i := range all {
+		if serial := strings.TrimPrefix(all[i].Source, "rtlsdr://"); sticks[serial] > 1 || !rtlSerial.MatchString(serial) {
+			all[i].Source = "rtlsdr://" + strconv.Itoa(i)
+		}
 	}
 	return all
 }
@@ -56,10 +62,11 @@ func line(root fs.FS, name string) string {
 	return strings.TrimSpace(first)
 }
 
-// connectors finds the programs that feed an OpenWebRX on this computer, each with the port on which it gives IQ.
+// connectors finds the programs that feed an OpenWebRX on this computer. The port on which one gives IQ is another one each
+// time that OpenWebRX starts: it is named where there are several, else the source finds it.
 func connectors(root fs.FS) []Found {
-	processes, _ := fs.ReadDir(root, "proc")
-	var all []Found
+	processes, _ := fs.ReadDir(root, "proc") // a system without it has no list
+	var direct, all []Found
 	for _, p := range processes {
 		if _, err := strconv.Atoi(p.Name()); err != nil {
 			continue
@@ -74,19 +81,24 @@ func connectors(root fs.FS) []Found {
 			continue
 		}
 		if port := after(args, "-p", "--port"); port != "" {
-			all = append(all, Found{Source: "owrx://127.0.0.1:" + port, What: "OpenWebRX's " + program})
+			direct = append(direct, Found{
+				Source: "owrx://127.0.0.1:" + port, What: "OpenWebRX's " + program, Mend: "this port changes when OpenWebRX is started again",
+			})
 		}
 		if port := after(args, "-r", "--rtltcp"); port != "" {
 			all = append(all, Found{Source: "rtltcp://127.0.0.1:" + port, What: "OpenWebRX's " + program + ", as rtl_tcp"})
 		}
 	}
-	return all
+	if len(direct) == 1 {
+		direct[0].Source, direct[0].Mend = "owrx://127.0.0.1", ""
+	}
+	return append(all, direct...)
 }
 
-// after is the argument that follows one of the names.
+// after is the port that follows one of the names.
 func after(args []string, names ...string) string {
 	for i, a := range args[:len(args)-1] {
-		if slices.Contains(names, a) {
+		if _, err := strconv.ParseUint(args[i+1], 10, 16); slices.Contains(names, a) && err == nil {
 			return args[i+1]
 		}
 	}
