@@ -55,7 +55,6 @@ type live struct {
 	in        *intake // nil before Open
 	cancel    func()  // ends what is under way: the attempt to connect, or the stream
 	connected bool    // the wire is to be closed
-	closeErr  error
 }
 
 // Where samples of a live source come much faster than their rate, the rate is not what it is taken for.
@@ -147,7 +146,7 @@ func ended(err error) error {
 
 // watch ends a connection that delivers nothing, or more than its rate allows.
 func (l *live) watch(ctx context.Context, in *intake, fail context.CancelCauseFunc) {
-	began := time.Now()
+	began, fastestHz := time.Now(), l.info.Tuning.SampleRateHz
 	every := time.NewTicker(250 * time.Millisecond)
 	defer every.Stop()
 	for {
@@ -162,10 +161,11 @@ func (l *live) watch(ctx context.Context, in *intake, fail context.CancelCauseFu
 			return
 		}
 		tuning, _ := in.applied()
+		fastestHz = max(fastestHz, tuning.SampleRateHz) // what came at a rate of before counts too
 		most := surplusShare*time.Since(began).Seconds() + surplusTime.Seconds()
-		if !l.set.unpaced && float64(came) > most*max(tuning.SampleRateHz, l.info.Tuning.SampleRateHz) {
-			fail(fmt.Errorf("%s: %d samples came in %s: too many for %s samples a second", l.source, came,
-				time.Since(began).Round(time.Second), formatHertz(tuning.SampleRateHz)))
+		if !l.set.unpaced && float64(came) > most*fastestHz {
+			fail(fmt.Errorf("%s: %d samples came in %s: too many for %s", l.source, came,
+				time.Since(began).Round(time.Second), formatHertz(fastestHz)))
 			return
 		}
 	}
@@ -281,17 +281,19 @@ func (l *live) Health() Health {
 	return in.account()
 }
 
-// Close ends the connection and a blocked Read, and waits for the goroutines. It may be called more than once.
+// Close ends the connection and a blocked Read, and waits for the goroutines. It may be called more than once; the first call
+// tells what went wrong.
 func (l *live) Close() error {
 	l.mu.Lock()
 	l.once.Do(func() { close(l.closed) })
 	l.cancel()
-	if l.connected {
-		l.connected = false
-		l.closeErr = l.wire.close()
-	}
-	in, err := l.in, l.closeErr
+	in, connected := l.in, l.connected
+	l.connected = false
 	l.mu.Unlock()
+	var err error
+	if connected { // not under the lock: a program takes its time to end
+		err = l.wire.close()
+	}
 	l.runs.Wait()
 	if in != nil {
 		in.end(ErrClosed)

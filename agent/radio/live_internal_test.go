@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"math"
 	"strings"
 	"sync"
@@ -237,6 +238,44 @@ func TestLive_Watch(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A rate that was higher for a while is no reason to take what came for too much.
+func TestLive_WatchKnowsFormerRates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newScripted()
+		w.script = func(ctx context.Context, in *intake) error {
+			fast, _ := in.applied()
+			slow := fast
+			fast.SampleRateHz = 100e3
+			for tick := range 3000 { // half a minute, the first ten seconds of it fast
+				n := 100
+				switch {
+				case tick == 0:
+					in.begin(fast, 0)
+				case tick == 1000:
+					in.begin(slow, 0)
+				}
+				if tick < 1000 {
+					n = 1000
+				}
+				counts(in, n)
+				if err := wait(ctx, nil, 10*time.Millisecond); err != nil {
+					return err
+				}
+			}
+			return io.EOF
+		}
+		l := openLive(t, w, liveSettings{}, Options{})
+		defer l.Close()
+		var err error
+		for b := (Block{}); err == nil; {
+			err = l.Read(t.Context(), &b)
+		}
+		if !errors.Is(err, io.EOF) {
+			t.Errorf("got %v, want the end of the samples", err)
+		}
+	})
 }
 
 func TestLive_Refusal(t *testing.T) {
