@@ -182,16 +182,19 @@ func (w *spyWire) learn() error {
 	return w.await(spyFirst, func() bool { return w.told })
 }
 
-// await reads messages until something is so, or for a time.
+// await reads messages until something is so, or for a time. One whose head has come by then is read to its end.
 func (w *spyWire) await(d time.Duration, so func() bool) error {
-	if err := w.conn.SetReadDeadline(time.Now().Add(d)); err != nil {
-		return err
-	}
-	for !so() {
-		m, body, err := w.read()
-		if errors.Is(err, os.ErrDeadlineExceeded) && w.in.Buffered() == 0 {
+	for end := time.Now().Add(d); !so() && time.Now().Before(end); {
+		if err := w.conn.SetReadDeadline(end); err != nil {
+			return err
+		}
+		if _, err := w.in.Peek(spyHead); errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil
 		}
+		if err := w.conn.SetReadDeadline(end.Add(spyPatience)); err != nil {
+			return err
+		}
+		m, body, err := w.read()
 		if err != nil {
 			return err
 		}

@@ -140,26 +140,28 @@ func TestSpyserver_Loss(t *testing.T) {
 			r := newSource(t, server.URL("?rate=96k"))
 			start(t, r)
 			exact := name == "one size"
-			lost := uint64(0)
+			lost, end := uint64(0), uint64(0)
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
 			if exact {
 				for _, b := range spied(t, r, 2*time.Second, false) {
-					lost += b.LostBefore
+					lost, end = lost+b.LostBefore, b.Index+uint64(b.Samples())
 					if b.Segment != 0 || !b.LostExact {
 						t.Errorf("block at %d: segment %d, exact %v", b.Index, b.Segment, b.LostExact)
 					}
 				}
 			} else {
 				for b, before := (radio.Block{}), uint32(0); r.Read(ctx, &b) == nil; before = b.Segment {
-					lost += b.LostBefore
+					lost, end = lost+b.LostBefore, b.Index+uint64(b.Samples())
 					if b.LostBefore > 0 && (b.LostExact || b.Segment != before+1) {
 						t.Errorf("block at %d: lost %d, exact %v, segment %d", b.Index, b.LostBefore, b.LostExact, b.Segment)
 					}
 				}
 			}
-			if got := r.Health().Lost["network"]; got != lost || math.Abs(float64(lost)-float64(server.Lost())) > 0.1*float64(server.Lost())+2000 {
-				t.Errorf("blocks declare %d lost, health %d, the server threw %d away", lost, got, server.Lost())
+			// Two messages of 31 are thrown away, of which the last two may not be known yet; health may be ahead of the reader.
+			want := float64(end) * 2 / 31
+			if got := r.Health().Lost["network"]; lost == 0 || got < lost || math.Abs(float64(lost)-want) > 2200 {
+				t.Errorf("blocks declare %d lost, health %d, want %.0f of %d samples", lost, got, want, end)
 			}
 		})
 	}
