@@ -100,10 +100,7 @@ func (f *fileReceiver) Open(ctx context.Context) (Info, error) {
 	if err := f.place(); err != nil {
 		return Info{}, errors.Join(err, rec.data.Close())
 	}
-	f.block = int64(f.opts.BlockSamples)
-	if f.block <= 0 {
-		f.block = min(max(int64(rec.rateHz/20), 1024), 65536)
-	}
+	f.block = int64(blockLength(f.opts.BlockSamples, rec.rateHz))
 	for _, note := range rec.notes {
 		f.opts.Log.WarnContext(ctx, "recording is not quite as it should be", "path", f.path, "note", note)
 	}

@@ -53,9 +53,7 @@ type intake struct {
 
 // newIntake makes room for blocks that last as long as the buffer, at least four.
 func newIntake(info Info, blockSamples int, buffer time.Duration) *intake {
-	if blockSamples <= 0 {
-		blockSamples = min(max(int(info.Tuning.SampleRateHz/20), 1024), 65536)
-	}
+	blockSamples = blockLength(blockSamples, info.Tuning.SampleRateHz)
 	blocks := buffer.Seconds() * info.Tuning.SampleRateHz / float64(blockSamples)
 	return &intake{
 		format: info.Format, width: info.Format.BytesPerSample(), ready: make(chan struct{}, 1), // one wake-up is enough

@@ -2,6 +2,7 @@ package radio
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,7 +25,7 @@ import (
 )
 
 const (
-	// owrxPatience bounds each step of connecting. A device that was off needs seconds to start.
+	// owrxPatience bounds an attempt to connect. A device that was off needs seconds to start.
 	owrxPatience = 15 * time.Second
 	// owrxStall is longer than a connector needs to open its device again.
 	owrxStall = 20 * time.Second
@@ -182,7 +183,11 @@ func (w *owrx) choose(ctx context.Context) error {
 	if w.device == "" {
 		return nil
 	}
-	order := fmt.Sprintf(`{"type":"setsdr","params":{"sdr":%q}}`, w.device)
+	id, err := json.Marshal(w.device)
+	if err != nil {
+		return fmt.Errorf("ask OpenWebRX for the device %q: %w", w.device, err)
+	}
+	order := fmt.Sprintf(`{"type":"setsdr","params":{"sdr":%s}}`, id)
 	if err := w.socket.Write(ctx, websocket.MessageText, []byte(order)); err != nil {
 		return fmt.Errorf("speak to OpenWebRX: %w", err)
 	}
@@ -266,7 +271,6 @@ func (w *owrx) find() (string, error) {
 // stream takes samples in, and follows where the device is tuned to meanwhile.
 func (w *owrx) stream(ctx context.Context, in *intake) error {
 	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
 	stop := context.AfterFunc(ctx, func() { w.samples.Close() })
 	defer stop()
 	var following sync.WaitGroup

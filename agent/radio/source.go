@@ -31,6 +31,14 @@ type Options struct {
 	Log          *slog.Logger // nil: nothing is logged
 }
 
+// blockLength is how many samples a block has at most: what was asked for or, where that is 0, 50 ms.
+func blockLength(askedSamples int, rateHz float64) int {
+	if askedSamples > 0 {
+		return askedSamples
+	}
+	return min(max(int(rateHz/20), 1024), 65536)
+}
+
 // Wall is a clock that tells the time of day and how well it is known. Of quality unset its times have right differences
 // only, and so has what is stamped with them.
 type Wall func() (now time.Time, quality protocol.TimeQuality, uncertainty time.Duration)

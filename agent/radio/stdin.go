@@ -86,7 +86,7 @@ func (s *input) connect(context.Context) (Info, error) {
 func (s *input) stream(ctx context.Context, in *intake) error {
 	file := s.file
 	p := &pipe{
-		read: func(buf []byte) (int, error) { return readWhenReady(ctx, file, buf) }, swap: s.swap,
+		read: func(buf []byte) (int, error) { return readWhenReady(ctx.Err, file, buf) }, swap: s.swap,
 		buf: make([]byte, pipeChunk), clock: newArrivalClock(s.tuning.SampleRateHz, pipeQueue, s.opts.Wall),
 	}
 	err := p.copy(in)
@@ -96,10 +96,10 @@ func (s *input) stream(ctx context.Context, in *intake) error {
 	return err
 }
 
-// readWhenReady reads what there is, when there is something.
-func readWhenReady(ctx context.Context, file *os.File, buf []byte) (int, error) {
+// readWhenReady reads what there is, when there is something; done says why it is no longer wanted.
+func readWhenReady(done func() error, file *os.File, buf []byte) (int, error) {
 	for {
-		if err := ctx.Err(); err != nil {
+		if err := done(); err != nil {
 			return 0, err
 		}
 		ready, err := readable(file, stdinLook)
@@ -169,42 +169,10 @@ func (r *pipedRecording) Read(ctx context.Context, b *Block) error {
 	if r.file == nil {
 		return fmt.Errorf("read %s before Open: %w", r.source, ErrClosed)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() { // it ends with this call
-		select {
-		case <-r.closed:
-			cancel(ErrClosed)
-		case <-ctx.Done():
-		}
-	}()
-	err := r.fill(ctx, r.file, b)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		return cause
-	}
-	return err
-}
-
-// fill reads a block. At the end it may be a short one.
-func (r *pipedRecording) fill(ctx context.Context, file *os.File, b *Block) error {
 	width := r.input.format.BytesPerSample()
-	samples := r.input.opts.BlockSamples
-	if samples <= 0 {
-		samples = min(max(int(r.input.tuning.SampleRateHz/20), 1024), 65536)
-	}
-	if cap(b.Raw) < samples*width {
-		b.Raw = make([]byte, samples*width)
-	}
-	b.Raw = b.Raw[:samples*width]
-	n := 0
-	for n < len(b.Raw) && !r.ended {
-		got, err := readWhenReady(ctx, file, b.Raw[n:])
-		n += got
-		if errors.Is(err, io.EOF) {
-			r.ended = true
-		} else if err != nil {
-			return err
-		}
+	n, err := r.fill(func() error { return r.usable(ctx) }, b, width)
+	if err != nil {
+		return err
 	}
 	b.Flags = 0
 	if n%width > 0 {
@@ -228,6 +196,25 @@ func (r *pipedRecording) fill(ctx context.Context, file *os.File, b *Block) erro
 	defer r.mu.Unlock()
 	r.health.SamplesTotal += uint64(b.Samples())
 	return nil
+}
+
+// fill reads as many bytes as a block takes, or as there are until the end.
+func (r *pipedRecording) fill(done func() error, b *Block, width int) (n int, err error) {
+	samples := blockLength(r.input.opts.BlockSamples, r.input.tuning.SampleRateHz)
+	if cap(b.Raw) < samples*width {
+		b.Raw = make([]byte, samples*width)
+	}
+	b.Raw = b.Raw[:samples*width]
+	for n < len(b.Raw) && !r.ended {
+		got, err := readWhenReady(done, r.file, b.Raw[n:])
+		n += got
+		if errors.Is(err, io.EOF) {
+			r.ended = true
+		} else if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // Tune refuses: what comes is what comes.

@@ -159,8 +159,8 @@ func (l *load) count() int {
 
 // carries tells whether so many processors can compute all of the spans in time, the most urgent samples first. A sample is there
 // from when it is heard, and until its reach later. That works when in no stretch of time more has to be computed than that
-// stretch has room for: what comes within and is gone at its end. One that needs more than all by itself counts for all: it is tried. The stretches that matter begin where a span begins and end where
-// the last sample of one is gone.
+// stretch has room for: what comes within and is gone at its end. A span that needs more than all processors by itself counts
+// for all of them: it is tried. The stretches that matter begin where a span begins and end where the last sample of one is gone.
 func carries(spans []span, processors float64) bool {
 	var begins, ends []float64
 	for _, s := range spans {
