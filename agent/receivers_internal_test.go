@@ -43,7 +43,7 @@ func TestAgent_ReceiversOfManyKinds(t *testing.T) {
 		}
 		for id, says := range map[string]string{"full": "too_busy", "gone": "connection refused", "garbage": "not a sound frame"} {
 			if err := receiverOf(a, id).survey.Health().Err; err == nil || !strings.Contains(err.Error(), says) {
-				return fmt.Errorf("%s: %v, want it to say %q", id, err, says)
+				return fmt.Errorf("%s: %w, want it to say %q", id, err, says)
 			}
 		}
 		return nil

@@ -250,10 +250,10 @@ func TestLive_WatchKnowsFormerRates(t *testing.T) {
 			fast.SampleRateHz = 100e3
 			for tick := range 3000 { // half a minute, the first ten seconds of it fast
 				n := 100
-				switch {
-				case tick == 0:
+				switch tick {
+				case 0:
 					in.begin(fast, 0)
-				case tick == 1000:
+				case 1000:
 					in.begin(slow, 0)
 				}
 				if tick < 1000 {

@@ -27,7 +27,6 @@ type SpyServer struct {
 	clients map[*spyClient]bool
 	gain    uint32
 	center  uint32
-	lost    uint64
 }
 
 // SpySetup is what a SpyServer is, with its faults. The zero value is a healthy Airspy HF+ of 768 ksps.
@@ -125,13 +124,6 @@ func (s *SpyServer) DigitalGain(db uint32) {
 	for c := range s.clients {
 		c.digital = db
 	}
-}
-
-// Lost is how many samples were thrown away.
-func (s *SpyServer) Lost() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.lost
 }
 
 func (s *SpyServer) accept() {
@@ -372,9 +364,7 @@ func (c *spyClient) samples() {
 		c.count++
 	}
 	c.made += float64(n) / rate
-	if setup.Lose != nil && setup.Lose(c.seq) {
-		c.server.lost += uint64(n)
-	} else {
+	if setup.Lose == nil || !setup.Lose(c.seq) {
 		c.message(99+format|c.digital<<16, 1, c.seq, body)
 	}
 	c.seq++
