@@ -116,20 +116,23 @@ type Conductor struct {
 	cfg Config
 	// events is what happened and is not yet in the store. Capacity maxEvents.
 	events chan event
+	// begun says that something was stored. Capacity 1: one notice is as good as many.
+	begun chan struct{}
 	// wake asks for a scan soon. Capacity 1: one notice is as good as many.
 	wake chan struct{}
 	// turn is held by the caller of Create that stores what all of them wish for. Capacity 1.
 	turn chan struct{}
 
-	mu       sync.Mutex           // guards all below
-	wishes   []*wish              // that nobody has begun to store
-	ahead    map[string]ahead     // acquisitions that can be joined, by their sameness
-	issued   map[string]orders    // of each acquisition, the commands that this process has given to the commander
-	behind   map[string]bool      // acquisitions whose stored replies could not be read
-	returned map[string]bool      // stations that have connected since the last scan
-	heard    map[string]time.Time // of each station with something under way, when it last sent a chunk or a reply
-	chunks   map[string]arrived   // of each capture, how many chunks came
-	uploads  map[string]upload    // of each command, what its last reply said is under way
+	mu       sync.Mutex              // guards all below
+	wishes   []*wish                 // that nobody has begun to store
+	stored   []*protocol.Acquisition // whose commands are to be sent for the first time
+	ahead    map[string]ahead        // acquisitions that can be joined, by their sameness
+	issued   map[string]orders       // of each acquisition, the commands that this process has given to the commander
+	behind   map[string]bool         // acquisitions whose stored replies could not be read
+	returned map[string]bool         // stations that have connected since the last scan
+	heard    map[string]time.Time    // of each station with something under way, when it last sent a chunk or a reply
+	chunks   map[string]arrived      // of each capture, how many chunks came
+	uploads  map[string]upload       // of each command, what its last reply said is under way
 }
 
 // orders are commands that were issued, and when.
@@ -169,6 +172,7 @@ func New(cfg Config) *Conductor {
 	return &Conductor{
 		cfg:      cfg,
 		events:   make(chan event, maxEvents),
+		begun:    make(chan struct{}, 1),
 		wake:     make(chan struct{}, 1),
 		turn:     make(chan struct{}, 1),
 		ahead:    make(map[string]ahead),

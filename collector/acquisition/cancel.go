@@ -29,6 +29,7 @@ func (c *Conductor) Cancel(ctx context.Context, id string) (*protocol.Acquisitio
 	case !changed:
 		return a, nil
 	}
+	c.dropStored(a.ID)
 	c.forget(a)
 	c.issue(ctx, a, c.unissued(a.ID, cancels(a), nil)) // what cannot be issued now is left for the next scan
 	c.wakeUp()

@@ -202,3 +202,19 @@ func TestCancel_OfWhatIsNotThere(t *testing.T) {
 		t.Error("cancelled without a store")
 	}
 }
+
+// What is cancelled before its commands were sent is never ordered.
+func TestCancel_BeforeTheCommandsAreSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(24 * time.Hour)
+		r := newRig(nil)
+		a := r.create(t, onlyNorth()) // while nothing runs that sends
+		r.cancel(t, a)
+		stop := r.run(t)
+		rest(time.Second)
+		if n := r.commands.issues(); n != 1 || r.commands.order(t, r.cancelOf(a, "north")).GetCancel() == nil {
+			t.Errorf("%d commands, want only the one to stop", n)
+		}
+		stop()
+	})
+}

@@ -3,6 +3,7 @@ package acquisition
 import (
 	"cmp"
 	"context"
+	"runtime"
 	"slices"
 	"time"
 
@@ -21,7 +22,7 @@ type wish struct {
 	done chan struct{} // closed when made or err is set
 }
 
-// Create checks a request, stores it and sends the stations their commands. Faults of the request are
+// Create checks a request and stores it; Run then sends the stations their commands. Faults of the request are
 // protocol.FieldErrors, all at once.
 //
 // One that asks the same as another whose start is still ahead joins that one, and gets it: the stations would capture the
@@ -60,20 +61,22 @@ func (c *Conductor) withdraw(w *wish) bool {
 	return len(c.wishes) < before
 }
 
-// grant stores all that is wished for, then sends the commands.
+// grant stores all that is wished for, and leaves the commands to Run.
 func (c *Conductor) grant(ctx context.Context) {
-	c.mu.Lock()
-	wishes := c.wishes
-	c.wishes = nil
-	c.mu.Unlock()
+	if !c.wished() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, mostCreating)
 	defer cancel()
+	all, err := c.cfg.Stations.Stations(ctx)
+	wishes := c.takeWishes() // with those that came meanwhile
 	now := c.now()
-	made := c.merge(ctx, c.prepare(ctx, wishes, now), now)
+	made := c.merge(ctx, c.prepare(wishes, all, err, now), now)
 	c.storeAll(ctx, made)
 	for _, w := range made {
 		if w.err == nil {
 			c.offer(w.made)
+			c.addStored(w.made)
 		}
 	}
 	for _, w := range wishes {
@@ -82,19 +85,30 @@ func (c *Conductor) grant(ctx context.Context) {
 		}
 		close(w.done)
 	}
-	for _, w := range made {
-		if w.err == nil {
-			c.begin(ctx, w.made, now)
-		}
+	select {
+	case c.begun <- struct{}{}:
+	default:
 	}
 }
 
-// prepare makes the acquisitions of those wishes that can be fulfilled, and gives these, the most urgent first.
-func (c *Conductor) prepare(ctx context.Context, wishes []*wish, now time.Time) (made []*wish) {
-	if len(wishes) == 0 {
-		return nil
-	}
-	all, err := c.cfg.Stations.Stations(ctx)
+// wished tells whether there is anything to store.
+func (c *Conductor) wished() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.wishes) > 0
+}
+
+func (c *Conductor) takeWishes() []*wish {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wishes := c.wishes
+	c.wishes = nil
+	return wishes
+}
+
+// prepare makes the acquisitions of those wishes that can be fulfilled with the stations there are, and gives these, the most
+// urgent first. None can when the stations could not be read.
+func (c *Conductor) prepare(wishes []*wish, all []protocol.Station, err error, now time.Time) (made []*wish) {
 	for _, w := range wishes {
 		w.err = err
 		if err == nil && w.fit {
@@ -149,12 +163,65 @@ func (c *Conductor) store(ctx context.Context, made []*wish) error {
 	return c.cfg.Store.CreateAcquisitions(ctx, list)
 }
 
-// begin sends the stations of a stored acquisition their commands.
-func (c *Conductor) begin(ctx context.Context, a *protocol.Acquisition, now time.Time) {
-	if e := c.issue(ctx, a, due(a, now)); e != nil {
-		c.tell(ctx, *e)
+// begin sends the stations of stored acquisitions their commands, until ctx ends. Those who asked are let go first: what the
+// commands set going, here, in the broker and in the database, is much more work than the answers.
+func (c *Conductor) begin(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.begun:
+		}
+		c.letOthersAsk(ctx)
+		for a := c.nextStored(); a != nil; a = c.nextStored() {
+			if e := c.issue(ctx, a, due(a, timeOf(a.Requested))); e != nil {
+				c.tell(ctx, *e)
+			}
+			c.cfg.Changed(a)
+		}
 	}
-	c.cfg.Changed(a)
+}
+
+// letOthersAsk waits until nobody's wish is being stored or waits for that: what is wished for at once is stored first.
+func (c *Conductor) letOthersAsk(ctx context.Context) {
+	for range 10 {
+		runtime.Gosched()
+		select {
+		case c.turn <- struct{}{}:
+			<-c.turn
+		case <-ctx.Done():
+			return
+		}
+		if !c.wished() {
+			return
+		}
+	}
+}
+
+func (c *Conductor) addStored(a *protocol.Acquisition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stored = append(c.stored, a)
+}
+
+// nextStored takes the first acquisition whose commands are to be sent; nil when there is none.
+func (c *Conductor) nextStored() *protocol.Acquisition {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.stored) == 0 {
+		c.stored = nil
+		return nil
+	}
+	a := c.stored[0]
+	c.stored = c.stored[1:]
+	return a
+}
+
+// dropStored has the commands of an acquisition never sent, if that has not begun.
+func (c *Conductor) dropStored(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stored = slices.DeleteFunc(c.stored, func(a *protocol.Acquisition) bool { return a.ID == id })
 }
 
 // now is the time as databases keep it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/fulgidus/heimdall/protocol"
@@ -125,6 +126,9 @@ func (c *Conductor) StationOnline(station string) {
 
 // Run follows acquisitions until ctx ends. What it finds unsettled at the start it takes up again.
 func (c *Conductor) Run(ctx context.Context) error {
+	var beginning sync.WaitGroup
+	defer beginning.Wait()
+	beginning.Go(func() { c.begin(ctx) })
 	next := time.NewTimer(0)
 	defer next.Stop()
 	idle := false

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -30,41 +31,66 @@ func (db *DB) CreateAcquisitions(ctx context.Context, list []*protocol.Acquisiti
 			if err != nil {
 				return wrap(err, "create acquisition %.40q", a.ID)
 			}
-			stations = append(stations, append([]any{a.ID, i, s.Station}, row...))
+			stations = append(stations, append([]any{a.ID, int64(i), s.Station}, row...))
 		}
 	}
-	err := db.transact(ctx, func(tx *sql.Tx) error {
-		err := db.insertRows(ctx, tx, `INSERT INTO acquisition (id, state, progress, requested, start_time, cancel_requested, label, request)`, acquisitions)
-		if err != nil {
-			return err
-		}
-		return db.insertRows(ctx, tx, `INSERT INTO acquisition_station (acquisition, ordinal, station, state, reason_code, message, command_id,
-			measurement, recording, attempt, next_attempt, earliest_start, cancel_id)`, stations)
+	err := db.insertBoth(ctx, insertion{
+		into: `INSERT INTO acquisition (id, state, progress, requested, start_time, cancel_requested, label, request)
+			SELECT c1, c2, c3, c4, c5, c6, c7, c8::jsonb FROM `,
+		columns: []any{
+			cellsOf[string](acquisitions, 0), cellsOf[string](acquisitions, 1), cellsOf[float64](acquisitions, 2),
+			cellsOf[time.Time](acquisitions, 3), cellsOf[*time.Time](acquisitions, 4), cellsOf[*time.Time](acquisitions, 5),
+			cellsOf[string](acquisitions, 6), cellsOf[string](acquisitions, 7),
+		},
+	}, insertion{
+		into: `INSERT INTO acquisition_station (acquisition, ordinal, station, state, reason_code, message, command_id, measurement, recording,
+				attempt, next_attempt, earliest_start, cancel_id)
+			SELECT c1, c2, c3, c4, c5, c6, c7, c8::jsonb, c9, c10, c11, c12, c13 FROM `,
+		columns: []any{
+			cellsOf[string](stations, 0), cellsOf[int64](stations, 1), cellsOf[string](stations, 2), cellsOf[string](stations, 3),
+			cellsOf[string](stations, 4), cellsOf[string](stations, 5), cellsOf[string](stations, 6), cellsOf[*string](stations, 7),
+			cellsOf[string](stations, 8), cellsOf[int64](stations, 9), cellsOf[*time.Time](stations, 10),
+			cellsOf[*time.Time](stations, 11), cellsOf[*string](stations, 12),
+		},
 	})
 	return wrapData(err, "create acquisitions")
 }
 
-// insertRows inserts rows, as many with one statement as the database takes well.
-func (db *DB) insertRows(ctx context.Context, tx *sql.Tx, insert string, rows [][]any) error {
-	for some := range slices.Chunk(rows, db.rowsAStatement) {
-		if _, err := db.exec(ctx, tx, insert+" VALUES "+placeholders(len(some), len(some[0])), slices.Concat(some...)...); err != nil {
-			return err
-		}
-	}
-	return nil
+// insertion is an INSERT up to its FROM item, a list of these columns.
+type insertion struct {
+	into    string
+	columns []any
 }
 
-// placeholders are ($1, $2), ($3, $4) and so on.
-func placeholders(rows, columns int) string {
-	list := make([]string, rows)
-	for i := range list {
-		row := make([]string, columns)
-		for j := range row {
-			row[j] = fmt.Sprintf("$%d", i*columns+j+1)
-		}
-		list[i] = "(" + strings.Join(row, ", ") + ")"
+// insertBoth adds all rows of both, or none: with one statement where that can be, for each way to the server and back counts
+// where somebody waits for the answer.
+func (db *DB) insertBoth(ctx context.Context, a, b insertion) error {
+	if !db.chains {
+		return db.transact(ctx, func(tx *sql.Tx) error {
+			for _, i := range []insertion{a, b} {
+				from, args := db.backend.list(1, i.columns...)
+				if _, err := db.exec(ctx, tx, i.into+from, args...); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
-	return strings.Join(list, ", ")
+	from, args := db.backend.list(1, a.columns...)
+	then, more := db.backend.list(len(args)+1, b.columns...)
+	return again(ctx, func() error {
+		_, err := db.exec(ctx, db.write, "WITH first AS ("+a.into+from+") "+b.into+then, slices.Concat(args, more)...)
+		return err
+	})
+}
+
+// cellsOf is one column of rows, all of one type.
+func cellsOf[T any](rows [][]any, column int) []T {
+	cells := make([]T, len(rows))
+	for i, row := range rows {
+		cells[i] = row[column].(T)
+	}
+	return cells
 }
 
 // acquisitionRow is what differs between an acquisition and its row.
@@ -79,6 +105,9 @@ func encodeAcquisition(a *protocol.Acquisition) (acquisitionRow, error) {
 	var err error
 	if a.ID == "" || !storable(a.ID) {
 		return row, refuse("id: %.40q: want a text without NUL", a.ID)
+	}
+	if math.IsNaN(a.Progress) || math.IsInf(a.Progress, 0) {
+		return row, refuse("progress: %v: want a number", a.Progress)
 	}
 	if row.requested, err = time.Parse(time.RFC3339Nano, a.Requested); err != nil {
 		return row, refuse("requested: %w", err)
@@ -136,7 +165,7 @@ func encodeAcquisitionStation(s protocol.AcquisitionStation) ([]any, error) {
 		return nil, err
 	}
 	return []any{
-		string(s.State), storableText(s.ReasonCode), storableText(s.Message), s.CommandID, measurement, s.Recording, s.Attempt, next, earliest, cancelID,
+		string(s.State), storableText(s.ReasonCode), storableText(s.Message), s.CommandID, measurement, s.Recording, int64(s.Attempt), next, earliest, cancelID,
 	}, nil
 }
 

@@ -31,7 +31,7 @@ func openPostgres(ctx context.Context, address string, log *slog.Logger) (*DB, e
 	readers := stdlib.OpenDBFromPool(pool)
 	readers.SetMaxOpenConns(max(1, int(config.MaxConns)-1)) // slow queries leave a connection for records
 	return &DB{
-		write: db, read: readers, backend: postgresBackend{copies: canCopy(config.ConnConfig)}, tables: tables(), rowsAStatement: 500, log: log, close: pool.Close,
+		write: db, read: readers, backend: postgresBackend{copies: canCopy(config.ConnConfig)}, tables: tables(), chains: true, log: log, close: pool.Close,
 	}, nil
 }
 
@@ -86,13 +86,15 @@ func (postgresBackend) list(first int, columns ...any) (from string, args []any)
 	for i, c := range columns {
 		var kind string
 		switch c.(type) {
-		case []string:
+		case []string, []*string:
 			kind = "text"
 		case [][]byte:
 			kind = "bytea"
 		case []int64:
 			kind = "bigint"
-		case []time.Time:
+		case []float64:
+			kind = "double precision"
+		case []time.Time, []*time.Time:
 			kind = "timestamptz"
 		}
 		arrays[i] = fmt.Sprintf("$%d::%s[]", first+i, kind)

@@ -36,8 +36,7 @@ func openSQLite(ctx context.Context, path string, log *slog.Logger) (*DB, error)
 	if err := makePrivate(path); err != nil {
 		return nil, fmt.Errorf("store.url: %w; name a file that this account may make", err)
 	}
-	const rowsAStatement = 10 // the time of a statement grows with the square of its parameters
-	db := &DB{backend: sqliteBackend{}, tables: tables(), rowsAStatement: rowsAStatement, log: log, close: func() {}}
+	db := &DB{backend: sqliteBackend{}, tables: tables(), log: log, close: func() {}}
 	pragmas := url.Values{
 		"_busy_timeout": {fmt.Sprint(busyTimeout.Milliseconds())},
 		"_journal_mode": {"WAL"},
@@ -158,12 +157,16 @@ func (sqliteBackend) list(first int, columns ...any) (from string, args []any) {
 		switch c := c.(type) {
 		case []string:
 			cells = anys(c)
+		case []*string:
+			cells = anys(c)
 		case []int64:
 			cells = anys(c)
+		case []float64:
+			cells = anys(c)
 		case []time.Time:
-			for _, t := range c {
-				cells = append(cells, t.UnixMicro())
-			}
+			cells = anys(c)
+		case []*time.Time:
+			cells = anys(c)
 		case [][]byte:
 			extract = "unhex(" + extract + ")"
 			for _, b := range c {
@@ -175,7 +178,7 @@ func (sqliteBackend) list(first int, columns ...any) (from string, args []any) {
 			rows = make([][]any, len(cells))
 		}
 		for j, cell := range cells {
-			rows[j] = append(rows[j], cell)
+			rows[j] = append(rows[j], sqliteValue(cell))
 		}
 	}
 	if rows == nil {

@@ -35,18 +35,18 @@ type DB struct {
 	read    *sql.DB
 	backend backend
 	tables  map[protocol.Kind]*table
-	// rowsAStatement is how many rows one INSERT with parameters adds at most.
-	rowsAStatement int
-	log            *slog.Logger
-	close          func()
+	// chains tells that one statement may insert into several tables.
+	chains bool
+	log    *slog.Logger
+	close  func()
 }
 
 // backend is what differs between the databases. SQL is written once, as PostgreSQL spells it.
 type backend interface {
 	// statement turns SQL and its arguments into the database's own.
 	statement(query string, args []any) (string, []any)
-	// list makes lists of equal length (of string, []byte, int64 or time.Time) the rows of a table: a FROM item named list with the
-	// columns c1, c2, ..., whose parameters are numbered from first on.
+	// list makes lists of equal length (of string, []byte, int64, float64 or time.Time, or pointers to string or time.Time, nil
+	// for NULL) the rows of a table: a FROM item named list with the columns c1, c2, ..., whose parameters are numbered from first on.
 	list(first int, columns ...any) (from string, args []any)
 	// insert adds rows to a table unless they are there, and says nothing about those that are.
 	insert(ctx context.Context, tx transaction, t *table, rows []*entry) error
@@ -201,8 +201,13 @@ func (db *DB) transact(ctx context.Context, work func(tx *sql.Tx) error) error {
 }
 
 func (db *DB) transactOn(ctx context.Context, work func(tx transaction) error) error {
+	return again(ctx, func() error { return db.once(ctx, work) })
+}
+
+// again runs a transaction, and again after a pause when it collided with another one.
+func again(ctx context.Context, transaction func() error) error {
 	for attempt := 1; ; attempt++ {
-		err := db.once(ctx, work)
+		err := transaction()
 		if err == nil || !collided(err) || attempt == attempts {
 			return err
 		}
