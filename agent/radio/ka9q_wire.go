@@ -185,7 +185,7 @@ func (s *ka9qState) block() time.Duration {
 
 // time is the clock of the status, in UTC.
 func (s *ka9qState) time() time.Time {
-	t := time.Date(1980, 1, 6, 0, 0, 0, 0, time.UTC).Add(time.Duration(s.gpsNs))
+	t := gpsEpoch.Add(time.Duration(s.gpsNs))
 	return t.Add(-leapSeconds(t))
 }
 

@@ -155,9 +155,3 @@ func kiwiClosed(where string, facts map[string]string) *Refusal {
 	}
 	return nil
 }
-
-// utcOfWeek is the UTC of a time of the GPS week that is nearest to now.
-func utcOfWeek(ns int64, now time.Time) time.Time {
-	gps := gpsWeek(now, ns).Add(time.Duration(ns))
-	return gps.Add(-leapSeconds(gps))
-}

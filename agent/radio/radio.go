@@ -1,4 +1,10 @@
-// Package radio reads IQ from receivers. One driver a file; every driver passes the conformance suite.
+// Package radio reads IQ from receivers; every driver passes the conformance suite.
+//
+// The scheme of a source URL names its driver (source.go, params.go), and a driver's files begin with its name: NAME.go connects
+// and tunes, NAME_stream.go takes samples in, NAME_wire.go knows the bytes. Recordings (file.go and recording.go, of WAV,
+// SigMF and KiwiSDRs) and the simulation (sim.go, scene.go) are Receivers of their own. All that is live is a wire in a live
+// (live.go), which puts samples into an intake; their times come from stamps (sampleclock.go) or from when they arrive
+// (arrival.go). Programs are children (child.go), and what they write comes through a pipe (pipe.go).
 //
 // Conventions: full scale is 1.0; times are UTC and belong to the first sample of a block; the sample index
 // counts every sample, also the lost ones; what a Tuning says in a block is what the receiver applied, not

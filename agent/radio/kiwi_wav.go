@@ -27,8 +27,6 @@ const (
 	noFix = 253
 	// stampFloor is the best that is claimed of a fit: stamps wander slowly by 16 to 75 ns.
 	stampFloor = 50 * time.Nanosecond
-
-	weekNs = 7 * 24 * 3600 * int64(time.Second)
 )
 
 // kiwiFrame is one frame as parsed.
@@ -362,30 +360,4 @@ func (k *kiwiParser) withoutTimes(p *wavParser) error {
 		r.note("all %d time stamps contradict one another and were refused", k.frames)
 	}
 	return nil
-}
-
-// gpsWeek is the start of the GPS week that puts a time of week within half a week of an instant.
-func gpsWeek(near time.Time, ofWeekNs int64) time.Time {
-	epoch := time.Date(1980, 1, 6, 0, 0, 0, 0, time.UTC)
-	weeks := math.Round(float64(near.Sub(epoch)-time.Duration(ofWeekNs)) / float64(weekNs))
-	return epoch.Add(time.Duration(int64(weeks) * weekNs))
-}
-
-// leapSeconds is GPS time minus UTC. There is none after 2017; KiwiSDRs began in 2016.
-func leapSeconds(gps time.Time) time.Duration {
-	for _, l := range [...]struct {
-		year, month int
-		ahead       time.Duration
-	}{
-		{2017, 1, 18 * time.Second},
-		{2015, 7, 17 * time.Second},
-		{2012, 7, 16 * time.Second},
-		{2009, 1, 15 * time.Second},
-		{2006, 1, 14 * time.Second},
-	} {
-		if !gps.Before(time.Date(l.year, time.Month(l.month), 1, 0, 0, 0, 0, time.UTC)) {
-			return l.ahead
-		}
-	}
-	return 13 * time.Second
 }
