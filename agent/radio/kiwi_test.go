@@ -237,8 +237,9 @@ func TestKiwiSDR_SlowLine(t *testing.T) {
 		lost, samples = lost+b.LostBefore, samples+uint64(b.Samples())
 	}
 	dropped := uint64(k.Dropped())
-	// Nothing tells of what was dropped after the last frame that came.
-	if dropped < 100 || lost > dropped*512 || lost < (dropped-3)*512 || lost != rx.Health().Lost["server"] || (lost+samples)/512 < 597 {
+	// Nothing tells of what was dropped after the last frame that came: on a busy computer a few in a row.
+	const untold = 20
+	if dropped < 100 || lost > dropped*512 || lost < (dropped-untold)*512 || lost != rx.Health().Lost["server"] || (lost+samples)/512 < 600-untold {
 		t.Errorf("%d frames were thrown away; %d samples came, %d are declared lost", dropped, samples, lost)
 	}
 }
