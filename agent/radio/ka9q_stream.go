@@ -243,11 +243,14 @@ func (w *ka9qWire) observe(st *ka9qState) {
 	}
 }
 
+// mostAsunder is more than two clocks are ever apart, and can be added to.
+const mostAsunder = 100 * 365 * 24 * time.Hour
+
 // lookAtWall compares radiod's clock with the wall clock. The caller holds mu.
 func (w *ka9qWire) lookAtWall(radiod, heard time.Time) {
 	now, quality, uncertainty := w.wall()
 	now = now.Add(-time.Since(heard))
-	w.quality, w.uncertainty = quality, uncertainty+now.Sub(radiod).Abs()
+	w.quality, w.uncertainty = quality, uncertainty+min(now.Sub(radiod).Abs(), mostAsunder)
 }
 
 // moment is the time of the sample with a timestamp. radiod tells the time when it has made a block. The caller holds mu.

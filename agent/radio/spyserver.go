@@ -83,6 +83,8 @@ const (
 	spyWay = 300 * time.Millisecond
 	// spyFlush is how long samples of a former rate may come: nothing tells them apart.
 	spyFlush = 300 * time.Millisecond
+	// spyMostLost is no loss any more: a server that is silent for so long has ended the connection.
+	spyMostLost = 10 * time.Second
 	// spySteady messages of one size are enough to know that of those that are missing.
 	spySteady = 8
 )

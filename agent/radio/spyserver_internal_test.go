@@ -144,3 +144,19 @@ func BenchmarkSpyserver_Message(b *testing.B) {
 		}
 	}
 }
+
+// A gap in the numbers that no loss explains ends the connection: it would put the index anywhere.
+func TestSpyserver_CountsAnew(t *testing.T) {
+	w := &spyWire{format: 1, tuning: Tuning{CenterHz: 1e6, SampleRateHz: 1e6}, clock: newArrivalClock(1e6, spyWay, SystemWall)}
+	in := newIntake(Info{Format: spyFormats[1].to, Tuning: w.tuning}, 0, time.Second)
+	body := make([]byte, 4096*spyFormats[1].width)
+	for seq, want := range map[uint32]bool{5: true, 1 << 30: false} {
+		w.counted, w.seq, w.size, w.steady = true, 1, 4096, spySteady
+		if err := w.samples(in, spyMessage{kind: spyIQ + 1, seq: seq}, body, time.Now()); (err == nil) != want {
+			t.Errorf("message %d after number 1: %v", seq, err)
+		}
+	}
+	if lost := in.account().Lost[lostNetwork]; lost != 3*4096 {
+		t.Errorf("%d samples lost, want 12288", lost)
+	}
+}

@@ -93,6 +93,9 @@ func (w *spyWire) samples(in *intake, m spyMessage, body []byte, arrived time.Ti
 	w.format = format
 	n := len(body) / spyFormats[format].width
 	missing, exact := w.count(m.seq, n)
+	if float64(missing) > spyMostLost.Seconds()*w.tuning.SampleRateHz {
+		return fmt.Errorf("%d samples are missing by the numbers of the messages: the server counts anew", missing)
+	}
 	if w.asked.newRate {
 		if arrived.Sub(w.asked.at) < spyFlush {
 			return nil
