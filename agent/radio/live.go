@@ -31,6 +31,7 @@ type liveSettings struct {
 	buffer  time.Duration // how far the reader may fall behind
 	stall   time.Duration // so long without samples ends the connection; 0: silence is part of the protocol
 	unpaced bool          // samples may come faster than their rate
+	ends    bool          // io.EOF is its end, as that of a recording
 }
 
 // live is the half that all live receivers share: a goroutine that drains the connection into a bounded ring whether or not
@@ -89,7 +90,7 @@ func (l *live) Open(ctx context.Context) (Info, error) {
 		if l.isClosed() {
 			err = ErrClosed
 		}
-		return Info{}, err
+		return Info{}, l.ended(err)
 	}
 	info.Source, info.Live, info.Timeline = l.source, true, true
 	return info, l.start(ctx, info)
@@ -120,7 +121,7 @@ func (l *live) start(ctx context.Context, info Info) error {
 			err = cause
 		}
 		l.opts.Hosts.leave(l.set.host, err)
-		in.end(ended(err))
+		in.end(l.ended(err))
 		fail(nil)
 	})
 	l.runs.Go(func() { l.watch(ctx, in, fail) })
@@ -136,13 +137,23 @@ func (l *live) isClosed() bool {
 	}
 }
 
-// ended is why there are no more samples; nil has no meaning there.
-func ended(err error) error {
-	if err == nil {
+// ended is why there are no more samples; nil has no meaning there. io.EOF is the end of a recording, which is not tried again:
+// a peer that hung up must not look like one.
+func (l *live) ended(err error) error {
+	switch {
+	case err == nil:
 		return io.ErrUnexpectedEOF
+	case errors.Is(err, io.EOF) && !l.set.ends:
+		return hungUpError(err.Error())
 	}
 	return err
 }
+
+// hungUpError is the message of an error that had io.EOF in it.
+type hungUpError string
+
+func (h hungUpError) Error() string { return string(h) }
+func (h hungUpError) Unwrap() error { return io.ErrUnexpectedEOF }
 
 // watch ends a connection that delivers nothing, or more than its rate allows.
 func (l *live) watch(ctx context.Context, in *intake, fail context.CancelCauseFunc) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"strings"
@@ -266,7 +267,7 @@ func TestLive_WatchKnowsFormerRates(t *testing.T) {
 			}
 			return io.EOF
 		}
-		l := openLive(t, w, liveSettings{}, Options{})
+		l := openLive(t, w, liveSettings{ends: true}, Options{})
 		defer l.Close()
 		var err error
 		for b := (Block{}); err == nil; {
@@ -309,6 +310,26 @@ func TestLive_Refusal(t *testing.T) {
 			t.Errorf("just after a drop: %+v", left)
 		}
 	})
+}
+
+// A peer that hangs up is tried again: io.EOF would mean that a recording has ended.
+func TestLive_HungUp(t *testing.T) {
+	hangUp := fmt.Errorf("read the header: %w", io.EOF)
+	w := newScripted()
+	w.refuse = hangUp
+	_, err := newLive("test://host", Options{Hosts: NewHosts()}, liveSettings{}, w).Open(t.Context())
+	if errors.Is(err, io.EOF) || !errors.Is(err, io.ErrUnexpectedEOF) || err.Error() != hangUp.Error() {
+		t.Errorf("Open: %v", err)
+	}
+	for _, ends := range []bool{false, true} {
+		w := newScripted()
+		w.script = func(context.Context, *intake) error { return hangUp }
+		var b Block
+		err := openLive(t, w, liveSettings{ends: ends}, Options{}).Read(t.Context(), &b)
+		if err == nil || errors.Is(err, io.EOF) != ends {
+			t.Errorf("Read, of one whose end is io.EOF: %v: %v", ends, err)
+		}
+	}
 }
 
 func TestHosts_Loopback(t *testing.T) {
@@ -367,6 +388,14 @@ func TestParams_Secret(t *testing.T) {
 	}
 	if _, err := Open("nowhere://h?password=hunter2", Options{}); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("unknown scheme: %v", err)
+	}
+	for _, source := range []string{
+		"kiwi://h?pasword=hunter2", "kiwi://h?Passwd=hunter2", "kiwi://u:hunter2@h", "rtltcp://u:hunter2@h:x",
+		"owrx://127.0.0.1?web=http://u:hunter2@h", "nowhere://u:hunter2@h",
+	} {
+		if _, err := Open(source, Options{}); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("a password in the wrong place is shown: %v", err)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -56,10 +57,10 @@ func (p *params) unescape(field, s string) string {
 }
 
 func (p *params) fault(field, value, mend string) {
-	if strings.HasSuffix(field, secretSuffix) {
+	if secretName(field) {
 		value = ""
 	}
-	p.faults = append(p.faults, &Fault{p.where, field, value, mend})
+	p.faults = append(p.faults, &Fault{p.where, field, withoutLogin(value), mend})
 }
 
 // take returns a parameter's text, and whether it was given.
@@ -173,10 +174,19 @@ func (p *params) hostPort(defaultPort int) string {
 	return net.JoinHostPort(host, port)
 }
 
-// secretSuffix ends the names of the parameters that are never shown.
-const secretSuffix = "password"
+// secretName says whether a parameter's value is never shown: passwords, however they are misspelt.
+func secretName(name string) bool {
+	name = strings.ToLower(name)
+	return strings.Contains(name, "pas") || strings.Contains(name, "pw") || strings.Contains(name, "word")
+}
 
-// secret reads a password, written out or as file:PATH; its name ends in secretSuffix.
+// login is the USER:PASSWORD@ of an address.
+var login = regexp.MustCompile(`//[^/?&\s]*@`)
+
+// withoutLogin hides user and password in an address, which some write there though no source takes them from it.
+func withoutLogin(s string) string { return login.ReplaceAllString(s, "//***@") }
+
+// secret reads a password, written out or as file:PATH; secretName knows its name.
 func (p *params) secret(name string) configs.Secret {
 	v, ok := p.take(name)
 	if !ok {
@@ -191,13 +201,13 @@ func (p *params) secret(name string) configs.Secret {
 
 // withoutSecrets is a source as it may be shown.
 func withoutSecrets(source string) string {
-	path, query, asked := strings.Cut(source, "?")
+	path, query, asked := strings.Cut(withoutLogin(source), "?")
 	if !asked {
 		return path
 	}
 	pairs := strings.Split(query, "&")
 	for i, pair := range pairs {
-		if name, _, _ := strings.Cut(pair, "="); strings.HasSuffix(name, secretSuffix) {
+		if name, _, _ := strings.Cut(pair, "="); secretName(name) {
 			pairs[i] = name + "=***"
 		}
 	}

@@ -77,7 +77,7 @@ func Open(source string, opts Options) (Receiver, error) {
 	scheme, rest, found := strings.Cut(source, ":")
 	where := fmt.Sprintf("source %q", withoutSecrets(source))
 	if !found {
-		return nil, &Fault{where, "scheme", "", "write file:PATH for a recording, sim:SCENE.yaml?station=ID for a simulated receiver"}
+		return nil, &Fault{where, "scheme", "", "missing: write kiwi://HOST, rtlsdr://0, file:PATH for a recording, or another of " + schemes()}
 	}
 	if open, known := drivers[scheme]; known {
 		return open(source, rest, opts)

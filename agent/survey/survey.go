@@ -128,7 +128,9 @@ func (s *Survey) Run(ctx context.Context) error {
 // connectAndRead holds the receiver open, with pauses between attempts, until the context or a recording ends.
 func (s *Survey) connectAndRead(ctx context.Context) {
 	failures := 0
+	var wait time.Duration
 	for {
+		begun := time.Now()
 		delivered, err := s.session(ctx)
 		if ctx.Err() != nil {
 			return
@@ -141,13 +143,13 @@ func (s *Survey) connectAndRead(ctx context.Context) {
 			}
 			return
 		}
-		if delivered {
+		if delivered && time.Since(begun) >= min(wait, lastRetry) { // one that fails again at once is not hammered for a few samples
 			failures = 0
 		}
 		if failures%10 == 0 {
 			s.log.WarnContext(ctx, "receiver is not available, trying on", "attempts", failures+1, "error", err)
 		}
-		wait := backOff(failures, firstRetry, lastRetry)
+		wait = backOff(failures, firstRetry, lastRetry)
 		if no, refused := errors.AsType[*radio.Refusal](err); refused {
 			wait = max(wait, no.After)
 		}

@@ -96,6 +96,25 @@ func TestRun_TriesOnUntilTheContextEnds(t *testing.T) {
 	})
 }
 
+// A receiver that delivers a little and fails at once is no better than one that cannot be opened.
+func TestRun_PausesGrowThoughSamplesCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		attempts := 0
+		s := newSurvey(t, survey.Settings{Open: func() (radio.Receiver, error) {
+			attempts++
+			return &radioScript{info: info(145e6, false), blocks: blocks(1, 0, 0, 0, 145e6), readErr: errors.New("too many samples")}, nil
+		}})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if err := s.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if attempts < 60 || attempts > 130 {
+			t.Errorf("%d attempts in an hour, want one in half a minute to a minute", attempts)
+		}
+	})
+}
+
 func TestRun_AgainAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		health := radio.Health{SamplesTotal: 600, Lost: map[string]uint64{"gap": 7}, RatePPM: 3, Lag: 250 * time.Millisecond}
