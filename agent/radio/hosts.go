@@ -28,8 +28,8 @@ type quiet struct {
 // NewHosts makes a register in which no host has refused.
 func NewHosts() *Hosts { return &Hosts{hosts: map[string]*quiet{}} }
 
-// enter returns a *Refusal while a host is to be left alone.
-func (h *Hosts) enter(host string) error {
+// enter returns a *Refusal of a source while its host is to be left alone, with the reason that another source may have been given.
+func (h *Hosts) enter(host, source string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	q := h.hosts[host]
@@ -42,7 +42,7 @@ func (h *Hosts) enter(host string) error {
 		return nil
 	}
 	no := q.why
-	no.After = left
+	no.Where, no.After = source, left
 	return &no
 }
 

@@ -171,7 +171,8 @@ var kiwiClient = &http.Client{
 }
 
 func (w *kiwiSDR) dial(ctx context.Context) error {
-	now := strconv.FormatInt(time.Now().Unix(), 10)
+	wall, _, _ := w.wall()
+	now := strconv.FormatInt(wall.Unix(), 10)
 	conn, resp, err := websocket.Dial(ctx, "ws://"+w.address+"/"+now+"/SND", &websocket.DialOptions{HTTPClient: kiwiClient})
 	if resp != nil && resp.Body != nil {
 		resp.Body.Close()

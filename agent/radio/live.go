@@ -81,7 +81,7 @@ func (l *live) Open(ctx context.Context) (Info, error) {
 	if !l.begin(cancel) {
 		return Info{}, ErrClosed
 	}
-	if err := l.opts.Hosts.enter(l.set.host); err != nil {
+	if err := l.opts.Hosts.enter(l.set.host, l.source); err != nil {
 		return Info{}, err
 	}
 	info, err := l.wire.connect(attempt)

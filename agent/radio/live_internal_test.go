@@ -285,7 +285,7 @@ func TestLive_Refusal(t *testing.T) {
 		open := func(refuse error) error {
 			w := newScripted()
 			w.refuse = refuse
-			l := newLive("test://host", Options{Hosts: hosts}, liveSettings{host: "example.org:8073"}, w)
+			l := newLive("test://other", Options{Hosts: hosts}, liveSettings{host: "example.org:8073"}, w)
 			defer l.Close()
 			_, err := l.Open(t.Context())
 			return err
@@ -296,7 +296,7 @@ func TestLive_Refusal(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		left, ok := errors.AsType[*Refusal](open(nil))
-		if !ok || left.Reason != "too_busy" || left.After != 5*time.Second {
+		if !ok || left.Reason != "too_busy" || left.After != 5*time.Second || left.Where != "test://other" {
 			t.Errorf("another receiver, 10 s later: %+v, want the same refusal for another 5 s", left)
 		}
 		time.Sleep(5 * time.Second)
@@ -336,12 +336,12 @@ func TestHosts_Loopback(t *testing.T) {
 	h := NewHosts()
 	for _, host := range []string{"127.0.0.1:1234", "localhost:1", "[::1]:8073", ""} {
 		h.leave(host, errors.New("connection refused"))
-		if err := h.enter(host); err != nil {
+		if err := h.enter(host, "x"); err != nil {
 			t.Errorf("%q is left alone: %v", host, err)
 		}
 	}
 	h.leave("127.0.0.1:1", &Refusal{Reason: "busy", After: time.Minute})
-	if err := h.enter("127.0.0.1:1"); err == nil {
+	if err := h.enter("127.0.0.1:1", "x"); err == nil {
 		t.Error("a refusal of this machine's own server does not count")
 	}
 }
