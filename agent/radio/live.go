@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"sync"
 	"time"
 )
@@ -94,6 +95,21 @@ func (l *live) Open(ctx context.Context) (Info, error) {
 	}
 	info.Source, info.Live, info.Timeline = l.source, true, true
 	return info, l.start(ctx, info)
+}
+
+// agreeOver has a wire agree on a stream over a connection just made. The end of the context breaks it off; where it fails, the
+// connection is closed.
+func agreeOver(ctx context.Context, conn net.Conn, agree func() (Info, error)) (Info, error) {
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	info, err := agree()
+	if !stop() {
+		err = ctx.Err()
+	}
+	if err != nil {
+		conn.Close()
+		return Info{}, err
+	}
+	return info, nil
 }
 
 // begin notes how to end what is under way now. It is false after Close.

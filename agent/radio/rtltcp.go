@@ -227,16 +227,7 @@ func (w *rtlWire) connect(ctx context.Context) (Info, error) {
 		return Info{}, fmt.Errorf("%s: connect: %w", w.shown, err)
 	}
 	w.conn = conn
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	info, err := w.agree()
-	if !stop() {
-		err = ctx.Err()
-	}
-	if err != nil {
-		conn.Close()
-		return Info{}, err
-	}
-	return info, nil
+	return agreeOver(ctx, conn, w.agree)
 }
 
 // agree reads the header and commands what was asked for.

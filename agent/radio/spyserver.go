@@ -132,16 +132,7 @@ func (w *spyWire) connect(ctx context.Context) (Info, error) {
 		return Info{}, fmt.Errorf("%s: connect: %w", w.shown, err)
 	}
 	w.conn, w.in = conn, bufio.NewReaderSize(conn, 1<<16)
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	info, err := w.agree()
-	if !stop() {
-		err = ctx.Err()
-	}
-	if err != nil {
-		conn.Close()
-		return Info{}, err
-	}
-	return info, nil
+	return agreeOver(ctx, conn, w.agree)
 }
 
 // agree learns what the receiver is, and settles what it is to do.
