@@ -201,16 +201,23 @@ func (r remote) events(ctx context.Context, query url.Values, name string, handl
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, 8<<20)
-	event := ""
+	event, data := "", []byte(nil)
 	for lines.Scan() {
 		if v, ok := strings.CutPrefix(lines.Text(), "event:"); ok {
 			event = strings.TrimSpace(v)
 		}
-		if v, ok := bytes.CutPrefix(lines.Bytes(), []byte("data:")); ok && event == name {
-			if err := handle(bytes.TrimSpace(v)); err != nil {
+		if v, ok := bytes.CutPrefix(lines.Bytes(), []byte("data:")); ok {
+			data = append(data[:0], bytes.TrimSpace(v)...)
+		}
+		if len(lines.Bytes()) > 0 || len(data) == 0 { // an event is whole at its empty line
+			continue
+		}
+		if event == name {
+			if err := handle(data); err != nil {
 				return err
 			}
 		}
+		event, data = "", data[:0]
 	}
 	if ctx.Err() != nil {
 		return nil

@@ -77,6 +77,7 @@ func TestCreate_JoinsWhatComesAtOnce(t *testing.T) {
 			})
 		}
 		posts.Wait()
+		synctest.Wait() // the commands are sent after the answers
 		for id, n := range ids {
 			if n != each {
 				t.Errorf("%d have acquisition %s, want %d", n, id, each)
