@@ -29,7 +29,7 @@ type orders struct {
 
 const (
 	// waitingOrders is how many commands may wait while an earlier one is looked at, which takes one write to the disk.
-	waitingOrders = 64
+	waitingOrders = 256
 	// mostOrders is how many captures and orders to tune run at once; a capture holds a filter and a chunk of samples, some
 	// 200 KB.
 	mostOrders = 64
@@ -161,7 +161,7 @@ func (o *orders) cancel(ctx context.Context, cmd *protocol.Command, target strin
 		return
 	}
 	stop(recorder.ErrCancelled)
-	o.reply(ctx, &protocol.Reply{CommandId: proto.String(cmd.GetId()), State: protocol.Reply_STATE_DONE.Enum()})
+	o.reply(ctx, protocol.NewReply(cmd, protocol.Reply_STATE_DONE))
 }
 
 // resend sends again what a collector no longer has: what was acknowledged too, as far as it is still kept here.
@@ -180,10 +180,9 @@ func (o *orders) resend(ctx context.Context, cmd *protocol.Command, order *proto
 		return // the agent is stopping; the command comes again
 	}
 	o.log.InfoContext(ctx, "records are sent again by order", "command", cmd.GetId(), "records", again, "gone", gone)
-	o.reply(ctx, &protocol.Reply{
-		CommandId: proto.String(cmd.GetId()), State: protocol.Reply_STATE_DONE.Enum(),
-		Message: proto.String(fmt.Sprintf("%d of these records were still here and are sent again; %d are gone", again, gone)),
-	})
+	reply := protocol.NewReply(cmd, protocol.Reply_STATE_DONE)
+	reply.Message = proto.String(fmt.Sprintf("%d of these records were still here and are sent again; %d are gone", again, gone))
+	o.reply(ctx, reply)
 }
 
 // repeat gives the last reply again. An order that was under way when the agent stopped can no longer be finished: its samples
@@ -204,10 +203,9 @@ func (o *orders) repeat(ctx context.Context, id string, last []byte) {
 
 func (o *orders) refuse(ctx context.Context, cmd *protocol.Command, code, message string) {
 	o.log.InfoContext(ctx, "order refused", "command", cmd.GetId(), "reason", code)
-	o.reply(ctx, &protocol.Reply{
-		CommandId: proto.String(cmd.GetId()), Acquisition: acquisitionOf(cmd),
-		State: protocol.Reply_STATE_REFUSED.Enum(), ReasonCode: &code, Message: &message,
-	})
+	reply := protocol.NewReply(cmd, protocol.Reply_STATE_REFUSED)
+	reply.ReasonCode, reply.Message = &code, &message
+	o.reply(ctx, reply)
 }
 
 func (o *orders) reply(ctx context.Context, reply *protocol.Reply) {
@@ -248,13 +246,6 @@ func (s replySink) remember(ctx context.Context, reply *protocol.Reply) error {
 	}
 	if err := s.spool.Remember(ctx, reply.GetCommandId(), text); err != nil {
 		return fmt.Errorf("remember the reply to %s: %w", reply.GetCommandId(), err)
-	}
-	return nil
-}
-
-func acquisitionOf(cmd *protocol.Command) *string {
-	if c := cmd.GetCapture(); c != nil {
-		return c.Acquisition
 	}
 	return nil
 }

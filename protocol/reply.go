@@ -18,3 +18,12 @@ func Cause(message string) string {
 	}
 	return cause
 }
+
+// NewReply makes a reply to a command, for the acquisition that the command is part of, if any.
+func NewReply(cmd *Command, state Reply_State) *Reply {
+	reply := &Reply{CommandId: cmd.Id, State: &state}
+	if c := cmd.GetCapture(); c != nil {
+		reply.Acquisition = c.Acquisition
+	}
+	return reply
+}

@@ -25,7 +25,7 @@ type Link struct {
 	cfg     Config
 	topics  protocol.Topics
 	address string
-	// orders wait for the handler. Capacity 32; when it is full an order is refused as busy.
+	// orders wait for the handler. Capacity 256; when it is full an order is refused as busy.
 	orders chan *protocol.Command
 	// changed says that info or state is new. Capacity 1: what is read then is the latest.
 	changed chan struct{}
@@ -59,7 +59,7 @@ func New(config Config) (*Link, error) {
 	}
 	return &Link{
 		cfg: config, topics: protocol.Topics{Prefix: config.Prefix}, address: address,
-		orders: make(chan *protocol.Command, 32), changed: make(chan struct{}, 1), suspects: map[key]int{},
+		orders: make(chan *protocol.Command, 256), changed: make(chan struct{}, 1), suspects: map[key]int{},
 		backoff: backoff{most: config.MaxBackoff},
 	}, nil
 }

@@ -252,8 +252,8 @@ func TestReadAck(t *testing.T) {
 func TestReadCommand(t *testing.T) {
 	const id = "01931e7c-0000-7000-8000-000000000001"
 	now := time.Unix(2000, 0)
-	order := &protocol.Command_Tune{Tune: &protocol.Tune{}}
-	if cmd, err := readCommand(encode(t, &protocol.Command{Id: new(id), Expires: new(now.UnixNano() + 1), Order: order}), now); err != nil || cmd.GetTune() == nil {
+	order := &protocol.Command_Capture{Capture: &protocol.Capture{Acquisition: new("mine")}}
+	if cmd, err := readCommand(encode(t, &protocol.Command{Id: new(id), Expires: new(now.UnixNano() + 1), Order: order}), now); err != nil || cmd.GetCapture() == nil {
 		t.Errorf("%v, %v", cmd, err)
 	}
 	for name, test := range map[string]struct {
@@ -278,6 +278,9 @@ func TestReadCommand(t *testing.T) {
 		}
 		if ok && r.answer != nil && (r.answer.GetCommandId() != id || r.answer.GetMessage() == "") {
 			t.Errorf("%s: answer %v", name, r.answer)
+		}
+		if ok && r.answer != nil && r.answer.GetAcquisition() != test.cmd.GetCapture().GetAcquisition() {
+			t.Errorf("%s: who ordered it cannot tell for which acquisition the answer is: %v", name, r.answer)
 		}
 	}
 }

@@ -56,10 +56,10 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.reason }
 
-func refuse(id string, state protocol.Reply_State, code, message string) *refusal {
-	return &refusal{reason: message, answer: &protocol.Reply{
-		CommandId: &id, State: &state, ReasonCode: &code, Message: &message,
-	}}
+func refuse(cmd *protocol.Command, state protocol.Reply_State, code, message string) *refusal {
+	answer := protocol.NewReply(cmd, state)
+	answer.ReasonCode, answer.Message = &code, &message
+	return &refusal{reason: message, answer: answer}
 }
 
 // readCommand reads an order. The error is a *refusal.
@@ -73,15 +73,15 @@ func readCommand(payload []byte, now time.Time) (*protocol.Command, error) {
 		return nil, &refusal{reason: fmt.Sprintf("id %.40q: want a UUID in lower case", cmd.GetId())}
 	}
 	if cmd.Expires == nil {
-		return nil, refuse(cmd.GetId(), protocol.Reply_STATE_REFUSED, "malformed", "expires is missing: say until when the order holds")
+		return nil, refuse(cmd, protocol.Reply_STATE_REFUSED, "malformed", "expires is missing: say until when the order holds")
 	}
 	if expires := time.Unix(0, cmd.GetExpires()); !now.Before(expires) {
-		return nil, refuse(cmd.GetId(), protocol.Reply_STATE_EXPIRED, "expired",
+		return nil, refuse(cmd, protocol.Reply_STATE_EXPIRED, "expired",
 			fmt.Sprintf("the order held until %s, and here it is %s: check both clocks",
 				expires.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)))
 	}
 	if cmd.GetOrder() == nil {
-		return nil, refuse(cmd.GetId(), protocol.Reply_STATE_REFUSED, "unknown_order", "this agent knows no such order: update it")
+		return nil, refuse(cmd, protocol.Reply_STATE_REFUSED, "unknown_order", "this agent knows no such order: update it")
 	}
 	return cmd, nil
 }
@@ -174,7 +174,7 @@ func (s *session) ordered(ctx context.Context, payload []byte) {
 		case s.link.orders <- cmd:
 			return
 		default:
-			err = refuse(cmd.GetId(), protocol.Reply_STATE_REFUSED, "busy", "too many orders wait at this station: try again later")
+			err = refuse(cmd, protocol.Reply_STATE_REFUSED, "busy", "too many orders wait at this station: try again later")
 		}
 	}
 	s.cfg.Log.WarnContext(ctx, "an order was refused", "error", err)

@@ -324,7 +324,7 @@ func historyExceeded(e *history.ExceededError) *refusal {
 }
 
 func (r *run) reply(state protocol.Reply_State) *protocol.Reply {
-	return &protocol.Reply{CommandId: r.cmd.Id, Acquisition: r.order.Acquisition, State: &state}
+	return protocol.NewReply(r.cmd, state)
 }
 
 // wrap makes a record of a reply.

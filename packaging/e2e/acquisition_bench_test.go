@@ -1,11 +1,14 @@
 package e2e_test
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -128,10 +131,13 @@ func BenchmarkSubmit(b *testing.B) {
 	for _, many := range []int{50, 500} {
 		b.Run(strconv.Itoa(many), func(b *testing.B) {
 			n := newNetwork(b, servers.Postgres(b))
-			n.demoStations(b)
-			b.ResetTimer()
+			for _, agent := range n.demoStations(b) {
+				elsewhere(b, agent)
+			}
+			n.orderAtOnce(b, many) // the first finds everything cold
 			var posts []time.Duration
 			for b.Loop() {
+				time.Sleep(2 * time.Second) // until what the last ones left to do is done
 				posts = append(posts, n.orderAtOnce(b, many)...)
 			}
 			b.ReportMetric(0, "ns/op")
@@ -142,28 +148,49 @@ func BenchmarkSubmit(b *testing.B) {
 	}
 }
 
+// elsewhere has a program give way to the others, as if it ran on a computer of its own.
+func elsewhere(t testing.TB, p *program) {
+	t.Helper()
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, thread := range threads {
+		id, err := strconv.Atoi(thread.Name())
+		if err == nil {
+			err = syscall.Setpriority(syscall.PRIO_PROCESS, id, 19)
+		}
+		if err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // orderAtOnce posts acquisitions of a second each, all at once, waits for their ends, and tells how long the answers took.
 func (n *network) orderAtOnce(t testing.TB, many int) []time.Duration {
 	t.Helper()
 	posts := make([]time.Duration, many)
-	ids := make([]string, many)
+	answers := make([][]byte, many)
 	var sending sync.WaitGroup
 	for i := range many {
 		sending.Go(func() {
 			body := fmt.Sprintf(`{"frequency_hz": %d, "duration_s": 1, "bandwidth_hz": 12500, "iq": true, "label": "%d"}`, 145_450_000+2_000*(i%50), i)
-			a, took, err := n.post(body)
-			if err != nil {
+			var err error
+			if answers[i], posts[i], err = n.send(body); err != nil {
 				t.Error(err)
 			}
-			ids[i], posts[i] = a.ID, took
 		})
 	}
 	sending.Wait()
 	if t.Failed() {
 		t.FailNow()
 	}
-	for _, id := range ids {
-		n.ended(t, id, 5*time.Minute)
+	for _, answer := range answers {
+		var a protocol.Acquisition
+		if err := json.Unmarshal(answer, &a); err != nil {
+			t.Fatal(err)
+		}
+		n.ended(t, a.ID, 5*time.Minute)
 	}
 	return posts
 }

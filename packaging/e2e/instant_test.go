@@ -64,21 +64,27 @@ func (n *network) order(t testing.TB, body string) protocol.Acquisition {
 
 // post posts an acquisition and tells how long the answer took.
 func (n *network) post(body string) (a protocol.Acquisition, took time.Duration, err error) {
-	began := time.Now()
-	resp, err := http.Post(n.api+"/api/v1/acquisitions", "application/json", strings.NewReader(body))
-	took = time.Since(began)
-	if err != nil {
-		return a, took, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusAccepted {
-		err = fmt.Errorf("POST of an acquisition: %s: %s", resp.Status, text)
-	}
+	answer, took, err := n.send(body)
 	if err == nil {
-		err = json.Unmarshal(text, &a)
+		err = json.Unmarshal(answer, &a)
 	}
 	return a, took, err
+}
+
+// send posts an acquisition, and gives the answer and how long it took.
+func (n *network) send(body string) (answer []byte, took time.Duration, err error) {
+	began := time.Now()
+	resp, err := http.Post(n.api+"/api/v1/acquisitions", "application/json", strings.NewReader(body))
+	if err != nil {
+		return nil, time.Since(began), err
+	}
+	defer resp.Body.Close()
+	answer, err = io.ReadAll(resp.Body)
+	took = time.Since(began)
+	if err == nil && resp.StatusCode != http.StatusAccepted {
+		err = fmt.Errorf("POST of an acquisition: %s: %s", resp.Status, answer)
+	}
+	return answer, took, err
 }
 
 // ended waits until an acquisition is in a final state.
