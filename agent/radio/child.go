@@ -98,6 +98,15 @@ func (c *child) await(stderr io.Closer) {
 	close(c.gone)
 }
 
+// endAfter waits for a while for the program to end by itself, and then has it end.
+func (c *child) endAfter(d time.Duration) {
+	select {
+	case <-c.gone:
+	case <-time.After(d):
+		c.end()
+	}
+}
+
 // end asks the program to end, and sees to it that it does. It returns at once and may be called more than once.
 func (c *child) end() {
 	c.once.Do(func() {

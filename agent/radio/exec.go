@@ -21,6 +21,8 @@ import (
 )
 
 const (
+	// execLast is how long a program may live on without an output before it is told to end.
+	execLast = 200 * time.Millisecond
 	// execStall ends a program that writes nothing.
 	execStall = 10 * time.Second
 	// execSettle is the transient after a retune.
@@ -61,7 +63,7 @@ func openExec(source, rest string, opts Options) (Receiver, error) {
 		spike = "mask"
 	}
 	w.maskDC = p.oneOf("dc", spike, "mask", "keep") == "mask"
-	set := liveSettings{buffer: p.duration("buffer"), stall: p.duration("stall")}
+	set := liveSettings{buffer: p.buffer(), stall: p.duration("stall")}
 	if set.stall == 0 {
 		set.stall = execStall
 	}
@@ -250,7 +252,7 @@ func (w *program) listen(ctx context.Context, in *intake, c *child, talk *chatte
 	}
 	err := p.copy(in)
 	c.stdout.Close() // whoever waits to write has waited enough
-	c.end()          // it may live on without an output
+	c.endAfter(execLast)
 	how := c.how()
 	if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("%s: %w", w.hardware, err)

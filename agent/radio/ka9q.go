@@ -21,7 +21,7 @@ import (
 func openKa9q(source, rest string, opts Options) (Receiver, error) {
 	p := newParams(source, rest)
 	set := readKa9qSettings(p)
-	buffer := p.duration("buffer")
+	buffer := p.buffer()
 	if err := p.finish(); err != nil {
 		return nil, err
 	}

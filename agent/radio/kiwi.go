@@ -111,7 +111,7 @@ func openKiwi(source, rest string, opts Options) (Receiver, error) {
 	if v, given := p.take("user"); given {
 		w.user = v
 	}
-	buffer := p.duration("buffer")
+	buffer := p.buffer()
 	if err := p.finish(); err != nil {
 		return nil, err
 	}
@@ -138,6 +138,9 @@ func (w *kiwiSDR) connect(ctx context.Context) (Info, error) {
 	info, err := w.agree(ctx)
 	if err != nil {
 		_ = w.conn.CloseNow() // the error says more
+		if _, told := errors.AsType[*Refusal](err); !told && errors.Is(err, errUnheard) {
+			err = w.kicked(err)
+		}
 		return Info{}, err
 	}
 	return info, nil
@@ -178,7 +181,7 @@ func (w *kiwiSDR) dial(ctx context.Context) error {
 		resp.Body.Close()
 	}
 	if err != nil {
-		return fmt.Errorf("connect to %s: %w", w.source, err)
+		return noSocket(w.source, "KiwiSDR", "look whether the KiwiSDR is on, and at the port of its web page", resp, err)
 	}
 	conn.SetReadLimit(kiwiMostBytes)
 	w.conn = conn
@@ -387,10 +390,13 @@ func (w *kiwiSDR) close() error {
 
 func (w *kiwiSDR) say(ctx context.Context, text string) error {
 	if err := w.conn.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
-		return fmt.Errorf("speak to %s: %w", w.source, err)
+		return fmt.Errorf("%w to %s: %w", errUnheard, w.source, err)
 	}
 	return nil
 }
+
+// errUnheard is that a server no longer takes what is said: it has closed the connection.
+var errUnheard = errors.New("speak")
 
 // read takes the next message into memory that the next read uses again.
 func (w *kiwiSDR) read(ctx context.Context) ([]byte, error) {

@@ -192,7 +192,7 @@ func (l *live) watch(ctx context.Context, in *intake, fail context.CancelCauseFu
 		most := surplusShare*time.Since(began).Seconds() + surplusTime.Seconds()
 		if !l.set.unpaced && float64(came) > most*fastestHz {
 			fail(fmt.Errorf("%s: %d samples came in %s: too many for %s", l.source, came,
-				time.Since(began).Round(time.Second), formatHertz(fastestHz)))
+				time.Since(began).Round(time.Millisecond), formatHertz(fastestHz)))
 			return
 		}
 	}

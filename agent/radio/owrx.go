@@ -80,7 +80,7 @@ func openOwrx(source, rest string, opts Options) (Receiver, error) {
 	}
 	w.swap = p.oneOf("swap_iq", "false", "true", "false") == "true"
 	w.maskDC = p.oneOf("dc", "keep", "mask", "keep") == "mask"
-	set := liveSettings{buffer: p.duration("buffer"), stall: p.duration("stall")}
+	set := liveSettings{buffer: p.buffer(), stall: p.duration("stall")}
 	if set.stall == 0 {
 		set.stall = owrxStall
 	}
@@ -142,7 +142,7 @@ func (w *owrx) follow(ctx context.Context) error {
 		resp.Body.Close()
 	}
 	if err != nil {
-		return fmt.Errorf("connect to OpenWebRX at %s: %w", w.web, err)
+		return noSocket(w.where+", web page at "+w.web, "OpenWebRX", "start OpenWebRX, or say with web= where its page is", resp, err)
 	}
 	conn.SetReadLimit(owrxMostBytes)
 	w.socket = conn
@@ -239,7 +239,7 @@ func (w *owrx) dial(ctx context.Context) error {
 			if err == nil {
 				return nil
 			}
-			err = fmt.Errorf("connect to the connector at %s: %w", address, err)
+			err = unreached(w.where+", connector at "+address, "the connector runs while OpenWebRX uses the device, or with always-on; look at the device's state in its settings", err)
 		}
 		if len(Faults(err)) > 0 || wait(ctx, nil, 500*time.Millisecond) != nil {
 			return err

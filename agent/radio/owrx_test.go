@@ -223,7 +223,7 @@ func TestOwrx_NobodyThere(t *testing.T) {
 	l.Close()
 	r := newSource(t, "owrx://127.0.0.1:1?web=http://"+l.Addr().String())
 	defer r.Close()
-	if _, err := r.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "connect to OpenWebRX at ws://"+l.Addr().String()+"/ws/") {
+	if _, err := r.Open(t.Context()); err == nil || !strings.Contains(err.Error(), l.Addr().String()+"/ws/: nobody listens there: start OpenWebRX") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -109,6 +109,17 @@ func (p *params) duration(name string) time.Duration {
 	return time.Duration(d)
 }
 
+// mostBuffer is as much as a reader may fall behind: it is kept in memory.
+const mostBuffer = time.Minute
+
+func (p *params) buffer() time.Duration {
+	d := p.duration("buffer")
+	if d > mostBuffer {
+		p.fault("buffer", p.values["buffer"], "want at most 1m: it is kept in memory")
+	}
+	return d
+}
+
 func (p *params) instant(name string) time.Time {
 	v, ok := p.take(name)
 	if !ok {

@@ -46,7 +46,7 @@ func openRTLSDR(source, rest string, opts Options) (Receiver, error) {
 		program = "rtl_tcp"
 	}
 	set := rtlParameters(p, opts, false)
-	live := liveSettings{buffer: p.duration("buffer"), stall: rtlPatience}
+	live := liveSettings{buffer: p.buffer(), stall: rtlPatience}
 	if err := p.finish(); err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func (w *rtlProgram) reach(ctx context.Context, network, address string) (net.Co
 		case <-w.child.gone:
 			return nil, w.why(errors.New("it ended before it listened"))
 		case <-ctx.Done():
-			return nil, w.why(fmt.Errorf("it does not listen: %w", ctx.Err()))
+			return nil, w.why(errors.New("it does not listen"))
 		case <-retry.C:
 		}
 	}

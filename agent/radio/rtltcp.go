@@ -140,7 +140,7 @@ func openRTLTCP(source, rest string, opts Options) (Receiver, error) {
 	if set.deaf && (set.centerHz == 0 || set.rateHz == 0) {
 		p.fault("control", "off", "say center= and rate= too: what a server that takes no commands is tuned to cannot be asked")
 	}
-	live := liveSettings{host: address, buffer: p.duration("buffer"), stall: rtlPatience}
+	live := liveSettings{host: address, buffer: p.buffer(), stall: rtlPatience}
 	if err := p.finish(); err != nil {
 		return nil, err
 	}
@@ -220,11 +220,8 @@ func newRTLWire(shown, address string, set rtlSettings, wall Wall) *rtlWire {
 // connect reads the header and commands all settings.
 func (w *rtlWire) connect(ctx context.Context) (Info, error) {
 	conn, err := w.dial(ctx, "tcp", w.address)
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return Info{}, fmt.Errorf("%s: nobody listens there: start rtl_tcp, with -a 0.0.0.0 to be reached from other computers: %w", w.shown, err)
-	}
 	if err != nil {
-		return Info{}, fmt.Errorf("%s: connect: %w", w.shown, err)
+		return Info{}, unreached(w.shown, "start rtl_tcp, with -a 0.0.0.0 to be reached from other computers", err)
 	}
 	w.conn = conn
 	return agreeOver(ctx, conn, w.agree)
@@ -240,8 +237,10 @@ func (w *rtlWire) agree() (Info, error) {
 	case errors.Is(err, os.ErrDeadlineExceeded) && n == 0:
 		return Info{}, &Refusal{
 			Where: w.shown, Reason: "busy", After: rtlBusy,
-			Mend: "connected, but nothing came in 5 s: rtl_tcp serves one client at a time, so stop the other one, or give this station a stick of its own",
+			Mend: "connected, but nothing came in 5 s: rtl_tcp serves one client at a time, so stop the other one, or give this station a stick of its own; if there is no other, this is no rtl_tcp",
 		}
+	case n == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
+		return Info{}, fmt.Errorf("%s: %w", w.shown, w.ended(fmt.Errorf("the server ended the connection before it said anything: see what rtl_tcp prints, the stick may be gone or in use: %w", err)))
 	case err != nil:
 		return Info{}, fmt.Errorf("%s: read the header of rtl_tcp: %w", w.shown, w.ended(err))
 	}

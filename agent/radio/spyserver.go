@@ -23,7 +23,7 @@ func openSpyserver(source, rest string, opts Options) (Receiver, error) {
 	p := newParams(source, rest)
 	w := &spyWire{shown: p.shown, where: p.where, address: p.hostPort(spyPort), wall: opts.Wall}
 	w.set = readSpySettings(p)
-	set := liveSettings{host: w.address, buffer: p.duration("buffer"), stall: spyPatience}
+	set := liveSettings{host: w.address, buffer: p.buffer(), stall: spyPatience}
 	if err := p.finish(); err != nil {
 		return nil, err
 	}
@@ -125,11 +125,8 @@ type spyWire struct {
 // connect greets, learns what there is, and asks for samples.
 func (w *spyWire) connect(ctx context.Context) (Info, error) {
 	conn, err := (&net.Dialer{Timeout: spyPatience}).DialContext(ctx, "tcp", w.address)
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return Info{}, fmt.Errorf("%s: nobody listens there: start spyserver, or look at bind_host and bind_port in its config: %w", w.shown, err)
-	}
 	if err != nil {
-		return Info{}, fmt.Errorf("%s: connect: %w", w.shown, err)
+		return Info{}, unreached(w.shown, "start spyserver, or look at bind_host and bind_port in its config", err)
 	}
 	w.conn, w.in = conn, bufio.NewReaderSize(conn, 1<<16)
 	return agreeOver(ctx, conn, w.agree)

@@ -50,7 +50,7 @@ func openStdin(source, rest string, opts Options) (Receiver, error) {
 	p.required("rate", s.tuning.SampleRateHz == 0, "say how many samples a second come, such as 192k")
 	s.swap = p.oneOf("swap_iq", "false", "true", "false") == "true"
 	s.maskDC = p.oneOf("dc", "keep", "mask", "keep") == "mask"
-	set := liveSettings{buffer: p.duration("buffer"), stall: p.duration("stall"), ends: true}
+	set := liveSettings{buffer: p.buffer(), stall: p.duration("stall"), ends: true}
 	if p.oneOf("pace", "real", "real", "fast") == "fast" {
 		if set.buffer > 0 || set.stall > 0 {
 			p.fault("pace", "fast", "knows no buffer and no stall: the program before it waits until it is read")

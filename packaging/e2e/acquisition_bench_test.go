@@ -2,13 +2,12 @@ package e2e_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -155,14 +154,12 @@ func elsewhere(t testing.TB, p *program) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	renice := []string{"-n", "19", "-p"}
 	for _, thread := range threads {
-		id, err := strconv.Atoi(thread.Name())
-		if err == nil {
-			err = syscall.Setpriority(syscall.PRIO_PROCESS, id, 19)
-		}
-		if err != nil && !errors.Is(err, syscall.ESRCH) {
-			t.Fatal(err)
-		}
+		renice = append(renice, thread.Name())
+	}
+	if out, err := exec.CommandContext(t.Context(), "renice", renice...).CombinedOutput(); err != nil {
+		t.Logf("the stations run beside the collector: %v: %s", err, out)
 	}
 }
 
