@@ -64,7 +64,7 @@ func (n *network) order(t testing.TB, body string) protocol.Acquisition {
 
 // post posts an acquisition and tells how long the answer took.
 func (n *network) post(body string) (a protocol.Acquisition, took time.Duration, err error) {
-	answer, took, err := n.send(body)
+	answer, took, err := n.send(http.DefaultClient, body)
 	if err == nil {
 		err = json.Unmarshal(answer, &a)
 	}
@@ -72,9 +72,9 @@ func (n *network) post(body string) (a protocol.Acquisition, took time.Duration,
 }
 
 // send posts an acquisition, and gives the answer and how long it took.
-func (n *network) send(body string) (answer []byte, took time.Duration, err error) {
+func (n *network) send(client *http.Client, body string) (answer []byte, took time.Duration, err error) {
 	began := time.Now()
-	resp, err := http.Post(n.api+"/api/v1/acquisitions", "application/json", strings.NewReader(body))
+	resp, err := client.Post(n.api+"/api/v1/acquisitions", "application/json", strings.NewReader(body))
 	if err != nil {
 		return nil, time.Since(began), err
 	}
