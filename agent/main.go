@@ -14,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/fulgidus/heimdall/agent/spool"
+	"github.com/fulgidus/heimdall/dsp"
 )
 
 // version is set when a release is built.
@@ -71,6 +72,9 @@ func run(args []string) int {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "heimdall-agent: %v (--help explains)\n", err)
 		return exitUsage
+	}
+	if _, err := dsp.Engine(); err != nil {
+		return exitCode(usageError{err})
 	}
 	return exitCode(command.Run())
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -60,6 +61,22 @@ func TestRun_ExitCodes(t *testing.T) {
 		if code != c.code || !strings.Contains(text, c.says) {
 			t.Errorf("%q: ended with %d, want %d with %q in\n%s", c.args, code, c.code, c.says, text)
 		}
+	}
+}
+
+// An engine that is not there is a fault of the environment: services do not restart on it.
+func TestRun_RefusesAnUnknownEngine(t *testing.T) {
+	if os.Getenv("HEIMDALL_DSP") == "" { // the choice is made once a process
+		c := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^"+t.Name()+"$")
+		c.Env = append(os.Environ(), "HEIMDALL_DSP=fast")
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	code, text := captured(t, "version")
+	if code != exitUsage || !strings.Contains(text, "HEIMDALL_DSP=fast: this program has generic") {
+		t.Errorf("ended with %d, want %d and what can be set:\n%s", code, exitUsage, text)
 	}
 }
 

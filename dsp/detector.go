@@ -52,12 +52,10 @@ type Event struct {
 // of open events has been reached before.
 type Detector struct {
 	cfg       DetectorConfig
-	fft       *FFT
+	segment   segment
 	window    Window
 	in        frames
-	workRe    []float32
-	workIm    []float32
-	spectrum  []float32 // of one frame, transform's order
+	spectrum  []float32 // of one frame, segment's order
 	shifted   []int32   // position in a row of each bin of spectrum
 	scale     float32   // of |X|^2, so that a row's cells add up to mean |x|^2
 	position  int64     // of the next sample to come
@@ -117,19 +115,26 @@ func NewDetector(cfg DetectorConfig) (*Detector, error) {
 	if cfg.MaxOpen == 0 {
 		cfg.MaxOpen = 256
 	}
-	fft, err := NewFFT(cfg.Bins)
+	n := cfg.Bins
+	if err := checkLength(n); err != nil {
+		return nil, err
+	}
+	window := Hann(n)
+	e, err := chosen()
 	if err != nil {
 		return nil, err
 	}
-	n := cfg.Bins
+	segment, err := e.segment(n, window.Coefficients)
+	if err != nil {
+		return nil, err
+	}
 	d := &Detector{
-		cfg: cfg, fft: fft, window: Hann(n), in: newFrames(n),
-		workRe: make([]float32, n), workIm: make([]float32, n), spectrum: make([]float32, n),
+		cfg: cfg, segment: segment, window: window, in: newFrames(n), spectrum: make([]float32, n),
 		shifted: make([]int32, n), threshold: FromDB(cfg.ThresholdDB), low: make([]float32, n), limit: make([]float32, n),
 		ratio: float32(FromDB(cfg.ThresholdDB - cfg.GrowDB)), slabAt: slabRows + lagRows,
 	}
-	d.scale = float32(1 / (float64(n) * d.window.SumSquares))
-	for i, k := range fft.order {
+	d.scale = float32(1 / (float64(n) * window.SumSquares))
+	for i, k := range segment.order() {
 		d.shifted[i] = (k + int32(n/2)) % int32(n)
 	}
 	for i := range d.rows {
@@ -219,9 +224,8 @@ func (d *Detector) frame() {
 		r.clipped = false
 		clear(r.cells)
 	}
-	d.in.windowed(d.workRe, d.workIm, d.window.Coefficients)
 	clear(d.spectrum)
-	d.fft.AddPower(d.spectrum, d.workRe, d.workIm)
+	d.segment.add(d.spectrum, d.in.re, d.in.im)
 	dst, total := r.frames[d.rowFill], float32(0)
 	for i, v := range d.spectrum {
 		v *= d.scale

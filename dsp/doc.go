@@ -1,5 +1,6 @@
 // Package dsp measures sampled radio signals. It is pure: no clock, no goroutine, no I/O, no global state; the same
-// samples give the same numbers, however they were cut into blocks.
+// samples give the same numbers, however they were cut into blocks. One thing is looked up, once: which engine this
+// processor, or the environment variable HEIMDALL_DSP, gives (Engine).
 //
 // Conventions: samples are complex, full scale is 1.0, and a full-scale complex tone is 0 dBFS, so a power P is the
 // mean of |x|^2 and reads 10 log10 P dBFS. Powers are linear inside and become decibels at the edge (DB). Spectra are

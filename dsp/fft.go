@@ -16,23 +16,31 @@ const (
 // frequency, in place, with radix-8 passes after at most two others. It holds tables only, so one FFT may serve
 // several goroutines.
 type FFT struct {
-	n      int
-	passes []func(re, im []float32)
-	order  []int32 // order[i] is the frequency of what Permuted leaves at i
+	n       int
+	passes  []func(re, im []float32)
+	radices []int   // of all passes
+	order   []int32 // order[i] is the frequency of what Permuted leaves at i
 }
 
 // NewFFT makes the tables for length n, a power of two from MinFFT to MaxFFT.
 func NewFFT(n int) (*FFT, error) {
-	if n < MinFFT || n > MaxFFT || n&(n-1) != 0 {
-		return nil, fmt.Errorf("transform length %d: want a power of two from %d to %d", n, MinFFT, MaxFFT)
+	if err := checkLength(n); err != nil {
+		return nil, err
 	}
 	f := &FFT{n: n}
-	radices := f.plan()
+	f.radices = f.plan()
 	f.order = make([]int32, n)
 	for i := range f.order {
-		f.order[i] = int32(digitReversed(i, n, radices))
+		f.order[i] = int32(digitReversed(i, n, f.radices))
 	}
 	return f, nil
+}
+
+func checkLength(n int) error {
+	if n < MinFFT || n > MaxFFT || n&(n-1) != 0 {
+		return fmt.Errorf("transform length %d: want a power of two from %d to %d", n, MinFFT, MaxFFT)
+	}
+	return nil
 }
 
 // plan chooses the passes before the last radix-8 one and returns the radices of all.
@@ -140,43 +148,5 @@ func (f *FFT) Inverse(dstRe, dstIm, re, im []float32) {
 	for i := range f.n {
 		dstRe[i] *= scale
 		dstIm[i] *= scale
-	}
-}
-
-// pass2 splits blocks of 2 len(t) into two.
-func pass2(re, im []float32, t [][2]float32) {
-	q := len(t)
-	for len(re) >= 2*q {
-		r0, r1 := re[:q], re[q:][:q]
-		m0, m1 := im[:q], im[q:][:q]
-		for j := range t {
-			w := &t[j]
-			dr, di := r0[j]-r1[j], m0[j]-m1[j]
-			r0[j], m0[j] = r0[j]+r1[j], m0[j]+m1[j]
-			r1[j], m1[j] = dr*w[0]-di*w[1], dr*w[1]+di*w[0]
-		}
-		re, im = re[2*q:], im[2*q:]
-	}
-}
-
-// pass4 splits blocks of 4 len(t) into four.
-func pass4(re, im []float32, t [][6]float32) {
-	q := len(t)
-	for len(re) >= 4*q {
-		r0, r1, r2, r3 := re[:q], re[q:][:q], re[2*q:][:q], re[3*q:][:q]
-		m0, m1, m2, m3 := im[:q], im[q:][:q], im[2*q:][:q], im[3*q:][:q]
-		for j := range t {
-			w := &t[j]
-			pr, qr, pi, qi := r0[j]+r2[j], r0[j]-r2[j], m0[j]+m2[j], m0[j]-m2[j]
-			ur, vr, ui, vi := r1[j]+r3[j], r1[j]-r3[j], m1[j]+m3[j], m1[j]-m3[j]
-			r0[j], m0[j] = pr+ur, pi+ui
-			ar, ai := qr+vi, qi-vr
-			r1[j], m1[j] = ar*w[0]-ai*w[1], ar*w[1]+ai*w[0]
-			ar, ai = pr-ur, pi-ui
-			r2[j], m2[j] = ar*w[2]-ai*w[3], ar*w[3]+ai*w[2]
-			ar, ai = qr-vi, qi+vr
-			r3[j], m3[j] = ar*w[4]-ai*w[5], ar*w[5]+ai*w[4]
-		}
-		re, im = re[4*q:], im[4*q:]
 	}
 }

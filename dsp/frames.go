@@ -30,12 +30,18 @@ func (f *frames) advance() {
 // clear drops what waits: no frame spans a hole.
 func (f *frames) clear() { f.fill = 0 }
 
-// windowed multiplies the frame by a window into dst.
-func (f *frames) windowed(dstRe, dstIm, window []float32) {
-	re, im := f.re, f.im
-	dstRe, dstIm, window, im = dstRe[:len(re)], dstIm[:len(re)], window[:len(re)], im[:len(re)]
-	for i, w := range window {
-		dstRe[i] = re[i] * w
-		dstIm[i] = im[i] * w
-	}
+// rawFrames does the same with bytes as a receiver delivers them.
+type rawFrames struct {
+	bytes []byte
+	fill  int
 }
+
+// take copies bytes until a frame is full, as frames.take does.
+func (f *rawFrames) take(raw []byte) (n int, ready bool) {
+	n = copy(f.bytes[f.fill:], raw)
+	f.fill += n
+	return n, f.fill == len(f.bytes)
+}
+
+// advance drops the first half of a full frame.
+func (f *rawFrames) advance() { f.fill = copy(f.bytes, f.bytes[len(f.bytes)/2:]) }

@@ -9,50 +9,93 @@ const flushFrames = 256
 // Welch averages the power spectra of Hann-windowed frames at half overlap [Welch67]. Blocks may have any size: the
 // result depends on the samples only. Buffers are made once; Write does not allocate.
 type Welch struct {
-	fft            *FFT
-	window         Window
-	in             frames
-	workRe, workIm []float32
-	recent         []float32 // of the last frames, single precision, in the transform's order
-	pending        int       // frames in recent
-	sum            []float64 // of all before, in the transform's order
-	count          int       // frames in sum and recent
+	segment segment
+	window  Window
+	in      frames
+	raw     rawFrames
+	format  Format    // of raw; unknown while samples come as floats
+	recent  []float32 // of the last frames, single precision, in the segment's order
+	pending int       // frames in recent
+	sum     []float64 // of all before, in the segment's order
+	count   int       // frames in sum and recent
 }
 
 // NewWelch makes an estimator of n bins, a power of two from MinFFT to MaxFFT.
 func NewWelch(n int) (*Welch, error) {
-	fft, err := NewFFT(n)
+	e, err := chosen()
 	if err != nil {
 		return nil, err
 	}
-	return &Welch{
-		fft: fft, window: Hann(n), in: newFrames(n),
-		workRe: make([]float32, n), workIm: make([]float32, n),
-		recent: make([]float32, n), sum: make([]float64, n),
-	}, nil
+	return newWelch(n, e)
+}
+
+func newWelch(n int, e engine) (*Welch, error) {
+	if err := checkLength(n); err != nil {
+		return nil, err
+	}
+	window := Hann(n)
+	segment, err := e.segment(n, window.Coefficients)
+	if err != nil {
+		return nil, err
+	}
+	return &Welch{segment: segment, window: window, in: newFrames(n), recent: make([]float32, n), sum: make([]float64, n)}, nil
 }
 
 // Size is the number of bins.
-func (w *Welch) Size() int { return w.fft.n }
+func (w *Welch) Size() int { return len(w.sum) }
 
 // ENBW is the equivalent noise bandwidth of a bin, in bins: 1.5.
 func (w *Welch) ENBW() float64 { return w.window.ENBW() }
 
 // Write adds samples.
 func (w *Welch) Write(re, im []float32) {
+	w.expect(FormatUnknown)
 	for len(re) > 0 {
 		n, ready := w.in.take(re, im)
 		re, im = re[n:], im[n:]
 		if !ready {
 			continue
 		}
-		w.in.windowed(w.workRe, w.workIm, w.window.Coefficients)
-		w.fft.AddPower(w.recent, w.workRe, w.workIm)
+		w.segment.add(w.recent, w.in.re, w.in.im)
 		w.in.advance()
-		w.count++
-		if w.pending++; w.pending == flushFrames {
-			w.flush()
+		w.counted()
+	}
+}
+
+// WriteRaw adds samples as a receiver delivers them: with Convert and Write the result is the same, but slower. A tail
+// shorter than one sample is left out. No frame holds samples of two formats, or of WriteRaw and of Write.
+func (w *Welch) WriteRaw(raw []byte, format Format) {
+	if format.BytesPerSample() == 0 {
+		return
+	}
+	w.expect(format)
+	raw = raw[:len(raw)-len(raw)%format.BytesPerSample()]
+	for len(raw) > 0 {
+		n, ready := w.raw.take(raw)
+		raw = raw[n:]
+		if !ready {
+			continue
 		}
+		w.segment.addRaw(w.recent, w.raw.bytes, format)
+		w.raw.advance()
+		w.counted()
+	}
+}
+
+// expect drops what waits in another format.
+func (w *Welch) expect(format Format) {
+	if format == w.format {
+		return
+	}
+	w.Break()
+	w.format = format
+	w.raw.bytes = make([]byte, w.Size()*format.BytesPerSample())
+}
+
+func (w *Welch) counted() {
+	w.count++
+	if w.pending++; w.pending == flushFrames {
+		w.flush()
 	}
 }
 
@@ -65,7 +108,10 @@ func (w *Welch) flush() {
 }
 
 // Break marks a hole in the stream: no frame spans it.
-func (w *Welch) Break() { w.in.clear() }
+func (w *Welch) Break() {
+	w.in.clear()
+	w.raw.fill = 0
+}
 
 // Averages is the number of frames so far.
 func (w *Welch) Averages() int { return w.count }
@@ -78,9 +124,9 @@ func (w *Welch) PSD(dst []float64, sampleRateHz float64) {
 	if w.count > 0 {
 		scale = 1 / (float64(w.count) * sampleRateHz * w.window.SumSquares)
 	}
-	half := w.fft.n / 2
-	for i, k := range w.fft.order {
-		dst[(int(k)+half)%w.fft.n] = w.sum[i] * scale
+	n := w.Size()
+	for i, k := range w.segment.order() {
+		dst[(int(k)+n/2)%n] = w.sum[i] * scale
 	}
 }
 
@@ -88,13 +134,13 @@ func (w *Welch) PSD(dst []float64, sampleRateHz float64) {
 // and returns how many frames they were. Density turns such sums into a power spectral density.
 func (w *Welch) Drain(sum []float64) int {
 	w.flush()
-	half := w.fft.n / 2
-	for i, k := range w.fft.order {
-		sum[(int(k)+half)%w.fft.n] += w.sum[i]
+	n := w.Size()
+	for i, k := range w.segment.order() {
+		sum[(int(k)+n/2)%n] += w.sum[i]
 	}
-	n := w.count
+	frames := w.count
 	w.Reset()
-	return n
+	return frames
 }
 
 // Density is what a sum of |X|^2 over so many frames is multiplied by to be a power spectral density.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/dsp"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -98,7 +99,8 @@ func (c *Config) check() error {
 	if m := c.Detect.MaxEmissions; m < 0 || m > 4096 {
 		return fmt.Errorf("%d emissions at once: want 1 to 4096", m)
 	}
-	return nil
+	_, err := dsp.Engine()
+	return err
 }
 
 // Write analyses one block and returns the records it completed. The slice is valid until the next call; the records

@@ -242,11 +242,11 @@ func (s *stretch) samples(raw []byte, n int, out []Emission) []Emission {
 			v.begun, v.first, v.time, v.known = true, s.position, s.timeAt(float64(s.position)), s.known
 		}
 	}
-	dsp.Convert(s.re, s.im, raw, s.format)
 	s.meter.Write(raw, s.format)
-	s.psd.welch.Write(s.re[:n], s.im[:n])
+	s.psd.welch.WriteRaw(raw, s.format)
 	s.position += uint64(n)
 	if s.detector != nil {
+		dsp.Convert(s.re, s.im, raw, s.format)
 		out = s.detections(s.detector.Write(s.re[:n], s.im[:n]), out)
 	}
 	if s.full(&s.part) {

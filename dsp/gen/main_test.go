@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"go/format"
 	"os"
 	"path/filepath"
 	"testing"
@@ -11,7 +10,7 @@ import (
 func TestGenerated_UpToDate(t *testing.T) {
 	for name, generate := range outputs {
 		t.Run(name, func(t *testing.T) {
-			want, err := format.Source(generate())
+			want, err := formatted(name, generate())
 			if err != nil {
 				t.Fatal(err)
 			}

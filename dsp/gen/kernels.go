@@ -1,0 +1,294 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// The kernels of amd64 with AVX2 and FMA, fused so that a frame is swept three times: sample format, window and first
+// pass; radix-8 passes in the middle; the last two passes, |X|^2 and sum.
+//
+// They work on lines of eight real and eight imaginary parts, one cache line: passes then read and write whole vectors.
+// The first pass leaves radix rows, a line of padding behind each, so that those it writes at once do not compete for the
+// same part of the cache. The other passes stay within a row. Only the last two passes mix the elements of a line, and turn an 8 x 8
+// square of them in registers; so the bins end in an order of their own.
+
+const (
+	lineBytes   = 64
+	factorBytes = 7 * lineBytes // of one butterfly of eight lanes
+)
+
+// source is a sample format that a first pass reads.
+type source struct {
+	name  string
+	bytes int // of a sample, in each of its arrays
+	read  func(p *program, k int) pair
+}
+
+// Constants in memory, a vector each.
+var constants = []struct {
+	name string
+	bits uint32
+}{
+	{"root", 0x3f3504f3},   // sqrt(1/2)
+	{"middle", 0x42ff0000}, // 127.5: zero of unsigned codes
+	{"low", 0x000000ff},    // the I of a pair of codes
+	{"most", 0x49742400},   // 1e6: see mostFloat
+	{"least", 0xc9742400},  // -1e6
+}
+
+var sources = []source{
+	{"Split", 4, func(p *program, k int) pair { return pair{p.load("re", k, 0), p.load("im", k, 0)} }},
+	{"CU8", 2, func(p *program, k int) pair {
+		codes := p.append(op{code: widen, at: place{"src", k, 0}})
+		re, im := p.of(and, codes, p.load("low", 0, 0)), p.with(8, shiftRight, codes)
+		middle := p.load("middle", 0, 0)
+		return pair{p.of(sub, p.of(toFloat, re), middle), p.of(sub, p.of(toFloat, im), middle)}
+	}},
+	{"CS8", 2, func(p *program, k int) pair {
+		codes := p.append(op{code: widen, at: place{"src", k, 0}})
+		re := p.with(24, shiftSigned, p.with(24, shiftLeft, codes))
+		im := p.with(24, shiftSigned, p.with(16, shiftLeft, codes))
+		return pair{p.of(toFloat, re), p.of(toFloat, im)}
+	}},
+	{"CS16", 4, func(p *program, k int) pair {
+		codes := p.load("src", k, 0)
+		re, im := p.with(16, shiftSigned, p.with(16, shiftLeft, codes)), p.with(16, shiftSigned, codes)
+		return pair{p.of(toFloat, re), p.of(toFloat, im)}
+	}},
+	{"CF32", 8, func(p *program, k int) pair {
+		a, b := p.load("src", k, 0), p.load("src", k, 1)
+		return pair{finite(p, p.with(0xd8, quarters, p.with(0x88, shuffle, a, b))), finite(p, p.with(0xd8, quarters, p.with(0xdd, shuffle, a, b)))}
+	}},
+}
+
+// finite is zero for infinities and values that are no number, and holds the others down: x - x is zero for numbers only.
+func finite(p *program, x value) value {
+	d := p.of(sub, x, x)
+	x = p.of(and, x, p.with(0, isEqual, d, d))
+	return p.of(larger, p.of(smaller, x, p.load("most", 0, 0)), p.load("least", 0, 0))
+}
+
+func factor(p *program) func(k int) pair {
+	return func(k int) pair { return pair{p.load("factor", k-1, 0), p.load("factor", k-1, 1)} }
+}
+
+func storeLine(p *program) func(k int, y pair) {
+	return func(k int, y pair) {
+		p.store(y.re, "line", k, 0)
+		p.store(y.im, "line", k, 1)
+	}
+}
+
+func loadLine(p *program) func(k int) pair {
+	return func(k int) pair { return pair{p.load("line", k, 0), p.load("line", k, 1)} }
+}
+
+func firstProgram(s source, radix int) *program {
+	p := &program{}
+	p.pass(radix, func(k int) pair {
+		x, w := s.read(p, k), p.load("window", k, 0)
+		return pair{p.of(mul, x.re, w), p.of(mul, x.im, w)}
+	}, factor(p), storeLine(p))
+	return p
+}
+
+func middleProgram() *program {
+	p := &program{}
+	p.pass(8, loadLine(p), factor(p), storeLine(p))
+	return p
+}
+
+// lastProgram is the passes of span 64 and 8 of 64 values. The eight lanes are the butterflies of the first; the square is
+// turned so that they become those of the second.
+func lastProgram() *program {
+	p := &program{}
+	var re, im [8]value
+	p.pass(8, loadLine(p), factor(p), func(k int, y pair) { re[k], im[k] = y.re, y.im })
+	re, im = turnedSquare(p, re), turnedSquare(p, im)
+	p.pass(8, func(k int) pair { return pair{re[k], im[k]} }, nil, func(k int, y pair) {
+		p.append(op{code: accumulate, args: []value{y.re, y.im}, at: place{"acc", k, 0}})
+	})
+	return p
+}
+
+// turnedSquare makes rows of columns: of pairs of rows, of fours, then of all eight.
+func turnedSquare(p *program, x [8]value) (y [8]value) {
+	var twos, fours [8]value
+	for i := 0; i < 8; i += 2 {
+		twos[i], twos[i+1] = p.of(unpackLow, x[i], x[i+1]), p.of(unpackHigh, x[i], x[i+1])
+	}
+	for i := 0; i < 8; i += 4 {
+		for j := range 2 {
+			fours[i+2*j] = p.with(0x44, shuffle, twos[i+j], twos[i+j+2])
+			fours[i+2*j+1] = p.with(0xee, shuffle, twos[i+j], twos[i+j+2])
+		}
+	}
+	for i := range 4 {
+		y[i], y[i+4] = p.with(0x20, halves, fours[i], fours[i+4]), p.with(0x31, halves, fours[i], fours[i+4])
+	}
+	return y
+}
+
+// strided is the memory operand base + k times what the registers hold, which are the multiples 1, 3, 5 and 7 of it.
+func strided(base string, k, part int, multiples [4]string) string {
+	operand := fmt.Sprintf("(%s)", base)
+	if part > 0 {
+		operand = fmt.Sprint(part*vectorBytes) + operand
+	}
+	if k == 0 {
+		return operand
+	}
+	scale := 1
+	for ; k%2 == 0; k /= 2 {
+		scale *= 2
+	}
+	return fmt.Sprintf("%s(%s*%d)", operand, multiples[k/2], scale)
+}
+
+// fixed is the memory operand of a constant, or base + k lines.
+func fixed(p place) (string, bool) {
+	for _, c := range constants {
+		if c.name == p.array {
+			return c.name + "<>(SB)", true
+		}
+	}
+	if p.array == "factor" {
+		return fmt.Sprintf("%d(R8)", p.k*lineBytes+p.part*vectorBytes), true
+	}
+	return "", false
+}
+
+// firstPlaces are the operands of a first pass. The multiples in BX, R9, R10 and R11 are of the smallest stride there is.
+func firstPlaces(s source) func(place) string {
+	unit := min(s.bytes, 4)
+	multiples := [4]string{"BX", "R9", "R10", "R11"}
+	return func(p place) string {
+		if f, ok := fixed(p); ok {
+			return f
+		}
+		switch p.array {
+		case "line": // two bases, four strides apart
+			base := [2]string{"DI", "AX"}[p.k/4]
+			operand := fmt.Sprintf("%d(%s)", p.part*vectorBytes, base)
+			return operand + [4]string{"", "(R12*1)", "(R12*2)", "(R13*1)"}[p.k%4]
+		case "window":
+			return strided("DX", p.k*4/unit, p.part, multiples)
+		case "im":
+			return strided("R14", p.k*s.bytes/unit, p.part, multiples)
+		}
+		return strided("SI", p.k*s.bytes/unit, p.part, multiples)
+	}
+}
+
+func middlePlaces(p place) string {
+	if f, ok := fixed(p); ok {
+		return f
+	}
+	return strided("DI", p.k, p.part, [4]string{"BX", "R9", "R10", "R11"})
+}
+
+func lastPlaces(p place) string {
+	if f, ok := fixed(p); ok {
+		return f
+	}
+	if p.array == "acc" {
+		return fmt.Sprintf("%d(DI)", p.k*vectorBytes)
+	}
+	return fmt.Sprintf("%d(SI)", p.k*lineBytes+p.part*vectorBytes)
+}
+
+// kernels writes the assembly.
+func kernels() []byte {
+	var b bytes.Buffer
+	b.WriteString(header + "//go:build amd64 && !purego\n\n#include \"textflag.h\"\n")
+	for _, c := range constants {
+		b.WriteString("\n")
+		for at := 0; at < vectorBytes; at += 8 {
+			fmt.Fprintf(&b, "DATA %s<>+%d(SB)/8, $0x%08x%08x\n", c.name, at, c.bits, c.bits)
+		}
+		fmt.Fprintf(&b, "GLOBL %s<>(SB), RODATA|NOPTR, $%d\n", c.name, vectorBytes)
+	}
+	for _, s := range sources {
+		for _, radix := range radices {
+			firstKernel(&b, s, radix)
+		}
+	}
+	middleKernel(&b)
+	lastKernel(&b)
+	return b.Bytes()
+}
+
+// radices of a first pass.
+var radices = []int{2, 4, 8}
+
+// kernel writes a function: what its arguments are loaded into, and its text, that ends before the return.
+func kernel(b *bytes.Buffer, name string, frame int, args [][2]string) {
+	fmt.Fprintf(b, "\nTEXT ·%s(SB), NOSPLIT, $%d-%d\n", name, frame, 8*len(args))
+	for i, a := range args {
+		fmt.Fprintf(b, "\tMOVQ %s+%d(FP), %s\n", a[0], 8*i, a[1])
+	}
+}
+
+func multiplesOfBX(b *bytes.Buffer) {
+	b.WriteString("\tLEAQ (BX)(BX*2), R9\n\tLEAQ (BX)(BX*4), R10\n\tLEAQ (R9)(BX*4), R11\n")
+}
+
+const kernelEnd = "\tVZEROUPPER\n\tRET\n"
+
+// firstKernel is the first pass on a window of samples. part is how many values a row gets.
+func firstKernel(b *bytes.Buffer, s source, radix int) {
+	text, frame := assemble(firstProgram(s, radix), firstPlaces(s))
+	args := [][2]string{{"rows", "DI"}, {"src", "SI"}, {"window", "DX"}, {"factors", "R8"}, {"part", "CX"}}
+	if s.name == "Split" {
+		args = [][2]string{{"rows", "DI"}, {"re", "SI"}, {"im", "R14"}, {"window", "DX"}, {"factors", "R8"}, {"part", "CX"}}
+	}
+	kernel(b, fmt.Sprintf("first%d%s", radix, s.name), frame, args)
+	fmt.Fprintf(b, "\tMOVQ CX, BX\n\tSHLQ $%d, BX\n", map[int]int{2: 1, 4: 2}[min(s.bytes, 4)])
+	multiplesOfBX(b)
+	fmt.Fprintf(b, "\tLEAQ %d(CX*8), R12\n\tLEAQ (R12)(R12*2), R13\n\tLEAQ (DI)(R12*4), AX\n\tSHRQ $3, CX\n", lineBytes)
+	fmt.Fprintf(b, "\nnext:\n%s", text)
+	fmt.Fprintf(b, "\tADDQ $%d, SI\n\tADDQ $%d, DI\n\tADDQ $%d, AX\n\tADDQ $%d, DX\n\tADDQ $%d, R8\n", 8*s.bytes, lineBytes, lineBytes, vectorBytes, (radix-1)*lineBytes)
+	if s.name == "Split" {
+		fmt.Fprintf(b, "\tADDQ $%d, R14\n", 8*s.bytes)
+	}
+	b.WriteString("\tDECQ CX\n\tJNZ  next\n" + kernelEnd)
+}
+
+// middleKernel is a radix-8 pass on blocks of span values that follow one another.
+func middleKernel(b *bytes.Buffer) {
+	text, frame := assemble(middleProgram(), middlePlaces)
+	kernel(b, "middle8", frame, [][2]string{{"row", "DI"}, {"factors", "DX"}, {"span", "BX"}, {"blocks", "SI"}})
+	multiplesOfBX(b) // an eighth of span values is span bytes
+	b.WriteString("\nblock:\n\tMOVQ DX, R8\n\tMOVQ BX, CX\n\tSHRQ $6, CX\n")
+	fmt.Fprintf(b, "\nnext:\n%s", text)
+	fmt.Fprintf(b, "\tADDQ $%d, DI\n\tADDQ $%d, R8\n\tDECQ CX\n\tJNZ  next\n", lineBytes, factorBytes)
+	b.WriteString("\tADDQ R11, DI\n\tDECQ SI\n\tJNZ  block\n" + kernelEnd)
+}
+
+// lastKernel is the passes of span 64 and 8 on blocks of 64 values, and adds |X|^2.
+func lastKernel(b *bytes.Buffer) {
+	text, frame := assemble(lastProgram(), lastPlaces)
+	kernel(b, "last64", frame, [][2]string{{"acc", "DI"}, {"row", "SI"}, {"factors", "R8"}, {"blocks", "CX"}})
+	fmt.Fprintf(b, "\nnext:\n%s", text)
+	fmt.Fprintf(b, "\tADDQ $%d, DI\n\tADDQ $%d, SI\n\tDECQ CX\n\tJNZ  next\n", 8*vectorBytes, 8*lineBytes)
+	b.WriteString(kernelEnd)
+}
+
+// declarations writes the Go side of the assembly.
+func declarations() []byte {
+	var b bytes.Buffer
+	b.WriteString(header + "//go:build amd64 && !purego\n\npackage dsp\n")
+	for _, s := range sources {
+		for _, radix := range radices {
+			params := "src *byte"
+			if s.name == "Split" {
+				params = "re, im *float32"
+			}
+			fmt.Fprintf(&b, "\n//go:noescape\nfunc first%d%s(rows *float32, %s, window, factors *float32, part int)\n", radix, s.name, params)
+		}
+	}
+	b.WriteString("\n//go:noescape\nfunc middle8(row, factors *float32, span, blocks int)\n")
+	b.WriteString("\n//go:noescape\nfunc last64(acc, row, factors *float32, blocks int)\n")
+	return b.Bytes()
+}

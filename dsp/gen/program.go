@@ -1,0 +1,179 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+)
+
+// A program is one description of a piece of a transform: straight-line operations on values that are written once. Each
+// back end turns it into its own text: golang.go into portable Go on single numbers, avx2.go into assembly on eight at once.
+type program struct {
+	ops []op
+}
+
+// value is the result of an operation, by its index in the program.
+type value int
+
+// pair is a complex number.
+type pair struct{ re, im value }
+
+// place is the k-th element of an array that a back end knows by name. A back end may split it into parts.
+type place struct {
+	array   string
+	k, part int
+}
+
+// op is one operation. Every back end must know its code.
+type op struct {
+	code code
+	args []value
+	at   place // of load, store and accumulate
+	imm  int   // of the codes that only vectors need
+}
+
+type code int
+
+const (
+	load       code = iota // at; moved next to its use by back ends: no store to the array may lie between
+	store                  // args[0] to at
+	accumulate             // args[0]^2 + args[1]^2 is added to at
+	add                    // args[0] + args[1]
+	sub                    // args[0] - args[1]
+	addRoot                // args[0] + args[1] sqrt(1/2)
+	subRoot                // args[0] - args[1] sqrt(1/2)
+	turnedRe               // args[0] args[2] - args[1] args[3]: real part of a product
+	turnedIm               // args[0] args[3] + args[1] args[2]: its imaginary part
+
+	// Of vectors only: the instruction's own meaning, see avx2.go.
+	mul
+	and
+	smaller
+	larger
+	isEqual
+	unpackLow
+	unpackHigh
+	shuffle
+	halves
+	quarters
+	widen
+	shiftLeft
+	shiftRight
+	shiftSigned
+	toFloat
+)
+
+func (p *program) append(o op) value {
+	p.ops = append(p.ops, o)
+	return value(len(p.ops) - 1)
+}
+
+func (p *program) of(c code, args ...value) value { return p.append(op{code: c, args: args}) }
+
+func (p *program) with(imm int, c code, args ...value) value {
+	return p.append(op{code: c, args: args, imm: imm})
+}
+
+func (p *program) load(array string, k, part int) value {
+	return p.append(op{code: load, at: place{array, k, part}})
+}
+
+func (p *program) store(v value, array string, k, part int) {
+	p.append(op{code: store, args: []value{v}, at: place{array, k, part}})
+}
+
+// times is a complex product.
+func (p *program) times(x, w pair) pair {
+	return pair{p.of(turnedRe, x.re, x.im, w.re, w.im), p.of(turnedIm, x.re, x.im, w.re, w.im)}
+}
+
+// sumDifference is x + y and x - y.
+func (p *program) sumDifference(x, y pair) (sum, difference pair) {
+	sum.re, difference.re = p.of(add, x.re, y.re), p.of(sub, x.re, y.re)
+	sum.im, difference.im = p.of(add, x.im, y.im), p.of(sub, x.im, y.im)
+	return sum, difference
+}
+
+// dft is the discrete Fourier transform of 2, 4 or 8 values, y_k = sum_j x_j exp(-2 pi i j k/n). It hands each y_k out as
+// soon as it is known, so that few values wait at any time.
+func (p *program) dft(x []pair, out func(k int, y pair)) {
+	switch len(x) {
+	case 2:
+		sum, difference := p.sumDifference(x[0], x[1])
+		out(0, sum)
+		out(1, difference)
+	case 4:
+		p.dft4(x, func(k int, y pair) { out(k, y) })
+	case 8:
+		p.dft8(x, out)
+	default:
+		panic(fmt.Sprintf("radix %d", len(x)))
+	}
+}
+
+func (p *program) dft4(x []pair, out func(k int, y pair)) {
+	s0, d0 := p.sumDifference(x[0], x[2])
+	s1, d1 := p.sumDifference(x[1], x[3])
+	y0, y2 := p.sumDifference(s0, s1)
+	out(0, y0)
+	out(2, y2)
+	out(1, pair{p.of(add, d0.re, d1.im), p.of(sub, d0.im, d1.re)})
+	out(3, pair{p.of(sub, d0.re, d1.im), p.of(add, d0.im, d1.re)})
+}
+
+// dft8 is two transforms of four: of the sums of x_k and x_(k+4), and of their differences turned by the eighth roots of
+// unity. Of those two are a rotation by 45 degrees; its factor sqrt(1/2) waits until the last sum, where it costs nothing.
+func (p *program) dft8(x []pair, out func(k int, y pair)) {
+	var s, d [4]pair
+	for k := range s {
+		s[k], d[k] = p.sumDifference(x[k], x[k+4])
+	}
+	p.dft4(s[:], func(k int, y pair) { out(2*k, y) })
+	a := pair{p.of(add, d[1].re, d[1].im), p.of(sub, d[1].im, d[1].re)} // sqrt(2) exp(-i pi/4) d1
+	b := pair{p.of(sub, d[3].im, d[3].re), p.of(add, d[3].im, d[3].re)} // conjugate of sqrt(2) exp(-3 i pi/4) d3
+	u := pair{p.of(add, a.re, b.re), p.of(sub, a.im, b.im)}
+	v := pair{p.of(sub, a.re, b.re), p.of(add, a.im, b.im)}
+	e := pair{p.of(add, d[0].re, d[2].im), p.of(sub, d[0].im, d[2].re)} // d0 - i d2
+	f := pair{p.of(sub, d[0].re, d[2].im), p.of(add, d[0].im, d[2].re)}
+	out(1, pair{p.of(addRoot, e.re, u.re), p.of(addRoot, e.im, u.im)})
+	out(5, pair{p.of(subRoot, e.re, u.re), p.of(subRoot, e.im, u.im)})
+	out(3, pair{p.of(addRoot, f.re, v.im), p.of(subRoot, f.im, v.re)})
+	out(7, pair{p.of(subRoot, f.re, v.im), p.of(addRoot, f.im, v.re)})
+}
+
+// pass is the butterfly of a pass: from, the transform, the twiddle factors but for y_0, and to.
+func (p *program) pass(radix int, from, factor func(k int) pair, to func(k int, y pair)) {
+	x := make([]pair, radix)
+	for k := range x {
+		x[k] = from(k)
+	}
+	p.dft(x, func(k int, y pair) {
+		if k > 0 && factor != nil {
+			y = p.times(y, factor(k))
+		}
+		to(k, y)
+	})
+}
+
+// uses is where each value is used, in order. A load may be moved up to its last use: it panics where a store to the same
+// array lies between.
+func (p *program) uses() [][]int {
+	uses := make([][]int, len(p.ops))
+	for i, o := range p.ops {
+		for _, a := range o.args {
+			if !slices.Contains(uses[a], i) {
+				uses[a] = append(uses[a], i)
+			}
+		}
+	}
+	for i, o := range p.ops {
+		if o.code != store {
+			continue
+		}
+		for j, l := range p.ops[:i] {
+			if l.code == load && l.at == o.at && slices.Max(uses[j]) > i {
+				panic(fmt.Sprintf("%v is read after it was written", o.at))
+			}
+		}
+	}
+	return uses
+}

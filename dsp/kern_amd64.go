@@ -1,0 +1,162 @@
+//go:build amd64 && !purego
+
+package dsp
+
+import (
+	"math"
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
+
+// Frames that the kernels serve. Shorter ones have no two passes; longer ones would hold up the scheduler, which cannot
+// interrupt assembly: the longest call takes some ten microseconds.
+const (
+	minKernelFrame = 128
+	maxKernelFrame = 16384
+)
+
+// The layout that the kernels share with gen: lines of eight real and eight imaginary parts, a line behind each row.
+const (
+	lanes    = 8
+	lineSize = 2 * lanes
+)
+
+// kernelEngines are those with kernels in assembly.
+func kernelEngines() []engine {
+	avx2 := engine{name: "avx2", segment: newAVX2Segment}
+	if !cpu.X86.HasAVX2 || !cpu.X86.HasFMA {
+		avx2.needs = "AVX2 and FMA"
+	}
+	return []engine{avx2}
+}
+
+// firstKernels are the first passes of one radix.
+type firstKernels struct {
+	split func(rows, re, im, window, factors *float32, part int)
+	raw   [CF32 + 1]func(rows *float32, src *byte, window, factors *float32, part int) // by Format
+}
+
+// firstKernelsOf are those of a radix.
+func firstKernelsOf(radix int) firstKernels {
+	type raw = [CF32 + 1]func(rows *float32, src *byte, window, factors *float32, part int)
+	switch radix {
+	case 2:
+		return firstKernels{first2Split, raw{CU8: first2CU8, CS8: first2CS8, CS16: first2CS16, CF32: first2CF32}}
+	case 4:
+		return firstKernels{first4Split, raw{CU8: first4CU8, CS8: first4CS8, CS16: first4CS16, CF32: first4CF32}}
+	}
+	return firstKernels{first8Split, raw{CU8: first8CU8, CS8: first8CS8, CS16: first8CS16, CF32: first8CF32}}
+}
+
+// avx2Segment is the plan of a frame: a first pass of radix 2, 4 or 8 that leaves so many rows, then radix-8 passes within
+// each row while it is in the cache, the last two of them together.
+type avx2Segment struct {
+	n, radix    int
+	kernels     firstKernels
+	window      []float32
+	scaled      []float32 // window over the full scale of the raw format
+	scaledFor   Format
+	work        []float32
+	first, last []float32 // twiddle factors
+	middles     []middlePass
+	bins        []int32
+}
+
+// middlePass is one on blocks of span values.
+type middlePass struct {
+	span    int
+	factors []float32
+}
+
+func newAVX2Segment(n int, window []float32) (segment, error) {
+	if n < minKernelFrame || n > maxKernelFrame {
+		return newPortableSegment(n, window)
+	}
+	f, err := NewFFT(n)
+	if err != nil {
+		return nil, err
+	}
+	s := &avx2Segment{n: n, radix: f.radices[0], window: window, scaled: make([]float32, n)}
+	s.kernels = firstKernelsOf(s.radix)
+	part := n / s.radix
+	s.first = kernelFactors(n, s.radix)
+	for span := part; span > 64; span /= 8 {
+		s.middles = append(s.middles, middlePass{span, kernelFactors(span, 8)})
+	}
+	s.last = kernelFactors(64, 8)
+	s.work = lineAligned(s.radix * (2*part + lineSize))
+	// The last kernel leaves the bins of each block of 64 by their last digit first.
+	s.bins = make([]int32, n)
+	for i := range s.bins {
+		low, high := i%8, i/8%8
+		s.bins[i] = f.order[i&^63+8*low+high]
+	}
+	return s, nil
+}
+
+// kernelFactors is exp(-2 pi i j k/span) for k from 1 to radix-1 in lines, one for each eight j.
+func kernelFactors(span, radix int) []float32 {
+	table := lineAligned(2 * (radix - 1) * span / radix)[:0]
+	for at := 0; at < span/radix; at += lanes {
+		for k := 1; k < radix; k++ {
+			var line [lineSize]float32
+			for i := range lanes {
+				sin, cos := math.Sincos(-2 * math.Pi * float64((at+i)*k%span) / float64(span))
+				line[i], line[lanes+i] = float32(cos), float32(sin)
+			}
+			table = append(table, line[:]...)
+		}
+	}
+	return table
+}
+
+// lineAligned is a slice of n numbers that begins with a line of the cache.
+func lineAligned(n int) []float32 {
+	s := make([]float32, n+lineSize-1)
+	skip := -int(uintptr(unsafe.Pointer(&s[0]))/4) & (lineSize - 1)
+	return s[skip:][:n:n]
+}
+
+func (s *avx2Segment) order() []int32 { return s.bins }
+
+func (s *avx2Segment) add(acc, re, im []float32) {
+	re, im = re[:s.n], im[:s.n]
+	s.kernels.split(&s.work[0], &re[0], &im[0], &s.window[0], &s.first[0], s.n/s.radix)
+	s.rest(acc)
+}
+
+func (s *avx2Segment) addRaw(acc []float32, raw []byte, format Format) {
+	raw = raw[:s.n*format.BytesPerSample()]
+	if s.scaledFor != format {
+		s.scale(format)
+	}
+	s.kernels.raw[format](&s.work[0], &raw[0], &s.scaled[0], &s.first[0], s.n/s.radix)
+	s.rest(acc)
+}
+
+// scale makes the window that turns codes of a format into samples of full scale 1.
+func (s *avx2Segment) scale(format Format) {
+	step := StepOf(format)
+	if step == 0 {
+		step = 1
+	}
+	for i, w := range s.window {
+		s.scaled[i] = float32(float64(w) * step)
+	}
+	s.scaledFor = format
+}
+
+// rest is the passes within the rows.
+func (s *avx2Segment) rest(acc []float32) {
+	acc = acc[:s.n]
+	part := s.n / s.radix
+	for r := range s.radix {
+		row := &s.work[r*(2*part+lineSize)]
+		for i := range s.middles {
+			m := &s.middles[i]
+			middle8(row, &m.factors[0], m.span, part/m.span)
+		}
+		last64(&acc[r*part], row, &s.last[0], part/64)
+	}
+}
