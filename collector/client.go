@@ -209,10 +209,10 @@ func (r remote) events(ctx context.Context, query url.Values, name string, handl
 		if v, ok := bytes.CutPrefix(lines.Bytes(), []byte("data:")); ok {
 			data = append(data[:0], bytes.TrimSpace(v)...)
 		}
-		if len(lines.Bytes()) > 0 || len(data) == 0 { // an event is whole at its empty line
+		if len(lines.Bytes()) > 0 {
 			continue
 		}
-		if event == name {
+		if event == name && len(data) > 0 { // an event is whole at its empty line
 			if err := handle(data); err != nil {
 				return err
 			}

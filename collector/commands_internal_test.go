@@ -592,6 +592,22 @@ func TestCheckCmd_TellsWhatCannotBeMade(t *testing.T) {
 	}
 }
 
+// An event that the end of the stream has cut is none.
+func TestRemote_EventsAreWhole(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "event: record\ndata: {\"seq\":1}\n\nevent: other\ndata: {}\n\nevent: record\n\ndata: {}\n\nevent: record\ndata: {\"se")
+	}))
+	defer server.Close()
+	var got []string
+	err := remote{URL: server.URL}.events(t.Context(), nil, "record", func(data []byte) error {
+		got = append(got, string(data))
+		return nil
+	})
+	if err == nil || !strings.Contains(err.Error(), "ended the stream") || strings.Join(got, ";") != `{"seq":1}` {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 func TestRemote_SaysWhatFailed(t *testing.T) {
 	w := startCollector(t, testConfig(t)).ready(t)
 	stranger := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -25,7 +25,7 @@ type Link struct {
 	cfg     Config
 	topics  protocol.Topics
 	address string
-	// orders wait for the handler. Capacity 256; when it is full an order is refused as busy.
+	// orders wait for the handler. Capacity 256, a crowd of acquisitions at once; when it is full an order is refused as busy.
 	orders chan *protocol.Command
 	// changed says that info or state is new. Capacity 1: what is read then is the latest.
 	changed chan struct{}

@@ -126,7 +126,7 @@ func (c *chatter) take() remark {
 	return heard
 }
 
-// why is the line that says best why the program has ended; empty when it said nothing.
+// why is the line that says best why the program has ended, without passwords of addresses; empty when it said nothing.
 func (c *chatter) why() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -135,7 +135,7 @@ func (c *chatter) why() string {
 		c.line = c.line[:0]
 	}
 	if c.telling != "" {
-		return c.telling
+		return withoutLogin(c.telling)
 	}
-	return c.last
+	return withoutLogin(c.last)
 }

@@ -122,6 +122,17 @@ func TestExec_Ends(t *testing.T) {
 	}
 }
 
+// A program that ends a moment after its output has ended tells its own reason, without passwords.
+func TestExec_EndsByItself(t *testing.T) {
+	r := newSource(t, `exec:sh -c 'exec >&-; sleep 0.05; echo "cannot open http://me:hunter2@host/" >&2; exit 3'?format=cu8&rate=100k&center=1M`)
+	defer r.Close()
+	mustOpen(t, r)
+	err := readUntilError(t, r, func(*radio.Block) {})
+	if !strings.Contains(err.Error(), "exit status 3: cannot open http://***@host/") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A program that explains itself gives no samples: one without a device is not taken for one that had come.
 func TestExec_Usage(t *testing.T) {
 	usage := write(t, "usage", []byte("Usage:\n\t-h # this help\n\t[-d serial_number]\n"))
@@ -288,6 +299,7 @@ func TestExec_URLFaults(t *testing.T) {
 		"exec:":  "format center rate command",
 		"exec:x": "format center rate",
 		"exec:a | b?format=cu8&center=1M&rate=1M":                                       "command",
+		"exec:x?format=cu8&center=1M&rate=1M&buffer=61s":                                "buffer",
 		"exec:x?format=cu9&center=y&rate=0":                                             "format center rate",
 		"exec:x?format=cu8&center=1M&rate=1M&gain=3&device=a&ppm=1&options=-T":          "device ppm options gain",
 		"exec:?preset=rtl_sdr&center=100M&rate=500k":                                    "rate",

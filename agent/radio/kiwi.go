@@ -138,9 +138,6 @@ func (w *kiwiSDR) connect(ctx context.Context) (Info, error) {
 	info, err := w.agree(ctx)
 	if err != nil {
 		_ = w.conn.CloseNow() // the error says more
-		if _, told := errors.AsType[*Refusal](err); !told && errors.Is(err, errUnheard) {
-			err = w.kicked(err)
-		}
 		return Info{}, err
 	}
 	return info, nil
@@ -181,7 +178,7 @@ func (w *kiwiSDR) dial(ctx context.Context) error {
 		resp.Body.Close()
 	}
 	if err != nil {
-		return noSocket(w.source, "KiwiSDR", "look whether the KiwiSDR is on, and at the port of its web page", resp, err)
+		return noSocket(w.source, "a KiwiSDR", "look whether the KiwiSDR is on, and at the port of its web page", resp, err)
 	}
 	conn.SetReadLimit(kiwiMostBytes)
 	w.conn = conn
@@ -198,7 +195,7 @@ func (w *kiwiSDR) agree(ctx context.Context) (Info, error) {
 	if w.ipl != "" {
 		login += " ipl=" + url.QueryEscape(string(w.ipl))
 	}
-	if err := w.say(ctx, login); err != nil {
+	if err := w.say(ctx, login); err != nil && !errors.Is(err, errUnheard) {
 		return Info{}, err
 	}
 	for {
@@ -218,7 +215,8 @@ func (w *kiwiSDR) agree(ctx context.Context) (Info, error) {
 		case !bytes.HasPrefix(b, []byte("MSG")):
 			return Info{}, fmt.Errorf("%s: %w", w.source, err)
 		}
-		if err := w.answer(ctx, b); err != nil {
+		err = w.answer(ctx, b)
+		if _, refused := errors.AsType[*Refusal](err); err != nil && (refused || !errors.Is(err, errUnheard)) {
 			return Info{}, err
 		}
 	}
@@ -395,7 +393,8 @@ func (w *kiwiSDR) say(ctx context.Context, text string) error {
 	return nil
 }
 
-// errUnheard is that a server no longer takes what is said: it has closed the connection.
+// errUnheard is that a server no longer takes what is said. It has closed the connection, and may have said why before: that
+// is still to be read.
 var errUnheard = errors.New("speak")
 
 // read takes the next message into memory that the next read uses again.

@@ -43,7 +43,8 @@ func Probe(ctx context.Context, source string, opts Options, listen time.Duratio
 	}
 	defer rx.Close()
 	if d, can := rx.(describer); can {
-		if found.Facts, err = d.describe(ctx); err != nil {
+		found.Facts, err = d.describe(ctx)
+		if _, no := errors.AsType[*Refusal](err); no { // of other errors to open it says more
 			return found, err
 		}
 	}

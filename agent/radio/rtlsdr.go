@@ -109,7 +109,7 @@ func (w *rtlProgram) reach(ctx context.Context, network, address string) (net.Co
 		case <-w.child.gone:
 			return nil, w.why(errors.New("it ended before it listened"))
 		case <-ctx.Done():
-			return nil, w.why(errors.New("it does not listen"))
+			return nil, w.why(fmt.Errorf("it does not listen: %w", context.Cause(ctx)))
 		case <-retry.C:
 		}
 	}

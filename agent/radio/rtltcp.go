@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/fulgidus/heimdall/dsp"
@@ -40,6 +39,8 @@ const (
 	rtlPort = 1234
 	// rtlPatience is how long the header may take: a server that serves somebody else sends none.
 	rtlPatience = 5 * time.Second
+	// rtlReach is how long a connection may take, or our own rtl_tcp until it listens.
+	rtlReach = 15 * time.Second
 	// rtlSettle passes from a command until all samples are as commanded: the way there and back, the PLL, the filters.
 	rtlSettle = 200 * time.Millisecond
 	// rtlRateFlush passes until none of the old rate come any more, and rtlRateSettle is the transient after that.
@@ -219,7 +220,9 @@ func newRTLWire(shown, address string, set rtlSettings, wall Wall) *rtlWire {
 
 // connect reads the header and commands all settings.
 func (w *rtlWire) connect(ctx context.Context) (Info, error) {
-	conn, err := w.dial(ctx, "tcp", w.address)
+	reaching, cancel := context.WithTimeout(ctx, rtlReach)
+	defer cancel()
+	conn, err := w.dial(reaching, "tcp", w.address)
 	if err != nil {
 		return Info{}, unreached(w.shown, "start rtl_tcp, with -a 0.0.0.0 to be reached from other computers", err)
 	}
@@ -239,7 +242,7 @@ func (w *rtlWire) agree() (Info, error) {
 			Where: w.shown, Reason: "busy", After: rtlBusy,
 			Mend: "connected, but nothing came in 5 s: rtl_tcp serves one client at a time, so stop the other one, or give this station a stick of its own; if there is no other, this is no rtl_tcp",
 		}
-	case n == 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
+	case n == 0 && (errors.Is(err, io.EOF) || errors.Is(err, connReset)):
 		return Info{}, fmt.Errorf("%s: %w", w.shown, w.ended(fmt.Errorf("the server ended the connection before it said anything: see what rtl_tcp prints, the stick may be gone or in use: %w", err)))
 	case err != nil:
 		return Info{}, fmt.Errorf("%s: read the header of rtl_tcp: %w", w.shown, w.ended(err))
@@ -275,9 +278,13 @@ func (w *rtlWire) command() error {
 		return nil
 	}
 	if r := w.frequencies(); w.told.CenterHz < r.LowHz || w.told.CenterHz > r.HighHz {
+		what := "its " + w.tuner.name + " reaches"
+		if w.samplesDirectly() {
+			what = "direct=" + w.set.direct + " reaches, which passes the tuner by"
+		}
 		return &Fault{
 			fmt.Sprintf("source %q", w.shown), "center", formatHertz(w.told.CenterHz),
-			fmt.Sprintf("want %s to %s: that is what its %s reaches", formatHertz(r.LowHz), formatHertz(r.HighHz), w.tuner.name),
+			fmt.Sprintf("want %s to %s: that is what %s", formatHertz(r.LowHz), formatHertz(r.HighHz), what),
 		}
 	}
 	var b []byte
@@ -327,8 +334,10 @@ func (w *rtlWire) write(commands []byte) error {
 }
 
 // frequencies is what the tuner reaches, or the ADC without it.
+func (w *rtlWire) samplesDirectly() bool { return w.set.direct == "i" || w.set.direct == "q" }
+
 func (w *rtlWire) frequencies() Range {
-	if w.set.direct == "i" || w.set.direct == "q" {
+	if w.samplesDirectly() {
 		return Range{LowHz: 1, HighHz: 28.8e6}
 	}
 	return Range{LowHz: w.tuner.lowHz, HighHz: w.tuner.highHz}

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/fulgidus/heimdall/protocol"
@@ -162,12 +161,12 @@ func (w *spyWire) learn() error {
 	known := func() bool { return w.device.kind != 0 }
 	err := w.await(spyPatience, known)
 	switch {
-	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, io.EOF) || errors.Is(err, connReset):
 		return &Refusal{w.shown, "too_busy", "the server ended the connection before it said anything: it has as many clients as it takes, or its receiver is in use", spyFull}
 	case err != nil:
 		return err
 	case !known():
-		return fmt.Errorf("%s: connected, but no SpyServer answers in %s", w.shown, spyPatience)
+		return fmt.Errorf("%s: connected, but no SpyServer answers in %s: look at the port", w.shown, spyPatience)
 	}
 	return w.await(spyFirst, func() bool { return w.told })
 }

@@ -4,30 +4,50 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
-	"syscall"
+	"strings"
 )
 
 // unreached is why a server could not be reached, with what to do about it; begin says how to have its program listen.
 func unreached(where, begin string, err error) error {
-	if _, unknown := errors.AsType[*net.DNSError](err); unknown {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
 		return fmt.Errorf("%s: the host's name leads nowhere: look at its spelling, and at the network of this computer: %w", where, err)
 	}
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, connRefused):
 		return fmt.Errorf("%s: nobody listens there: %s: %w", where, begin, err)
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, hostUnreachable), errors.Is(err, hostDown), errors.Is(err, netUnreachable):
+		return fmt.Errorf("%s: there is no way to that host: look whether it is on, and at the address: %w", where, err)
+	case errors.Is(err, io.EOF), errors.Is(err, connReset):
+		return fmt.Errorf("%s: the server hung up before it said anything: look at the address and the port: %w", where, err)
+	case timedOut(err):
 		return fmt.Errorf("%s: no answer: look at the address and the port, and for a firewall between: %w", where, err)
 	}
 	return fmt.Errorf("%s: connect: %w", where, err)
 }
 
+func timedOut(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return ok && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
 // noSocket is why a web server opened no web socket; kind is what should be there, and resp its answer, if any.
 func noSocket(where, kind, begin string, resp *http.Response, err error) error {
-	if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
-		return fmt.Errorf("%s: what answers there, with %s, is no %s: look at the address and the port: %w", where, resp.Status, kind, err)
+	if strings.Contains(err.Error(), "malformed HTTP") { // net/http has no name for it, and cites what it read
+		return fmt.Errorf("%s: what answers there is no web server: look at the address and the port", where)
 	}
-	return unreached(where, begin, err)
+	if resp == nil || resp.StatusCode == http.StatusSwitchingProtocols {
+		return unreached(where, begin, err)
+	}
+	why := "opens no connection as that of " + kind + " does: look at the address and the port"
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+		why = "lets nobody in without leave: ask its owner"
+	case resp.StatusCode >= http.StatusInternalServerError:
+		why = "stands before " + kind + ", which does not answer, or is in trouble itself: try later, or tell its owner"
+	}
+	return fmt.Errorf("%s: the web server there, with %s, %s: %w", where, resp.Status, why, err)
 }

@@ -15,6 +15,7 @@ func TestOpen_WrongServers(t *testing.T) {
 	website := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(website.Close)
 	gone := serveEach(t, func(net.Conn) {})
+	noise := serveEach(t, func(c net.Conn) { _, _ = c.Write([]byte("noise without end\r\n\r\n")) })
 	mute := serveEach(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1<<16)); <-t.Context().Done() })
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -25,11 +26,12 @@ func TestOpen_WrongServers(t *testing.T) {
 	owrx := "owrx://127.0.0.1:1?web=http://"
 	for _, c := range []struct{ name, source, want string }{
 		{"kiwi, nobody", "kiwi://" + nobody, "nobody listens there: look whether the KiwiSDR is on"},
-		{"kiwi, a web site", "kiwi://" + site, "with 404 Not Found, is no KiwiSDR: look at the address and the port"},
+		{"kiwi, a web site", "kiwi://" + site, "with 404 Not Found, opens no connection as that of a KiwiSDR does: look at the address and the port"},
+		{"kiwi, gone at once", "kiwi://" + gone, "hung up before it said anything"},
+		{"kiwi, no web server", "kiwi://" + noise, "what answers there is no web server"},
 		{"kiwi, mute", "kiwi://" + mute, "no answer: look at the address and the port"},
-		{"kiwi, no host", "kiwi://no-such-host.invalid", "the host's name leads nowhere"},
 		{"owrx, nobody", owrx + nobody, "nobody listens there: start OpenWebRX"},
-		{"owrx, a web site", owrx + site, "is no OpenWebRX"},
+		{"owrx, a web site", owrx + site, "opens no connection as that of OpenWebRX does"},
 		{"owrx, no connector", "owrx://" + nobody + "?web=off&center=7M&rate=192k", "the connector runs while OpenWebRX uses the device"},
 		{"rtl_tcp, nobody", "rtltcp://" + nobody, "nobody listens there: start rtl_tcp"},
 		{"rtl_tcp, gone at once", "rtltcp://" + gone, "ended the connection before it said anything: see what rtl_tcp prints"},
