@@ -161,7 +161,7 @@ func (w *spyWire) learn() error {
 	known := func() bool { return w.device.kind != 0 }
 	err := w.await(spyPatience, known)
 	switch {
-	case errors.Is(err, io.EOF) || errors.Is(err, connReset):
+	case errors.Is(err, io.EOF) || errors.Is(err, errReset):
 		return &Refusal{w.shown, "too_busy", "the server ended the connection before it said anything: it has as many clients as it takes, or its receiver is in use", spyFull}
 	case err != nil:
 		return err

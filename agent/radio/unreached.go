@@ -17,11 +17,11 @@ func unreached(where, begin string, err error) error {
 		return fmt.Errorf("%s: the host's name leads nowhere: look at its spelling, and at the network of this computer: %w", where, err)
 	}
 	switch {
-	case errors.Is(err, connRefused):
+	case errors.Is(err, errRefused):
 		return fmt.Errorf("%s: nobody listens there: %s: %w", where, begin, err)
-	case errors.Is(err, hostUnreachable), errors.Is(err, hostDown), errors.Is(err, netUnreachable):
+	case errors.Is(err, errHostUnreachable), errors.Is(err, errHostDown), errors.Is(err, errNetUnreachable):
 		return fmt.Errorf("%s: there is no way to that host: look whether it is on, and at the address: %w", where, err)
-	case errors.Is(err, io.EOF), errors.Is(err, connReset):
+	case errors.Is(err, io.EOF), errors.Is(err, errReset):
 		return fmt.Errorf("%s: the server hung up before it said anything: look at the address and the port: %w", where, err)
 	case timedOut(err):
 		return fmt.Errorf("%s: no answer: look at the address and the port, and for a firewall between: %w", where, err)
