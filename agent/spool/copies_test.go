@@ -287,7 +287,7 @@ func testDamagedCopies(t *testing.T, records int) {
 	defer func() { t.Log("\n" + table) }()
 	for _, kind := range damageKinds {
 		var shares []float64 // of what was undamaged: what came back
-		var beyond []float64 // what did not, beyond one record, which is a large share of few
+		var beyond []float64 // records that did not, beyond one in twenty; of few, beyond one
 		var slowest time.Duration
 		clean, replaced := 0, 0
 		for range copies {
@@ -320,7 +320,7 @@ func testDamagedCopies(t *testing.T, records int) {
 			}
 			if out.undamaged > 0 {
 				shares = append(shares, float64(out.recovered)/float64(out.undamaged))
-				beyond = append(beyond, float64(out.undamaged-out.recovered-1)/float64(out.undamaged))
+				beyond = append(beyond, float64(out.undamaged-out.recovered)-max(1, 0.05*float64(out.undamaged)))
 			}
 		}
 		slices.Sort(shares)
@@ -332,7 +332,7 @@ func testDamagedCopies(t *testing.T, records int) {
 		table += fmt.Sprintf("\n%-26s %6d %9d %7.1f%% %6.1f%% %6.1f%% %9v", kind.name, clean, replaced,
 			100*median, 100*sum/float64(len(shares)), 100*shares[0], slowest.Round(time.Millisecond))
 		slices.Sort(beyond)
-		if beyond[len(beyond)/2] > 0.05 {
+		if beyond[len(beyond)/2] > 0 {
 			t.Errorf("%s: the median of the undamaged records that came back is %.1f %%, want at least 95, or all but one", kind.name, 100*median)
 		}
 		if slowest > 30*time.Second {
