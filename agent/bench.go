@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/fulgidus/heimdall/agent/radio"
@@ -141,17 +142,18 @@ type benchCase struct {
 // benchCases are the spectrum in each format and size, and last the whole survey.
 func benchCases(samples int) []benchCase {
 	var all []benchCase
-	for _, bins := range []int{4096, 256, 512, 1024, 16384} {
-		for _, f := range []struct {
-			name   string
-			format dsp.Format
-		}{{"cu8", dsp.CU8}, {"ci16", dsp.CS16}, {"cf32", dsp.CF32}} {
+	for _, f := range []struct {
+		name   string
+		format dsp.Format
+	}{{"cu8", dsp.CU8}, {"ci16", dsp.CS16}, {"cf32", dsp.CF32}} {
+		signal := sync.OnceValue(func() []byte { return benchSignal(f.format, samples) })
+		for _, bins := range []int{4096, 256, 512, 1024, 16384} {
 			all = append(all, benchCase{
 				fmt.Sprintf("chain_heimdall_%s_%d", f.name, bins),
 				fmt.Sprintf("spectrum of %d bins from %s", bins, f.name),
 				func() (func(), error) {
 					w, err := dsp.NewWelch(bins)
-					raw := benchSignal(f.format, samples)
+					raw := signal()
 					return func() { w.WriteRaw(raw, f.format) }, err
 				},
 			})

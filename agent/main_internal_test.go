@@ -82,7 +82,7 @@ func TestRun_RefusesAnUnknownEngine(t *testing.T) {
 
 // Whoever asks for help wants to see first how it is done.
 func TestHelp_BeginsWithAnExample(t *testing.T) {
-	for _, c := range []string{"", " run", " check", " tap", " status", " measure", " version", " spool stat", " spool list", " spool verify", " spool export"} {
+	for _, c := range []string{"", " run", " check", " tap", " status", " measure", " probe", " bench", " version", " spool stat", " spool list", " spool verify", " spool export"} {
 		code, text := captured(t, strings.Fields(c+" --help")...)
 		if want := "Example:  heimdall-agent" + c; code != 0 || !strings.HasPrefix(text, want) {
 			t.Errorf("%q: ended with %d, want it to begin with %q:\n%s", c, code, want, text)

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -212,19 +211,6 @@ func TestOwrx_Probe(t *testing.T) {
 	}
 	if want := "server OpenWebRX v1.2.2, Test receiver\nplace Torino\nusers 20 at most\ndevice RTL-SDR (RtlSdrSource): 2m 145 MHz at 250 kHz\n"; text != want {
 		t.Errorf("got\n%swant\n%s", text, want)
-	}
-}
-
-func TestOwrx_NobodyThere(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	r := newSource(t, "owrx://127.0.0.1:1?web=http://"+l.Addr().String())
-	defer r.Close()
-	if _, err := r.Open(t.Context()); err == nil || !strings.Contains(err.Error(), l.Addr().String()+"/ws/: nobody listens there: start OpenWebRX") {
-		t.Errorf("got %v", err)
 	}
 }
 

@@ -30,7 +30,7 @@ func TestOpen_WrongServers(t *testing.T) {
 		{"kiwi, gone at once", "kiwi://" + gone, "hung up before it said anything"},
 		{"kiwi, no web server", "kiwi://" + noise, "what answers there is no web server"},
 		{"kiwi, mute", "kiwi://" + mute, "no answer: look at the address and the port"},
-		{"owrx, nobody", owrx + nobody, "nobody listens there: start OpenWebRX"},
+		{"owrx, nobody", owrx + nobody, "ws://" + nobody + "/ws/: nobody listens there: start OpenWebRX"},
 		{"owrx, a web site", owrx + site, "opens no connection as that of OpenWebRX does"},
 		{"owrx, no connector", "owrx://" + nobody + "?web=off&center=7M&rate=192k", "the connector runs while OpenWebRX uses the device"},
 		{"rtl_tcp, nobody", "rtltcp://" + nobody, "nobody listens there: start rtl_tcp"},
