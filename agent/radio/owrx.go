@@ -232,7 +232,7 @@ func owrxRefusal(where, says string) error {
 
 // dial connects to the connector, which begins to listen some time after its device was asked for.
 func (w *owrx) dial(ctx context.Context) error {
-	for {
+	for before := error(nil); ; {
 		address, err := w.find()
 		if err == nil {
 			w.samples, err = new(net.Dialer).DialContext(ctx, "tcp", address)
@@ -241,9 +241,13 @@ func (w *owrx) dial(ctx context.Context) error {
 			}
 			err = unreached(w.where+", connector at "+address, "the connector runs while OpenWebRX uses the device, or with always-on; look at the device's state in its settings", err)
 		}
+		if before != nil && timedOut(err) {
+			return before // the time that was given ran out meanwhile: that says less
+		}
 		if len(Faults(err)) > 0 || wait(ctx, nil, 500*time.Millisecond) != nil {
 			return err
 		}
+		before = err
 	}
 }
 

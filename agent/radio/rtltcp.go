@@ -242,7 +242,7 @@ func (w *rtlWire) agree() (Info, error) {
 			Where: w.shown, Reason: "busy", After: rtlBusy,
 			Mend: "connected, but nothing came in 5 s: rtl_tcp serves one client at a time, so stop the other one, or give this station a stick of its own; if there is no other, this is no rtl_tcp",
 		}
-	case n == 0 && (errors.Is(err, io.EOF) || errors.Is(err, errReset)):
+	case n == 0 && hungUp(err):
 		return Info{}, fmt.Errorf("%s: %w", w.shown, w.ended(fmt.Errorf("the server ended the connection before it said anything: see what rtl_tcp prints, the stick may be gone or in use: %w", err)))
 	case err != nil:
 		return Info{}, fmt.Errorf("%s: read the header of rtl_tcp: %w", w.shown, w.ended(err))

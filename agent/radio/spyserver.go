@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net"
 	"os"
@@ -161,7 +160,7 @@ func (w *spyWire) learn() error {
 	known := func() bool { return w.device.kind != 0 }
 	err := w.await(spyPatience, known)
 	switch {
-	case errors.Is(err, io.EOF) || errors.Is(err, errReset):
+	case hungUp(err):
 		return &Refusal{w.shown, "too_busy", "the server ended the connection before it said anything: it has as many clients as it takes, or its receiver is in use", spyFull}
 	case err != nil:
 		return err

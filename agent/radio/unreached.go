@@ -21,12 +21,23 @@ func unreached(where, begin string, err error) error {
 		return fmt.Errorf("%s: nobody listens there: %s: %w", where, begin, err)
 	case errors.Is(err, errHostUnreachable), errors.Is(err, errHostDown), errors.Is(err, errNetUnreachable):
 		return fmt.Errorf("%s: there is no way to that host: look whether it is on, and at the address: %w", where, err)
-	case errors.Is(err, io.EOF), errors.Is(err, errReset):
+	case hungUp(err):
 		return fmt.Errorf("%s: the server hung up before it said anything: look at the address and the port: %w", where, err)
 	case timedOut(err):
 		return fmt.Errorf("%s: no answer: look at the address and the port, and for a firewall between: %w", where, err)
 	}
 	return fmt.Errorf("%s: connect: %w", where, err)
+}
+
+// hungUp tells whether the other side ended the connection.
+func hungUp(err error) bool {
+	switch {
+	case err == nil:
+		return false
+	case errors.Is(err, io.EOF), errors.Is(err, errReset), errors.Is(err, errBroken):
+		return true
+	}
+	return strings.Contains(err.Error(), "server closed idle connection") // net/http has no name for it: before the request was sent
 }
 
 func timedOut(err error) bool {
@@ -36,7 +47,8 @@ func timedOut(err error) bool {
 
 // noSocket is why a web server opened no web socket; kind is what should be there, and resp its answer, if any.
 func noSocket(where, kind, begin string, resp *http.Response, err error) error {
-	if strings.Contains(err.Error(), "malformed HTTP") { // net/http has no name for it, and cites what it read
+	// net/http has no name for what is no HTTP, and cites it, nor for a server that speaks before it is asked.
+	if text := err.Error(); strings.Contains(text, "malformed HTTP") || strings.Contains(text, "readLoopPeekFail") {
 		return fmt.Errorf("%s: what answers there is no web server: look at the address and the port", where)
 	}
 	if resp == nil || resp.StatusCode == http.StatusSwitchingProtocols {

@@ -8,6 +8,7 @@ import "syscall"
 const (
 	errRefused         = syscall.ECONNREFUSED
 	errReset           = syscall.ECONNRESET
+	errBroken          = syscall.EPIPE
 	errHostUnreachable = syscall.EHOSTUNREACH
 	errHostDown        = syscall.EHOSTDOWN
 	errNetUnreachable  = syscall.ENETUNREACH

@@ -7,6 +7,7 @@ import "syscall"
 const (
 	errRefused         = syscall.Errno(10061)
 	errReset           = syscall.Errno(10054)
+	errBroken          = syscall.Errno(10053)
 	errHostUnreachable = syscall.Errno(10065)
 	errHostDown        = syscall.Errno(10064)
 	errNetUnreachable  = syscall.Errno(10051)

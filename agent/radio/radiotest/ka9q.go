@@ -101,7 +101,7 @@ func NewRadiod(t testing.TB, setup RadiodSetup) *Radiod {
 	var n [5]byte
 	rand.Read(n[:])
 	group := netip.AddrFrom4([4]byte{239, 1 + n[0]%120, n[1], n[2]})
-	port := 20000 + binary.BigEndian.Uint16(n[3:])%20000&^1
+	port := 20000 + binary.BigEndian.Uint16(n[3:])%12000&^1 // below those that systems give to sockets without one
 	r := &Radiod{
 		Group: netip.AddrPortFrom(group, port+1), Data: netip.AddrPortFrom(group.Next(), port),
 		setup: setup, done: make(chan struct{}),
