@@ -32,6 +32,7 @@ type Agent struct {
 	orders    *orders
 	network   *network
 	control   *controlServer
+	metrics   *metricsServer // nil: off
 
 	mu   sync.Mutex // guards last
 	last condition  // as found by the latest look
@@ -112,6 +113,9 @@ func (a *Agent) assemble(ctx context.Context) error {
 	if a.network, err = newNetwork(a); err != nil {
 		return err
 	}
+	if a.metrics, err = listenMetrics(ctx, a); err != nil {
+		return err
+	}
 	a.control, err = listenControl(ctx, a)
 	if err != nil {
 		a.log.WarnContext(ctx, "status and tap will not reach this agent", "error", err)
@@ -153,6 +157,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	working.Go(func() { a.publisher.held.run(ctx) })
 	if a.control != nil {
 		working.Go(func() { a.control.run(ctx, a.log.With("component", "control")) })
+	}
+	if a.metrics != nil {
+		working.Go(func() { a.metrics.run(ctx, a.log.With("component", "metrics")) })
 	}
 	a.log.InfoContext(ctx, "station is running", "station", a.cfg.Station.ID, "version", a.version, "spool", a.cfg.Spool.Path)
 
@@ -204,6 +211,9 @@ func (a *Agent) drain(ctx context.Context) {
 func (a *Agent) Close() error {
 	if a.control != nil {
 		a.control.listener.Close() // which removes the socket; after Run it is closed already
+	}
+	if a.metrics != nil {
+		a.metrics.listener.Close()
 	}
 	if err := a.spool.Close(); err != nil {
 		return fmt.Errorf("close the spool: %w", err)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -29,6 +30,7 @@ type Config struct {
 	Control   ControlConfig    `yaml:"control"`
 	Clock     ClockConfig      `yaml:"clock"`
 	Log       LogConfig        `yaml:"log"`
+	Metrics   MetricsConfig    `yaml:"metrics"`
 }
 
 // StationConfig says who and where the station is.
@@ -151,7 +153,14 @@ type LogConfig struct {
 	Format string `yaml:"format"`
 }
 
+// MetricsConfig is where Prometheus may ask.
+type MetricsConfig struct {
+	// Listen is empty for nowhere, and nil for the usual place unless it is taken: several agents may run on one computer.
+	Listen *string `yaml:"listen"`
+}
+
 const (
+	defaultMetrics      = "127.0.0.1:9433"
 	defaultFFT          = 4096
 	defaultSpectrumBins = 1024
 	day                 = 24 * time.Hour
@@ -297,6 +306,7 @@ func (c *Config) Check(report func(field, message string)) {
 	}
 	c.checkDelivery(report)
 	c.checkControl(report)
+	c.Metrics.check(report)
 	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(report, "log.format", c.Log.Format, "text", "json")
 }
@@ -498,6 +508,16 @@ func (c *Config) checkDelivery(report func(field, message string)) {
 	}
 	if u := time.Duration(c.Clock.Uncertainty); u <= 0 || u > day {
 		report("clock.uncertainty", "want a duration above 0, for instance 1s")
+	}
+}
+
+func (c MetricsConfig) check(report func(field, message string)) {
+	if c.Listen == nil || *c.Listen == "" {
+		return
+	}
+	host, port, err := net.SplitHostPort(*c.Listen)
+	if ip := net.ParseIP(host); err != nil || port == "" || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		report("metrics.listen", "want a loopback address and a port, for instance "+defaultMetrics+" (it has no accounts); port 0 takes any free one, and \"\" none")
 	}
 }
 

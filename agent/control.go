@@ -62,8 +62,13 @@ func (c *controlServer) run(ctx context.Context, log *slog.Logger) {
 	mux.HandleFunc("GET /tap", c.tap)
 	mux.HandleFunc("GET /spool/stat", c.spoolStat)
 	mux.HandleFunc("GET /spool/records", c.spoolRecords)
+	serveUntil(ctx, c.listener, mux, log)
+}
+
+// serveUntil serves until the context ends and every answer with it.
+func serveUntil(ctx context.Context, l net.Listener, handler http.Handler, log *slog.Logger) {
 	server := &http.Server{
-		Handler: mux, ReadHeaderTimeout: 5 * time.Second,
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	done := make(chan struct{})
@@ -73,12 +78,12 @@ func (c *controlServer) run(ctx context.Context, log *slog.Logger) {
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWait)
 		defer cancel()
 		if err := server.Shutdown(ending); err != nil {
-			log.WarnContext(ctx, "an answer on the control socket was cut off", "error", err)
+			log.WarnContext(ctx, "an answer was cut off", "error", err)
 			server.Close()
 		}
 	}()
-	if err := server.Serve(c.listener); !errors.Is(err, http.ErrServerClosed) {
-		log.WarnContext(ctx, "control socket ended", "error", err)
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		log.WarnContext(ctx, "nobody is answered any more", "error", err)
 	}
 	<-done
 }

@@ -83,6 +83,14 @@ const duplicateIdentity = "duplicate_identity: another agent is connected to the
 // hasRival tells whether another client uses the station's id.
 func (n *network) hasRival() bool { return n.link != nil && n.link.DuplicateIdentity() }
 
+// sent is how many records were sent since the start, each as often as it was.
+func (n *network) sent() uint64 {
+	if n.link == nil {
+		return 0
+	}
+	return n.link.Sent()
+}
+
 func (n *network) status() linkStatus {
 	s := linkStatus{URL: n.url, DuplicateIdentity: n.hasRival()}
 	if n.link != nil {

@@ -237,6 +237,7 @@ receivers:
 spool: {path: %q, limit: 256MiB}
 control: {allow: [capture]}
 log: {format: json}
+metrics: {listen: ""}
 `
 
 func (d *demoRun) startAgents(ctx context.Context, stations []demo.Station, running *sync.WaitGroup) error {

@@ -77,6 +77,7 @@ func (s *session) sendAll(records []outgoing, now time.Time) {
 
 func (s *session) sendMessage(m *message, now time.Time) {
 	s.window.send(m, now)
+	s.link.sent.Add(uint64(len(m.records)))
 	s.dispatch(dispatch{topic: m.topic, payload: m.payload, qos: 1, message: m, order: m.order})
 }
 

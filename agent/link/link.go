@@ -19,8 +19,8 @@ const (
 	sayEvery = 10 * time.Minute
 )
 
-// Link keeps a station connected to its broker. SetInfo, SetState, Connected, CollectorOnline and DuplicateIdentity may be
-// called from any goroutine.
+// Link keeps a station connected to its broker. SetInfo, SetState, Connected, CollectorOnline, DuplicateIdentity
+// and Sent may be called from any goroutine.
 type Link struct {
 	cfg     Config
 	topics  protocol.Topics
@@ -41,6 +41,7 @@ type Link struct {
 	connected atomic.Bool
 	online    atomic.Bool
 	duplicate atomic.Bool
+	sent      atomic.Uint64 // records handed to the broker's connection, again or for the first time
 
 	// mu guards info and state.
 	mu          sync.Mutex
@@ -95,6 +96,9 @@ func (l *Link) CollectorOnline() bool { return l.online.Load() }
 // DuplicateIdentity tells whether another client is known to use the station's id. The link then stays away for a while
 // each time that it is pushed out.
 func (l *Link) DuplicateIdentity() bool { return l.duplicate.Load() }
+
+// Sent is how many records were sent since the start, each as often as it was.
+func (l *Link) Sent() uint64 { return l.sent.Load() }
 
 // Run keeps the station connected until ctx ends, then takes its leave. It returns nil: whatever fails is tried again.
 func (l *Link) Run(ctx context.Context) error {

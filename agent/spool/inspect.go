@@ -28,8 +28,10 @@ type Stats struct {
 	From, To time.Time
 	LastSeq  uint64 // the highest number given under the current identity
 	Waiting  int    // records not yet durable
-	Shed     uint64 // records given up since the spool was opened
 	Commits  uint64 // since the spool was opened
+	Shed     uint64 // records given up since the spool was opened
+	// Acknowledged is how many records were since the spool was opened.
+	Acknowledged uint64
 
 	// What the disk does not take.
 	ShedFull    uint64 // of Shed, for want of room on the disk
@@ -48,7 +50,7 @@ func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	c := s.current()
 	st := Stats{
-		Station: s.station, Identity: c.identity, LastSeq: c.next - 1, Limit: s.limit, Waiting: len(s.waiting), Shed: s.shed, Commits: s.commits,
+		Station: s.station, Identity: c.identity, LastSeq: c.next - 1, Limit: s.limit, Waiting: len(s.waiting), Shed: s.shed, Commits: s.commits, Acknowledged: s.acknowledged,
 		Kept: s.kept.records, KeptBytes: s.kept.bytes, ShedFull: s.shedFull, ReserveUsed: s.reserveUsed, Fault: s.fault,
 	}
 	if s.fault != nil {

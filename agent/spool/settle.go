@@ -51,6 +51,7 @@ func (s *Spool) Ack(spool [protocol.SpoolBytes]byte, settled protocol.Ranges) {
 	settled = settled.Intersect(e.held).Intersect(e.offered).Subtract(e.dying).Subtract(e.acked)
 	if !settled.Empty() {
 		s.leaving.count(time.Now(), int(settled.Count()))
+		s.acknowledged += settled.Count()
 		s.settle(e, settled)
 	}
 }

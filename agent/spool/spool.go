@@ -114,6 +114,7 @@ type Spool struct {
 	fresh        chan struct{} // closed when there may be something new to hand out
 	marks        []mark
 	commits      uint64
+	acknowledged uint64 // records, since the start
 	shed         uint64 // records given up since the start
 	shedFull     uint64 // of those, for want of room on the disk
 	shortage     shortage

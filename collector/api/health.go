@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/fulgidus/heimdall/protocol"
+	"github.com/fulgidus/heimdall/protocol/exposition"
 )
 
 // Root is the answer of GET /. Clients of the service that Heimdall replaces look for service: backend.
@@ -70,19 +71,19 @@ func (s *server) metrics(w http.ResponseWriter, r *http.Request) error {
 	open, dropped := s.Events.Clients()
 	families = append(
 		families,
-		Gauge("heimdall_collector_build_info", "Always 1; the labels say what runs.",
-			Sample{Value: 1, Labels: []Label{{"version", s.Version}, {"goversion", runtime.Version()}}}),
-		Gauge("heimdall_collector_event_clients", "Open streams of /api/v1/events.", Sample{Value: float64(open)}),
-		Gauge("heimdall_collector_bulk_reads", "Lists that are being read as CSV or JSON lines.", Sample{Value: float64(len(s.bulk))}),
-		Counter("heimdall_collector_event_clients_dropped_total", "Streams ended because the client did not keep up.",
-			Sample{Value: float64(dropped)}),
+		exposition.Gauge("heimdall_collector_build_info", "Always 1; the labels say what runs.",
+			exposition.Of(1, "version", s.Version, "goversion", runtime.Version())),
+		exposition.Gauge("heimdall_collector_event_clients", "Open streams of /api/v1/events.", exposition.Of(float64(open))),
+		exposition.Gauge("heimdall_collector_bulk_reads", "Lists that are being read as CSV or JSON lines.", exposition.Of(float64(len(s.bulk)))),
+		exposition.Counter("heimdall_collector_event_clients_dropped_total", "Streams ended because the client did not keep up.",
+			exposition.Of(float64(dropped))),
 	)
 	if s.Metrics != nil {
 		families = append(families, s.Metrics.Families(r.Context())...)
 	}
 	var body strings.Builder
-	if err := WriteMetrics(&body, families); err != nil {
+	if err := exposition.Write(&body, families); err != nil {
 		return err
 	}
-	return sendBytes(w, r, http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", []byte(body.String()))
+	return sendBytes(w, r, http.StatusOK, exposition.ContentType, []byte(body.String()))
 }

@@ -3,150 +3,18 @@ package api
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"io"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/fulgidus/heimdall/protocol/exposition"
 )
 
-// Metrics gives what the other parts of the collector count. Names are heimdall_collector_*, in base units (seconds,
-// bytes, hertz, ratios from 0 to 1); counters end in _total, times in _timestamp_seconds. Labels have few values:
-// station, kind, reason, never a frequency or an id.
+// Metrics gives what the other parts of the collector count.
 type Metrics interface {
-	Families(ctx context.Context) []Family
-}
-
-// MetricType is Prometheus' kind of a metric.
-type MetricType string
-
-// The kinds of metric.
-const (
-	TypeCounter   MetricType = "counter"
-	TypeGauge     MetricType = "gauge"
-	TypeHistogram MetricType = "histogram"
-)
-
-// Family is all samples of one metric.
-type Family struct {
-	Name    string
-	Help    string
-	Type    MetricType
-	Samples []Sample
-}
-
-// Sample is one value. A histogram's Value is the sum of what was observed.
-type Sample struct {
-	Labels  []Label
-	Value   float64
-	Buckets []Bucket // of a histogram, in rising order; the last, infinite one holds the number of observations
-}
-
-// Label is one name and value of a sample.
-type Label struct{ Name, Value string }
-
-// Bucket counts observations up to a bound.
-type Bucket struct {
-	UpperBound float64
-	Count      uint64 // of this bucket and all below
-}
-
-// Counter is a family of one type that only grows.
-func Counter(name, help string, samples ...Sample) Family {
-	return Family{Name: name, Help: help, Type: TypeCounter, Samples: samples}
-}
-
-// Gauge is a family of values that go up and down.
-func Gauge(name, help string, samples ...Sample) Family {
-	return Family{Name: name, Help: help, Type: TypeGauge, Samples: samples}
-}
-
-var (
-	metricName = regexp.MustCompile(`^[a-zA-Z_:][a-zA-Z0-9_:]*$`)
-	labelName  = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
-	escapeText = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
-	escapeLabl = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
-)
-
-// WriteMetrics writes families in Prometheus' text exposition format 0.0.4, sorted by name. Families of one name are
-// joined. It fails on a name that Prometheus could not read.
-func WriteMetrics(w io.Writer, families []Family) error {
-	sorted := slices.Clone(families)
-	slices.SortStableFunc(sorted, func(a, b Family) int { return cmp.Compare(a.Name, b.Name) })
-	for i, f := range sorted {
-		if !metricName.MatchString(f.Name) {
-			return fmt.Errorf("metric %q: a name has letters, digits and underlines", f.Name)
-		}
-		if i == 0 || sorted[i-1].Name != f.Name {
-			if _, err := fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s %s\n", f.Name, escapeText.Replace(f.Help), f.Name, f.Type); err != nil {
-				return fmt.Errorf("write metrics: %w", err)
-			}
-		}
-		for _, sample := range f.Samples {
-			if err := writeSample(w, f, sample); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func writeSample(w io.Writer, f Family, sample Sample) error {
-	labels, err := formatLabels(sample.Labels)
-	if err != nil {
-		return fmt.Errorf("metric %s: %w", f.Name, err)
-	}
-	var text strings.Builder
-	line := func(suffix, labels string, value float64) {
-		if labels != "" {
-			labels = "{" + labels + "}"
-		}
-		fmt.Fprintf(&text, "%s%s%s %s\n", f.Name, suffix, labels, formatValue(value))
-	}
-	if f.Type != TypeHistogram {
-		line("", labels, sample.Value)
-	} else {
-		before := labels
-		if before != "" {
-			before += ","
-		}
-		var count uint64
-		for _, b := range sample.Buckets {
-			count = b.Count
-			line("_bucket", before+`le="`+formatValue(b.UpperBound)+`"`, float64(b.Count))
-		}
-		line("_sum", labels, sample.Value)
-		line("_count", labels, float64(count))
-	}
-	if _, err := io.WriteString(w, text.String()); err != nil {
-		return fmt.Errorf("write metrics: %w", err)
-	}
-	return nil
-}
-
-func formatLabels(labels []Label) (string, error) {
-	parts := make([]string, len(labels))
-	for i, l := range labels {
-		if !labelName.MatchString(l.Name) {
-			return "", fmt.Errorf("label %q: a name has letters, digits and underlines", l.Name)
-		}
-		parts[i] = l.Name + `="` + escapeLabl.Replace(strings.ToValidUTF8(l.Value, "�")) + `"`
-	}
-	return strings.Join(parts, ","), nil
-}
-
-func formatValue(v float64) string {
-	switch {
-	case math.IsInf(v, 1):
-		return "+Inf"
-	case math.IsInf(v, -1):
-		return "-Inf"
-	}
-	return strconv.FormatFloat(v, 'g', -1, 64)
+	Families(ctx context.Context) []exposition.Family
 }
 
 // answerBounds are the upper bounds of the answer times, in seconds.
@@ -195,33 +63,31 @@ func (t *traffic) add(rt *route, status int, took time.Duration) {
 	h.counts[min(i, len(bounds)-1)]++
 }
 
-func (t *traffic) families() []Family {
+func (t *traffic) families() []exposition.Family {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	requests := Counter("heimdall_collector_http_requests_total", "Requests by route and status.")
+	requests := exposition.Counter("heimdall_collector_http_requests_total", "Requests by route and status.")
 	for kind, n := range t.requests {
-		requests.Samples = append(requests.Samples, Sample{
-			Value: float64(n), Labels: []Label{{"route", kind.route}, {"status", strconv.Itoa(kind.status)}},
-		})
+		requests.Samples = append(requests.Samples, exposition.Of(float64(n), "route", kind.route, "status", strconv.Itoa(kind.status)))
 	}
-	times := Family{
-		Name: "heimdall_collector_http_request_duration_seconds", Type: TypeHistogram,
+	times := exposition.Family{
+		Name: "heimdall_collector_http_request_duration_seconds", Type: exposition.HistogramType,
 		Help: "Time to answer, streams to their end, by route.",
 	}
 	bounds := answerBounds()
 	for name, h := range t.times {
-		sample := Sample{Labels: []Label{{"route", name}}, Value: h.sum}
+		sample := exposition.Of(h.sum, "route", name)
 		var below uint64
 		for i, n := range h.counts {
 			below += n
-			sample.Buckets = append(sample.Buckets, Bucket{bounds[i], below})
+			sample.Buckets = append(sample.Buckets, exposition.Bucket{UpperBound: bounds[i], Count: below})
 		}
 		times.Samples = append(times.Samples, sample)
 	}
-	byLabels := func(a, b Sample) int {
-		return slices.CompareFunc(a.Labels, b.Labels, func(a, b Label) int { return cmp.Compare(a.Value, b.Value) })
+	byLabels := func(a, b exposition.Sample) int {
+		return slices.CompareFunc(a.Labels, b.Labels, func(a, b exposition.Label) int { return cmp.Compare(a.Value, b.Value) })
 	}
 	slices.SortFunc(requests.Samples, byLabels)
 	slices.SortFunc(times.Samples, byLabels)
-	return []Family{requests, times}
+	return []exposition.Family{requests, times}
 }

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the servers that the tests run against: mosquitto, PostgreSQL, node, rtl_433 and strace from Debian (as root), TimescaleDB as a
+# Installs the servers that the tests run against: mosquitto, PostgreSQL, node, rtl_433, strace and
+# promtool (of the package prometheus) from Debian (as root), TimescaleDB as a
 # WASM build, a client generator and validators of OpenAPI from npm, MinIO built once by the Go toolchain. What is there already is left alone.
 set -eu
 cd "$(dirname "$0")"
@@ -15,6 +16,7 @@ command -v psql >/dev/null || missing="$missing postgresql-client"
 command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
 command -v rtl_433 >/dev/null || missing="$missing rtl-433"
+command -v promtool >/dev/null || missing="$missing prometheus"
 command -v strace >/dev/null || [ "$(uname)" != Linux ] || missing="$missing strace"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
