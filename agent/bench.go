@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,8 @@ import (
 type BenchCmd struct {
 	JSON bool `name:"json" xor:"form" help:"Print JSON."`
 	TSV  bool `name:"tsv" xor:"form" help:"Print a line a case: name, Msps, median and best, with tabs between."`
+	// Only is the end of a case's name.
+	Only string `name:"only" placeholder:"CASE" help:"Measure one case, for example cu8_4096."`
 
 	// effort is what a test lessens; zero: fullEffort.
 	effort effort
@@ -56,8 +59,9 @@ type benchReport struct {
 	CPUs   int     `json:"cpus"`
 	Cases  []speed `json:"cases"`
 	// Carries is the sample rate that one core surveys, detection included, and Share what a stick at 2.4 Msps takes of it.
-	Carries float64 `json:"carries_msps"`
-	Share   float64 `json:"core_share_at_2400_ksps"`
+	// Absent when one case is measured.
+	Carries float64 `json:"carries_msps,omitzero"`
+	Share   float64 `json:"core_share_at_2400_ksps,omitzero"`
 }
 
 // Run is called by the command line.
@@ -69,13 +73,17 @@ func (c BenchCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return usageError{err}
 	}
+	cases, err := c.cases()
+	if err != nil {
+		return err
+	}
 	report := benchReport{Engine: engine, CPUs: runtime.NumCPU()}
 	runtime.LockOSThread() // whose time is taken
 	defer runtime.UnlockOSThread()
 	computed := threadTime()
 	progress := progressLine{w: s.err}
 	defer progress.end()
-	for _, one := range benchCases(c.effort.samples) {
+	for _, one := range cases {
 		progress.show("measuring " + one.text)
 		work, err := one.prepare()
 		if err != nil {
@@ -91,8 +99,10 @@ func (c BenchCmd) Run(ctx context.Context, s streams) error {
 			fmt.Fprintf(s.out, "%s\tMsps\t%.3f\t%.3f\n", v.Name, v.Median, v.Best)
 		}
 	}
-	report.Carries = report.Cases[len(report.Cases)-1].Median
-	report.Share = stickHz / 1e6 / report.Carries
+	if c.Only == "" {
+		report.Carries = report.Cases[len(report.Cases)-1].Median
+		report.Share = stickHz / 1e6 / report.Carries
+	}
 	switch {
 	case c.TSV:
 		return nil
@@ -100,6 +110,20 @@ func (c BenchCmd) Run(ctx context.Context, s streams) error {
 		return json.NewEncoder(s.out).Encode(report)
 	}
 	return report.print(s.out)
+}
+
+// cases are those that are measured.
+func (c BenchCmd) cases() ([]benchCase, error) {
+	all := benchCases(c.effort.samples)
+	if c.Only == "" {
+		return all, nil
+	}
+	for _, one := range all {
+		if strings.HasSuffix(one.name, "_"+c.Only) {
+			return []benchCase{one}, nil
+		}
+	}
+	return nil, usageError{fmt.Errorf("--only %s: there is no such case; --tsv without it lists them", c.Only)}
 }
 
 // measure has work done again and again, each time over the signal; computed is threadTime's.
@@ -127,6 +151,9 @@ func (r benchReport) print(w io.Writer) error {
 	fmt.Fprintf(w, "One core of %d, engine %s (HEIMDALL_DSP chooses another):\n\n    Msps     best\n", r.CPUs, r.Engine)
 	for _, v := range r.Cases {
 		fmt.Fprintf(w, "%8.1f %8.1f  %s\n", v.Median, v.Best, v.Text)
+	}
+	if r.Carries == 0 {
+		return nil
 	}
 	_, err := fmt.Fprintf(w, "\nA core surveys up to %.1f Msps with detection. A stick at 2.4 Msps takes %.1f %% of it, beside reading the samples.\n",
 		r.Carries, 100*r.Share)

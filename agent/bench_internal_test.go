@@ -38,6 +38,15 @@ func TestBenchCmd(t *testing.T) {
 	if text := bench(BenchCmd{}); !strings.Contains(text, "spectrum of 4096 bins from cu8") || !strings.Contains(text, "A stick at 2.4 Msps takes ") {
 		t.Error(text)
 	}
+	if text := bench(BenchCmd{TSV: true, Only: "ci16_256"}); !strings.HasPrefix(text, "chain_heimdall_ci16_256\t") || strings.Count(text, "\n") != 1 {
+		t.Errorf("one case: %s", text)
+	}
+	if text := bench(BenchCmd{JSON: true, Only: "cu8_detection"}); strings.Contains(text, "carries") {
+		t.Errorf("one case: %s", text)
+	}
+	if err := (BenchCmd{Only: "cu8_7"}).Run(t.Context(), streams{out: io.Discard, err: io.Discard}); !errors.As(err, new(usageError)) {
+		t.Errorf("a case that there is not: %v", err)
+	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := (BenchCmd{}).Run(ended, streams{out: io.Discard, err: io.Discard}); !errors.Is(err, context.Canceled) {
