@@ -81,15 +81,23 @@ fuzz: ## every fuzz target for FUZZTIME each, or FUZZCOUNT=400000x executions; s
 	@GO="$(GO)" FUZZTIME=$(FUZZTIME) FUZZCOUNT=$(FUZZCOUNT) sh packaging/fuzz.sh
 
 .PHONY: bench
-bench: bench-e2e ## the whole way against Telegraf, then all benchmarks; BENCH selects these by regular expression
+bench: bench-dsp bench-e2e ## the engine against its peers, the whole way against Telegraf, then all benchmarks; BENCH selects these
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
+.PHONY: bench-dsp
+bench-dsp: build ## our spectrum against FFTW, VOLK, GNU Radio, scipy, ...: run bench-peers once; DSP='-rounds 3 -only cu8' runs less
+	$(GO) run ./packaging/bench/dsp $(DSP)
+
 .PHONY: bench-e2e
-bench-e2e: servers bench-peers build ## the whole way against Telegraf; E2E='-rounds 1 -only frames' runs less
+bench-e2e: servers telegraf build ## the whole way against Telegraf; E2E='-rounds 1 -only frames' runs less
 	$(GO) run ./packaging/bench $(E2E)
 
 .PHONY: bench-peers
-bench-peers: ## build Telegraf, the peer of that benchmark
+bench-peers: telegraf ## install and build the peers of both: FFTW and others from Debian (as root), Telegraf
+	@sh packaging/bench/dsp/peers/install.sh
+
+.PHONY: telegraf
+telegraf:
 	@sh packaging/bench/peers.sh
 
 .PHONY: golden
