@@ -122,8 +122,11 @@ func (d *Detector) close(t *track) {
 		d.findEnd(t)
 	}
 	t.end = math.Max(t.end, t.start+float64(d.cfg.Bins/2))
+	if t.rows == 0 && t.bestPower > 0 {
+		d.add(t, t.best)
+	}
 	if t.rows == 0 && t.hasHeld {
-		d.add(t, t.held)
+		d.add(t, t.held) // the best was too long ago
 	}
 	t.closedRow = d.processed
 	d.pending = append(d.pending, t)

@@ -418,3 +418,22 @@ func BenchmarkDetector(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)*(1<<20)/b.Elapsed().Seconds()/1e6, "Msps")
 }
+
+// TestDetector_ShortPulses: pulses of half a row, wherever in a row they fall, are found and have their own level,
+// though they have edge rows only.
+func TestDetector_ShortPulses(t *testing.T) {
+	const power = 0.01
+	for phase := range 8 {
+		start := uint64(100*milli + phase*row/8)
+		got := detect(t, detectorConfig(), scene{300 * milli, []dsp.Signal{
+			noise(), dsp.Gated(dsp.Tone(math.Sqrt(power), 0.1), [][2]uint64{{start, start + bins}}),
+		}}, 8192)
+		if len(got) != 1 {
+			t.Fatalf("phase %d of 8: %d events, want 1: %+v", phase, len(got), got)
+		}
+		// A row of two and a half frames holds one of them, or half of one when the pulse lies across two rows.
+		if level := dsp.DB(got[0].Power / power); level < -8 || level > 0 {
+			t.Errorf("phase %d of 8: level %.1f dB under the pulse's", phase, level)
+		}
+	}
+}

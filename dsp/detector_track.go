@@ -54,8 +54,10 @@ type track struct {
 	rowPower float64
 	rowSeeds int
 
-	held    int64 // row waiting to be added: edges are left out
-	hasHeld bool
+	held      int64 // row waiting to be added: edges are left out
+	hasHeld   bool
+	best      int64 // row with the most power: all there is of an event that is nothing but edges
+	bestPower float64
 }
 
 // join gives a run to the event it continues, makes one event of those it connects, or starts one.
@@ -251,6 +253,9 @@ func (t *track) absorb(b *track) {
 	if b.hasHeld && (!t.hasHeld || b.held > t.held) {
 		t.held, t.hasHeld = b.held, true
 	}
+	if b.bestPower > t.bestPower {
+		t.best, t.bestPower = b.best, b.bestPower
+	}
 }
 
 // spread tells the events of a row what they got.
@@ -339,7 +344,7 @@ func (d *Detector) broaden(t *track, r int64) {
 	}
 	t.start = float64(d.energy.since(from, int64(d.cfg.GapSamples)))
 	t.startKnown, t.startCut = true, t.start == 0
-	t.hasHeld, t.rows = false, 0
+	t.hasHeld, t.rows, t.bestPower = false, 0, 0
 	clear(t.sum)
 	clear(t.count)
 }
@@ -381,6 +386,9 @@ func (d *Detector) hold(t *track, r int64) {
 		d.add(t, t.held)
 	}
 	t.held, t.hasHeld = r, true
+	if t.rowPower > t.bestPower {
+		t.best, t.bestPower = r, t.rowPower
+	}
 }
 
 func (d *Detector) add(t *track, r int64) {
