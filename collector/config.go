@@ -248,6 +248,21 @@ func (c *Config) embed() {
 	}
 }
 
+// localStore is a store in a file or folder of this computer.
+type localStore struct{ name, path string }
+
+// localStores are those whose disk this process can ask.
+func (c Config) localStores() []localStore {
+	var list []localStore
+	if path, ok := strings.CutPrefix(string(c.Store.URL), "sqlite:"); ok {
+		list = append(list, localStore{"database", path})
+	}
+	if path, ok := strings.CutPrefix(c.Archive.URL, "file:"); ok {
+		list = append(list, localStore{"archive", path})
+	}
+	return list
+}
+
 // Check reports what the types cannot tell.
 func (c *Config) Check(report func(field, message string)) {
 	if protocol.ValidCollector(c.ID) != nil {

@@ -15,12 +15,13 @@ import (
 
 // StationCmd looks after stations.
 type StationCmd struct {
+	List        StationListCmd `cmd:"" help:"How the stations are: last seen and why, clock, spool, loss, version."`
 	RetireSpool RetireSpoolCmd `cmd:"" help:"Declare what a spool that will never come back still owed as abandoned."`
 }
 
 // Help begins with the example.
 func (StationCmd) Help() string {
-	return "Example:  heimdall-collector station retire-spool torino 1f00a2b3c4d5e6f7"
+	return "Example:  heimdall-collector station list"
 }
 
 // RetireSpoolCmd closes the account of a dead card.

@@ -174,14 +174,24 @@ type Station struct {
 	Delivery  *StationDelivery `json:"delivery,omitempty"`
 	Receivers []ReceiverInfo   `json:"receivers"`
 	// Capabilities lists what the station takes orders for.
-	Capabilities []string        `json:"capabilities"`
-	Steps        json.RawMessage `json:"receiver_state,omitempty"` // receivers of the last State
+	Capabilities []string `json:"capabilities"`
+	Version      string   `json:"version,omitempty"` // of its agent
+	// Reception is what each receiver delivered since the agent started, by the last health record.
+	Reception []StationReception `json:"reception,omitempty"`
+	Steps     json.RawMessage             `json:"receiver_state,omitempty"` // receivers of the last State
 }
 
 // StationClock is how well a station knows the time.
 type StationClock struct {
 	Quality      string  `json:"quality"`
 	UncertaintyS float64 `json:"uncertainty_s"`
+}
+
+// StationReception is what one receiver delivered since the agent started.
+type StationReception struct {
+	Receiver         string `json:"receiver"`
+	SamplesTotal     uint64 `json:"samples_total"`
+	LostSamplesTotal uint64 `json:"lost_samples_total"`
 }
 
 // StationDelivery is what a station still holds.

@@ -46,7 +46,8 @@ func exampleStation() protocol.Station {
 			ID: "vhf", Source: "rtlsdr", Hardware: "RTL2838 R820T", CenterHz: 145.5e6, SampleRateHz: 2.4e6, Live: true, HistoryFrom: "2026-11-24T01:59:47.000000000Z",
 			Plan: []protocol.PlanStep{{Name: "2m", CenterHz: 145.5e6, RateHz: 2.4e6, DwellS: 1}},
 		}},
-		Capabilities: []string{"capture"},
+		Capabilities: []string{"capture"}, Version: "1.4.0",
+		Reception: []protocol.StationReception{{Receiver: "vhf", SamplesTotal: 69_120_000_000, LostSamplesTotal: 4096}},
 	}
 }
 

@@ -263,7 +263,7 @@ func testStations(t *testing.T, s *server) {
 			ID: "genova", Number: 2, Name: info.Name, Position: info.Position, Status: "online", State: "running", Since: state.Since,
 			LastSeen: "2026-11-24T02:01:02.123456000Z", Clock: &protocol.StationClock{Quality: "ntp", UncertaintyS: 0.01},
 			Delivery: &protocol.StationDelivery{Backlog: 3, BacklogAgeS: 1.5, SpoolUsedRatio: 0.25}, Receivers: info.Receivers, Capabilities: info.Capabilities,
-			Steps: steps,
+			Steps: steps, Version: "1",
 		},
 		{ID: "aosta", Number: 3, Status: "offline", LastSeen: "2026-11-24T02:00:02.123456000Z", Receivers: []protocol.ReceiverInfo{}, Capabilities: []string{}},
 	}

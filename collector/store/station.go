@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/fulgidus/heimdall/protocol"
@@ -223,7 +224,8 @@ func (db *DB) stations(ctx context.Context, q querier, id string) ([]protocol.St
 	var stations []protocol.Station
 	err := db.forEach(ctx, q, `SELECT s.station, s.number, coalesce(s.name, ''), s.status, coalesce(CAST(s.info AS text), ''),
 			coalesce(CAST(s.state AS text), ''), 
-			CASE WHEN coalesce(s.status_at, s.info_at, s.state_at) IS NOT NULL THEN s.last_seen END, (SELECT max(p.last_received) FROM spool p WHERE p.station = s.station)
+			CASE WHEN coalesce(s.status_at, s.info_at, s.state_at) IS NOT NULL THEN s.last_seen END, (SELECT max(p.last_received) FROM spool p WHERE p.station = s.station),
+			coalesce((SELECT CAST(h.receivers AS text) FROM health h WHERE h.station = s.station ORDER BY h.time DESC LIMIT 1), '')
 		FROM station s WHERE $1::text = '' OR s.station = $1::text ORDER BY s.number`, []any{id}, func(rows *sql.Rows) error {
 		s, err := scanStation(rows)
 		stations = append(stations, s)
@@ -234,9 +236,9 @@ func (db *DB) stations(ctx context.Context, q querier, id string) ([]protocol.St
 
 func scanStation(rows *sql.Rows) (protocol.Station, error) {
 	var s protocol.Station
-	var info, state string
+	var info, state, receivers string
 	var seen, recorded time.Time
-	if err := rows.Scan(&s.ID, &s.Number, &s.Name, &s.Status, &info, &state, scanTime{&seen}, scanTime{&recorded}); err != nil {
+	if err := rows.Scan(&s.ID, &s.Number, &s.Name, &s.Status, &info, &state, scanTime{&seen}, scanTime{&recorded}, &receivers); err != nil {
 		return s, err
 	}
 	if recorded.After(seen) {
@@ -251,8 +253,11 @@ func scanStation(rows *sql.Rows) (protocol.Station, error) {
 		if err := json.Unmarshal([]byte(info), &i); err != nil {
 			return s, err
 		}
-		s.Position = i.Position
+		s.Position, s.Version = i.Position, i.Version
 		s.Receivers, s.Capabilities = append(s.Receivers, i.Receivers...), append(s.Capabilities, i.Capabilities...)
+	}
+	if err := tellReception(&s, receivers); err != nil {
+		return s, err
 	}
 	var st protocol.State
 	if state != "" {
@@ -270,6 +275,31 @@ func scanStation(rows *sql.Rows) (protocol.Station, error) {
 	steps, err := json.Marshal(st.Receivers)
 	s.Steps = steps
 	return s, err
+}
+
+// tellReception says what each receiver delivered, from the receivers of a health record.
+func tellReception(s *protocol.Station, receivers string) error {
+	if receivers == "" {
+		return nil
+	}
+	var list []struct {
+		Receiver     string `json:"receiver"`
+		SamplesTotal uint64 `json:"samples_total"`
+		Lost         []struct {
+			Samples uint64 `json:"samples"`
+		} `json:"lost"`
+	}
+	if err := json.Unmarshal([]byte(receivers), &list); err != nil {
+		return fmt.Errorf("read the receivers of a health record: %w", err)
+	}
+	for _, r := range list {
+		of := protocol.StationReception{Receiver: r.Receiver, SamplesTotal: r.SamplesTotal}
+		for _, l := range r.Lost {
+			of.LostSamplesTotal += l.Samples
+		}
+		s.Reception = append(s.Reception, of)
+	}
+	return nil
 }
 
 // staleState is how old a station's last state may be for its histories to be what it says: it comes each minute.

@@ -171,7 +171,7 @@ func (db *DB) refreshHours(ctx context.Context, from, to time.Time) {
 }
 
 // readerViews are what the role heimdall_read may see.
-const readerViews = "record, spectrum_bin, station_last, measurement_1h, detection_latest, delivery"
+const readerViews = "record, spectrum_bin, station_last, station_health, measurement_1h, detection_latest, delivery"
 
 // grantReaders makes the role heimdall_read, which may see the views and nothing else. It needs privileges that a
 // careful installation keeps from the collector, so it is tried and its failure is told, unless an administrator has done it.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -80,6 +81,18 @@ func testViews(t *testing.T, s *server) {
 		t.Fatal(err)
 	}
 	if got := rows("SELECT station, number, status, state, reason FROM station_last"); fmt.Sprint(got) != "[[torino 1 offline paused owner]]" {
+		t.Error("station_last:", got)
+	}
+	if got := rows("SELECT version, uptime_s, time_quality, time_uncertainty_s * 1e6, backlog, spool_used_ratio * 2048, CAST(samples_total AS text), CAST(lost_samples_total AS text) FROM station_health"); fmt.Sprint(got) !=
+		"[[1.2.3 3600.5 ptp 1 2 1 1000000000 7]]" {
+		t.Error("station_health:", got)
+	}
+	state := &protocol.State{State: "running", TimeQuality: "ntp", TimeUncertaintyS: 0.25, Backlog: math.MaxUint64, BacklogAgeS: 1.5, SpoolUsedRatio: 0.125}
+	if err := db.SaveState(t.Context(), "torino", state, t0.Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if got := rows("SELECT time_quality, time_uncertainty_s, backlog / 1e19, backlog_age_s, spool_used_ratio, CAST(samples_total AS text), CAST(lost_samples_total AS text) FROM station_last"); fmt.Sprint(got) !=
+		"[[ntp 0.25 1.8446744073709551 1.5 0.125 1000000000 7]]" {
 		t.Error("station_last:", got)
 	}
 	if n := s.number(t, "SELECT count(*) FROM station_last WHERE last_seen IS NOT NULL AND last_measurement IS NOT NULL AND last_detection IS NOT NULL"); n != 1 {
