@@ -54,15 +54,24 @@ func (c Channel) Decimation() (int, error) {
 type Channelizer struct {
 	decimation int
 	rateHz     float64
-	lo         *Oscillator
+	lo         *oscillator
+	filters    filters
 	stages     []*decimator
 	reach      int
 	index      int64
-	a, b       []complex64 // scratch, channelChunk samples each
+	out        parts // of the last stage, channelChunk at most
 }
 
-// NewChannelizer designs the filters. It returns ErrBandwidth when the channel does not fit.
+// NewChannelizer designs the filters. It returns ErrBandwidth when the channel does not fit, and Engine's error.
 func NewChannelizer(ch Channel) (*Channelizer, error) {
+	e, err := chosen()
+	if err != nil {
+		return nil, err
+	}
+	return newChannelizer(ch, e)
+}
+
+func newChannelizer(ch Channel, e engine) (*Channelizer, error) {
 	n, err := ch.Decimation()
 	if err != nil {
 		return nil, err
@@ -77,9 +86,9 @@ func NewChannelizer(ch Channel) (*Channelizer, error) {
 	c := &Channelizer{
 		decimation: n,
 		rateHz:     ch.SampleRateHz / float64(n),
-		lo:         NewOscillator(-ch.ShiftHz, ch.SampleRateHz),
-		a:          make([]complex64, channelChunk),
-		b:          make([]complex64, channelChunk),
+		lo:         newOscillator(-ch.ShiftHz, ch.SampleRateHz),
+		filters:    e.filters(),
+		out:        newParts(channelChunk + filterSlack),
 	}
 	before := 1
 	for _, f := range primes(n) {
@@ -121,22 +130,66 @@ func (c *Channelizer) Start(index int64) {
 // MaxOutput is how many outputs n further inputs may give.
 func (c *Channelizer) MaxOutput(n int) int { return n/c.decimation + 1 }
 
-// Process consumes src, which it does not keep, and returns how many samples it wrote to dst. dst must hold
-// MaxOutput(len(src)) and not overlap src.
-func (c *Channelizer) Process(dst, src []complex64) int {
-	n := 0
-	for len(src) > 0 {
-		k := min(len(src), channelChunk)
-		in, out := c.a[:k], c.b
-		c.lo.Mix(in, src[:k], c.index)
-		c.index += int64(k)
-		src = src[k:]
-		for _, s := range c.stages {
-			got := s.process(out, in)
-			in, out = out[:got], in[:cap(in)]
-		}
-		n += copy(dst[n:], in)
+// ProcessRaw consumes raw samples, which it does not keep, and returns how many samples it wrote to dst. They count as Convert has
+// them; a tail shorter than one sample is left out. dst must hold MaxOutput of their number.
+func (c *Channelizer) ProcessRaw(dst []complex64, raw []byte, format Format) int {
+	width := format.BytesPerSample()
+	if width == 0 {
+		return 0
 	}
+	written := 0
+	for left := len(raw) / width; left > 0; {
+		n := min(left, channelChunk)
+		room := c.room(0)
+		for at := 0; at < n; {
+			t, of := c.lo.turn(c.index, n-at)
+			c.filters.mix(room.from(at), raw[:of*width], format, t)
+			raw = raw[of*width:]
+			at += of
+			c.index += int64(of)
+		}
+		left -= n
+		written += c.filter(dst[written:], n)
+	}
+	return written
+}
+
+// Process is ProcessRaw of complex numbers. What is not finite counts as zero.
+func (c *Channelizer) Process(dst, src []complex64) int {
+	written := 0
+	for len(src) > 0 {
+		n := min(len(src), channelChunk)
+		room := c.room(0)
+		for at := 0; at < n; {
+			t, of := c.lo.turn(c.index, n-at)
+			x := room.from(at)
+			for i, v := range src[:of] {
+				x.re[i], x.im[i] = finite(math.Float32bits(real(v))), finite(math.Float32bits(imag(v)))
+			}
+			c.filters.turn(x, of, t)
+			src = src[of:]
+			at += of
+			c.index += int64(of)
+		}
+		written += c.filter(dst[written:], n)
+	}
+	return written
+}
+
+// room is where what goes into a stage, or comes out of the last one, is written.
+func (c *Channelizer) room(stage int) parts {
+	if stage == len(c.stages) {
+		return c.out
+	}
+	return c.stages[stage].room()
+}
+
+// filter passes n samples, which are in room, through the stages.
+func (c *Channelizer) filter(dst []complex64, n int) int {
+	for i, s := range c.stages {
+		n = s.process(c.filters, c.room(i+1), n)
+	}
+	c.filters.join(dst[:n], c.out)
 	return n
 }
 

@@ -3,7 +3,6 @@ package dsp_test
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
 	"math/cmplx"
 	"math/rand/v2"
@@ -257,32 +256,6 @@ func TestChannelizer_WholeBandOnlyShifts(t *testing.T) {
 	}
 }
 
-func TestOscillator_DoesNotDrift(t *testing.T) {
-	// 1/3 of the rate has no finite binary fraction: at index 3·2⁴⁰ the phase must still be a whole turn.
-	o := dsp.NewOscillator(100, 300)
-	one := []complex64{1}
-	for _, index := range []int64{0, 3, 3 << 20, 3 << 40, -3 << 40} {
-		dst := make([]complex64, 1)
-		o.Mix(dst, one, index)
-		if d := cmplx.Abs(complex128(dst[0]) - 1); d > 1e-6 {
-			t.Errorf("index %d: %v, want 1 (off by %.1e)", index, dst[0], d)
-		}
-	}
-	still := []complex64{0}
-	dsp.NewOscillator(0, 300).Mix(still, one, 12345)
-	if still[0] != 1 {
-		t.Errorf("no shift: got %v, want 1", still[0])
-	}
-	// In place, across several exact phases, against float64.
-	x := channelTone(5000, -100, 300, 777)
-	o.Mix(x, x, 777)
-	for i, v := range x {
-		if cmplx.Abs(complex128(v)-1) > 1e-6 {
-			t.Fatalf("sample %d: %v, want 1", i, v)
-		}
-	}
-}
-
 func TestAppendCS16(t *testing.T) {
 	nan := float32(math.NaN())
 	src := []complex64{complex(0, 0.5), complex(1, -1), complex(2, -2), complex(nan, 2.5/16384), complex(-3, 0)}
@@ -297,22 +270,5 @@ func TestAppendCS16(t *testing.T) {
 	}
 	if clipped != 3 {
 		t.Errorf("clipped: got %d, want 3 (one above the rail, one below, one not a number)", clipped)
-	}
-}
-
-func BenchmarkChannelizer(b *testing.B) {
-	for _, rejection := range []float64{80, 100} {
-		c, err := dsp.NewChannelizer(dsp.Channel{SampleRateHz: 2.4e6, ShiftHz: 1e5, BandwidthHz: 12.5e3, RejectionDB: rejection})
-		if err != nil {
-			b.Fatal(err)
-		}
-		src := channelTone(1<<16, 1e5, 2.4e6, 0)
-		dst := make([]complex64, c.MaxOutput(len(src)))
-		b.Run(fmt.Sprintf("%g dB", rejection), func(b *testing.B) {
-			b.SetBytes(int64(2 * len(src))) // as cu8
-			for b.Loop() {
-				c.Process(dst, src)
-			}
-		})
 	}
 }

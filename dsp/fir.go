@@ -2,10 +2,6 @@ package dsp
 
 import "math"
 
-// firRun is how many taps are summed in float32 before the sum is added up in float64, which keeps the rounding of
-// long filters 120 dB below full scale.
-const firRun = 128
-
 // kaiserLowpass is the right half, middle first, of a symmetric low-pass of unit gain at 0 Hz. passEnd and stopStart
 // are in cycles a sample; the attenuation beyond stopStart, and the ripple up to passEnd, are stopDB below unity.
 // Order and window after J. F. Kaiser (1974); his estimate of the order is a little low for short filters, so those
@@ -83,66 +79,71 @@ func besselI0(x float64) float64 {
 // reach(): nothing is computed from samples that were not given.
 type decimator struct {
 	factor int
-	taps   []float32 // middle first
-	stride int       // 2 when every second tap beside the middle is zero (half band), else 1
+	half   []float32 // taps, middle first; of a factor of 2 every second one beside the middle is zero
+	taps   []float32 // the same as kernels want them: see kernelTaps
 
-	buf []complex64 // unused input, oldest first; never grows beyond its capacity
+	in       parts // unused input lies from begin to end
+	begin, n int
 }
 
 // newDecimator keeps the band up to passEnd clean, in cycles a sample of the output: what would fold into it is
 // stopDB down.
 func newDecimator(factor int, passEnd, stopDB float64) *decimator {
-	d := &decimator{factor: factor, stride: 1}
+	d := &decimator{factor: factor}
 	f := float64(factor)
-	d.taps = kaiserLowpass(passEnd/f, (1-passEnd)/f, stopDB)
-	if factor == 2 {
-		d.stride = 2
+	d.half = kaiserLowpass(passEnd/f, (1-passEnd)/f, stopDB)
+	if last := len(d.half) - 1; factor == 2 && last%2 == 0 {
+		d.half = d.half[:last] // its end is one of the zeros
 	}
-	window := 2*d.reach() + 1
-	d.buf = make([]complex64, 0, 2*window+channelChunk)
+	d.taps = kernelTaps(factor, d.half)
+	d.in = newParts(2*d.window() + channelChunk + 4*factor + filterSlack)
 	return d
 }
 
-// reach is how many inputs before and after its centre an output depends on.
-func (d *decimator) reach() int { return len(d.taps) - 1 }
-
-func (d *decimator) reset() { d.buf = d.buf[:0] }
-
-// process consumes src and returns how many outputs it wrote to dst.
-func (d *decimator) process(dst, src []complex64) int {
-	window := 2*d.reach() + 1
-	n := 0
-	for len(src) > 0 {
-		k := min(cap(d.buf)-len(d.buf), len(src))
-		d.buf = append(d.buf, src[:k]...)
-		src = src[k:]
-
-		at := 0
-		for ; at+window <= len(d.buf); at += d.factor {
-			dst[n] = d.dot(d.buf[at : at+window])
-			n++
+// kernelTaps are, of a half band, those that are not zero: the middle, then the others from the first to the last. Of other
+// filters they are all from the first to the last, and zeros up to whole vectors.
+func kernelTaps(factor int, half []float32) []float32 {
+	var taps []float32
+	reach := len(half) - 1
+	if factor == 2 {
+		taps = append(taps, half[0])
+		for k := -reach; k <= reach; k += 2 {
+			taps = append(taps, half[max(k, -k)])
 		}
-		d.buf = d.buf[:copy(d.buf, d.buf[at:])] // a window is longer than factor, so at lies within
+		return taps
 	}
-	return n
+	for k := -reach; k <= reach; k++ {
+		taps = append(taps, half[max(k, -k)])
+	}
+	return append(taps, make([]float32, -len(taps)&(lanes-1))...)
 }
 
-// dot is the filter's output for one window of inputs. Taps are symmetric, so samples are paired before they are
-// multiplied.
-func (d *decimator) dot(w []complex64) complex64 {
-	half := d.reach()
-	before, after := w[:half], w[half+1:]
-	mid, gain := w[half], d.taps[0]
-	sumRe, sumIm := float64(gain*real(mid)), float64(gain*imag(mid))
-	for from := 1; from <= half; from += firRun {
-		var re, im float32
-		for k := from; k < min(from+firRun, half+1); k += d.stride {
-			t, a, b := d.taps[k], before[half-k], after[k-1]
-			re += t * (real(a) + real(b))
-			im += t * (imag(a) + imag(b))
-		}
-		sumRe += float64(re)
-		sumIm += float64(im)
+// reach is how many inputs before and after its centre an output depends on.
+func (d *decimator) reach() int { return len(d.half) - 1 }
+
+// window is how many inputs an output depends on.
+func (d *decimator) window() int { return 2*d.reach() + 1 }
+
+func (d *decimator) reset() { d.begin, d.n = 0, 0 }
+
+// room is where the next inputs go, of which no more than channelChunk come at once.
+func (d *decimator) room() parts {
+	if d.begin+d.n+channelChunk+4*d.factor+filterSlack > len(d.in.re) {
+		d.in.move(d.begin, d.n)
+		d.begin = 0
 	}
-	return complex(float32(sumRe), float32(sumIm))
+	return d.in.from(d.begin + d.n)
+}
+
+// process takes n inputs, which are in room, and returns how many outputs it wrote.
+func (d *decimator) process(f filters, out parts, n int) int {
+	d.n += n
+	outputs := 0
+	if d.n >= d.window() {
+		outputs = (d.n-d.window())/d.factor + 1
+		f.decimate(out, d.in.from(d.begin), outputs, d)
+	}
+	d.begin += outputs * d.factor // a window is longer than factor: not beyond what is there
+	d.n -= outputs * d.factor
+	return outputs
 }

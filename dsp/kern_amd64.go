@@ -17,14 +17,11 @@ const (
 )
 
 // The layout that the kernels share with gen: lines of eight real and eight imaginary parts, a line behind each row.
-const (
-	lanes    = 8
-	lineSize = 2 * lanes
-)
+const lineSize = 2 * lanes
 
 // kernelEngines are those with kernels in assembly.
 func kernelEngines() []engine {
-	avx2 := engine{name: "avx2", segment: newAVX2Segment}
+	avx2 := engine{name: "avx2", segment: newAVX2Segment, filters: newAVX2Filters}
 	if !cpu.X86.HasAVX2 || !cpu.X86.HasFMA {
 		avx2.needs = "AVX2 and FMA"
 	}

@@ -8,42 +8,40 @@ import (
 // oscillatorSpan is the number of samples between two exact phases; a power of two.
 const oscillatorSpan = 1024
 
-// Oscillator shifts samples in frequency. The phase of every sample is computed from the sample's index, in units of
+// oscillator shifts samples in frequency. The phase of every sample is computed from the sample's index, in units of
 // 2⁻⁶⁴ of a turn, so it neither drifts nor depends on how the samples are cut into blocks: after 2⁴⁰ samples the
 // phase is still right to 2⁻²⁴ of a turn. At index 0 it is zero.
-type Oscillator struct {
-	step uint64                    // turns a sample, times 2⁶⁴
-	turn [oscillatorSpan]complex64 // exp(2πi·k·step)
+type oscillator struct {
+	step  uint64                             // turns a sample, times 2⁶⁴
+	table [2][oscillatorSpan + lanes]float32 // exp(2πi·k·step), real and imaginary parts; lanes more than are used
 }
 
-// NewOscillator makes an oscillator that moves what is at 0 Hz to shiftHz, at a sample rate of rateHz. Both must be
+// newOscillator makes an oscillator that moves what is at 0 Hz to shiftHz, at a sample rate of rateHz. Both must be
 // finite and the rate positive.
-func NewOscillator(shiftHz, rateHz float64) *Oscillator {
-	o := &Oscillator{step: phaseStep(shiftHz, rateHz)}
-	for k := range o.turn {
-		o.turn[k] = complex64(phasor(uint64(k) * o.step))
+func newOscillator(shiftHz, rateHz float64) *oscillator {
+	o := &oscillator{step: phaseStep(shiftHz, rateHz)}
+	for k := range o.table[0] {
+		p := phasor(uint64(k) * o.step)
+		o.table[0][k], o.table[1][k] = float32(real(p)), float32(imag(p))
 	}
 	return o
 }
 
-// Mix writes the shifted samples to dst, which may be src and must be as long. index is that of the first sample; it
-// may be negative.
-func (o *Oscillator) Mix(dst, src []complex64, index int64) {
-	if o.step == 0 {
-		copy(dst, src)
-		return
-	}
-	for len(src) > 0 {
-		at := uint64(index) % oscillatorSpan
-		n := min(len(src), int(oscillatorSpan-at))
-		base := complex64(phasor((uint64(index) - at) * o.step))
-		turn := o.turn[at:][:n]
-		in, out := src[:n], dst[:n]
-		for i, x := range in {
-			out[i] = x * (base * turn[i])
-		}
-		src, dst, index = src[n:], dst[n:], index+int64(n)
-	}
+// turn is what samples that follow one another are multiplied by: the phasors re + i·im times base.
+type turn struct {
+	re, im []float32
+	base   complex128
+	still  bool // all of it is 1
+}
+
+// turn gives the factors of the samples from an index on, and of how many of n they are.
+func (o *oscillator) turn(index int64, n int) (t turn, of int) {
+	at := uint64(index) % oscillatorSpan
+	of = min(n, int(oscillatorSpan-at))
+	return turn{
+		re: o.table[0][at:], im: o.table[1][at:],
+		base: phasor((uint64(index) - at) * o.step), still: o.step == 0,
+	}, of
 }
 
 // phaseStep is shiftHz/rateHz turns as a fraction of 2⁶⁴, computed from the exact values of both numbers: a quotient in

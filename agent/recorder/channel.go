@@ -36,7 +36,7 @@ type channel struct {
 	anchor     int64
 	anchorTime time.Time
 
-	in       []complex64
+	zeros    [1024]complex64
 	outputs  []complex64
 	raw      []byte
 	measured radio.Block
@@ -57,9 +57,7 @@ func newChannel(r *run, out *output, f *frame) (*channel, error) {
 	}
 	f.scale = fixedScale
 	return &channel{
-		out: out, frame: f, chz: chz,
-		in:      make([]complex64, pieceSamples),
-		outputs: make([]complex64, chz.MaxOutput(pieceSamples)),
+		out: out, frame: f, chz: chz, outputs: make([]complex64, chz.MaxOutput(pieceSamples)),
 	}, nil
 }
 
@@ -69,34 +67,32 @@ func (c *channel) span() uint64  { return c.last }
 
 func (c *channel) write(ctx context.Context, b *radio.Block, newRun bool) error {
 	at := int64(b.Index - c.frame.index) // negative before the capture's first sample
-	samples := c.in[:dsp.ConvertComplex(c.in, b.Raw, b.Format)]
 	if newRun {
-		if err := c.begin(ctx, b, at, samples); err != nil {
+		if err := c.begin(ctx, b, at); err != nil {
 			return err
 		}
 	}
 	c.anchor, c.anchorTime = at, b.Time
 	c.measured.TimeQuality, c.measured.TimeUncertainty = b.TimeQuality, b.TimeUncertainty
+	raw := b.Raw
 	if at < c.from {
-		samples = samples[min(c.from-at, int64(len(samples))):]
+		raw = raw[min(c.from-at, int64(b.Samples()))*int64(b.Format.BytesPerSample()):]
 	}
-	return c.process(ctx, samples)
+	return c.write16(ctx, c.chz.ProcessRaw(c.outputs, raw, b.Format))
 }
 
 // begin ends the run before and aims the filter at the first output whose centre is in the new one.
-func (c *channel) begin(ctx context.Context, b *radio.Block, at int64, samples []complex64) error {
+func (c *channel) begin(ctx context.Context, b *radio.Block, at int64) error {
 	every, reach := int64(c.frame.every), int64(c.chz.Reach())
 	if !c.begun && b.Format == dsp.CF32 {
-		c.frame.scale = scaleFor(peak(samples))
+		c.frame.scale = scaleFor(peak(b))
 	}
-	kept := append([]complex64(nil), samples...) // finish uses the same buffer
 	if c.begun {
 		if err := c.finish(ctx); err != nil {
 			return err
 		}
 		c.run++
 	}
-	copy(samples, kept)
 
 	first := uint64(max(0, at+every-1) / every)
 	if c.begun {
@@ -118,20 +114,18 @@ func (c *channel) begin(ctx context.Context, b *radio.Block, at int64, samples [
 // silence feeds zeros before a run's first sample: no output can come of them alone, since an output needs reach samples
 // from its centre on.
 func (c *channel) silence(n int) {
-	zeros := make([]complex64, min(n, pieceSamples))
 	for n > 0 {
-		k := min(n, len(zeros))
-		c.chz.Process(c.outputs, zeros[:k])
+		k := min(n, len(c.zeros))
+		c.chz.Process(c.outputs, c.zeros[:k])
 		n -= k
 	}
 }
 
 // finish brings out the outputs whose centres lie in the run that ends here.
 func (c *channel) finish(ctx context.Context) error {
-	clear(c.in)
 	for left := c.chz.Reach(); left > 0; {
-		k := min(left, len(c.in))
-		if err := c.process(ctx, c.in[:k]); err != nil {
+		k := min(left, len(c.zeros))
+		if err := c.write16(ctx, c.chz.Process(c.outputs, c.zeros[:k])); err != nil {
 			return err
 		}
 		left -= k
@@ -139,9 +133,9 @@ func (c *channel) finish(ctx context.Context) error {
 	return nil
 }
 
-// process filters samples and writes what comes out.
-func (c *channel) process(ctx context.Context, samples []complex64) error {
-	n := uint64(c.chz.Process(c.outputs, samples))
+// write16 writes what came out of the filter, as 16-bit samples.
+func (c *channel) write16(ctx context.Context, came int) error {
+	n := uint64(came)
 	n = min(n, c.frame.count-min(c.next, c.frame.count))
 	if n == 0 || c.full {
 		return nil
@@ -205,7 +199,9 @@ func scaleFor(peak float64) float64 {
 }
 
 // peak is the largest absolute I or Q.
-func peak(samples []complex64) float64 {
+func peak(b *radio.Block) float64 {
+	samples := make([]complex64, b.Samples())
+	dsp.ConvertComplex(samples, b.Raw, b.Format)
 	var p float32
 	for _, x := range samples {
 		p = max(p, max(real(x), -real(x)), max(imag(x), -imag(x)))

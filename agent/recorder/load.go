@@ -15,9 +15,10 @@ const (
 	// headroom is the part of the processors' time that is promised: captures also wait for the disk, and the survey goes on.
 	headroom = 0.75
 	// trialCost is how much longer than its filter, by which the first one is judged, a sample of a capture takes.
-	trialCost = 2
-	// trialPieces is how long the trial is, some 30 ms: others' share of the processors shows in it.
-	trialPieces = 64
+	trialCost = 4
+	// trialLasts is how long the trial is, or trialPieces if that is shorter: others' share of the processors shows in it.
+	trialLasts  = 30 * time.Millisecond
+	trialPieces = 1024
 	// lookEvery is how often it is seen whether what was accepted can still be done.
 	lookEvery = 250 * time.Millisecond
 	// heldLasts is how long a held stretch is relied on, which stays for minutes.
@@ -53,12 +54,12 @@ func trial() float64 {
 	if err != nil {
 		return 0
 	}
-	in, out := make([]complex64, pieceSamples), make([]complex64, chz.MaxOutput(pieceSamples))
-	began := time.Now()
-	for range trialPieces {
-		chz.Process(out, in)
+	in, out := make([]byte, pieceSamples*dsp.CU8.BytesPerSample()), make([]complex64, chz.MaxOutput(pieceSamples))
+	began, pieces := time.Now(), 0
+	for ; pieces == 0 || pieces < trialPieces && time.Since(began) < trialLasts; pieces++ {
+		chz.ProcessRaw(out, in, dsp.CU8)
 	}
-	return time.Since(began).Seconds() / (trialPieces * pieceSamples) * trialCost
+	return time.Since(began).Seconds() / float64(pieces*pieceSamples) * trialCost
 }
 
 // span is a stretch that is to be computed: seconds from now, and the part of a turn that it needs.

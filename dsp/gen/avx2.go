@@ -16,6 +16,7 @@ var instructions = map[code]struct {
 	unpackLow: {"VUNPCKLPS", false}, unpackHigh: {"VUNPCKHPS", false},
 	shuffle: {"VSHUFPS", true}, halves: {"VPERM2F128", true}, quarters: {"VPERMPD", true},
 	shiftLeft: {"VPSLLD", true}, shiftRight: {"VPSRLD", true}, shiftSigned: {"VPSRAD", true}, toFloat: {"VCVTDQ2PS", false},
+	addPairs: {"VHADDPS", false},
 }
 
 // inRegisterOnly are those whose AVX2 form takes no memory operand.
@@ -43,13 +44,22 @@ type assembler struct {
 	text  strings.Builder
 }
 
-const nothing = value(-1)
+// What a register can hold beside a value: nothing, or a sum that outlasts the program.
+const nothing, lasting = value(-1), value(-2)
 
 // assemble returns the instructions of p and the bytes of frame that they need.
 func assemble(p *program, at func(place) string) (text string, frame int) {
 	a := &assembler{p: p, at: at, uses: p.uses(), where: map[value]int{}, slot: map[value]int{}}
 	for r := range a.held {
 		a.held[r] = nothing
+	}
+	for i, o := range p.ops {
+		if o.code == addProduct {
+			a.held[o.at.k] = lasting
+		}
+		if o.code == sum {
+			a.held[o.at.k], a.where[value(i)] = value(i), o.at.k
+		}
 	}
 	for i := range p.ops {
 		a.now = i
@@ -64,11 +74,23 @@ func (a *assembler) write(format string, args ...any) {
 
 func (a *assembler) operation(v value, o op) {
 	switch o.code {
-	case load:
+	case load, sum:
 	case widen:
 		a.write("VPMOVZXWD %s, %s", a.at(o.at), a.result(v))
+	case spread:
+		a.write("VBROADCASTSS %s, %s", a.at(o.at), a.result(v))
+	case addProduct:
+		x := a.register(o.args[0])
+		a.write("VFMADD231PS %s, %s, %s", a.operand(o.args[1]), x, name(o.at.k))
+		a.release(o.args...)
 	case store:
 		a.write("VMOVUPS %s, %s", a.register(o.args[0]), a.at(o.at))
+		a.release(o.args...)
+	case storeLow:
+		a.write("VMOVUPS X%s, %s", a.register(o.args[0])[1:], a.at(o.at))
+		a.release(o.args...)
+	case storeHigh:
+		a.write("VEXTRACTF128 $1, %s, %s", a.register(o.args[0]), a.at(o.at))
 		a.release(o.args...)
 	case accumulate:
 		re, im := a.register(o.args[0]), a.register(o.args[1])
@@ -222,6 +244,9 @@ func (a *assembler) take() int {
 	}
 	victim, farthest := -1, a.now
 	for r, v := range a.held {
+		if v == lasting {
+			continue
+		}
 		if n := a.next(v, a.now); n > farthest && int(v) != a.now {
 			victim, farthest = r, n
 		}

@@ -201,14 +201,7 @@ func lastPlaces(p place) string {
 // kernels writes the assembly.
 func kernels() []byte {
 	var b bytes.Buffer
-	b.WriteString(header + "//go:build amd64 && !purego\n\n#include \"textflag.h\"\n")
-	for _, c := range constants {
-		b.WriteString("\n")
-		for at := 0; at < vectorBytes; at += 8 {
-			fmt.Fprintf(&b, "DATA %s<>+%d(SB)/8, $0x%08x%08x\n", c.name, at, c.bits, c.bits)
-		}
-		fmt.Fprintf(&b, "GLOBL %s<>(SB), RODATA|NOPTR, $%d\n", c.name, vectorBytes)
-	}
+	kernelFile(&b)
 	for _, s := range sources {
 		for _, radix := range radices {
 			firstKernel(&b, s, radix)
@@ -217,6 +210,18 @@ func kernels() []byte {
 	middleKernel(&b)
 	lastKernel(&b)
 	return b.Bytes()
+}
+
+// kernelFile begins a file of assembly, with the constants.
+func kernelFile(b *bytes.Buffer) {
+	b.WriteString(header + "//go:build amd64 && !purego\n\n#include \"textflag.h\"\n")
+	for _, c := range constants {
+		b.WriteString("\n")
+		for at := 0; at < vectorBytes; at += 8 {
+			fmt.Fprintf(b, "DATA %s<>+%d(SB)/8, $0x%08x%08x\n", c.name, at, c.bits, c.bits)
+		}
+		fmt.Fprintf(b, "GLOBL %s<>(SB), RODATA|NOPTR, $%d\n", c.name, vectorBytes)
+	}
 }
 
 // radices of a first pass.

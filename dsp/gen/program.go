@@ -44,6 +44,10 @@ const (
 	turnedRe               // args[0] args[2] - args[1] args[3]: real part of a product
 	turnedIm               // args[0] args[3] + args[1] args[2]: its imaginary part
 
+	// Sums that one program after the other adds to: a back end keeps them in place.
+	addProduct // args[0] args[1] is added to at
+	sum        // at
+
 	// Of vectors only: the instruction's own meaning, see avx2.go.
 	mul
 	and
@@ -60,7 +64,14 @@ const (
 	shiftRight
 	shiftSigned
 	toFloat
+	spread    // one number of at to all lanes
+	addPairs  // of args[0], then of args[1]
+	storeLow  // half of args[0] to at
+	storeHigh // the other half
 )
+
+// sums is the array of addProduct and sum.
+const sums = "sums"
 
 func (p *program) append(o op) value {
 	p.ops = append(p.ops, o)
