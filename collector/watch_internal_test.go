@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"net/http"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +94,15 @@ func TestWatching_ACollectorWithAStation(t *testing.T) {
 	}
 	if says, err := servers.Promtool(t, text, "check", "metrics"); code != http.StatusOK || err != nil || says != "" {
 		t.Errorf("status %d, promtool: %v\n%s", code, err, says)
+	}
+	rules, err := os.ReadFile("../packaging/prometheus/heimdall.rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range regexp.MustCompile(`heimdall_collector_\w+`).FindAllString(string(rules), -1) {
+		if !strings.Contains(text, "# TYPE "+name+" ") {
+			t.Errorf("an alert asks for %s, which is not there", name)
+		}
 	}
 	if t.Failed() {
 		t.Log(text)

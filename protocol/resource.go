@@ -178,7 +178,7 @@ type Station struct {
 	Version      string   `json:"version,omitempty"` // of its agent
 	// Reception is what each receiver delivered since the agent started, by the last health record.
 	Reception []StationReception `json:"reception,omitempty"`
-	Steps     json.RawMessage             `json:"receiver_state,omitempty"` // receivers of the last State
+	Steps     json.RawMessage    `json:"receiver_state,omitempty"` // receivers of the last State
 }
 
 // StationClock is how well a station knows the time.
