@@ -13,6 +13,7 @@ import (
 	"github.com/fulgidus/heimdall/agent/recorder"
 	"github.com/fulgidus/heimdall/agent/spool"
 	"github.com/fulgidus/heimdall/agent/survey"
+	"github.com/fulgidus/heimdall/packaging/service"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -32,7 +33,8 @@ type Agent struct {
 	orders    *orders
 	network   *network
 	control   *controlServer
-	metrics   *metricsServer // nil: off
+	metrics   *metricsServer    // nil: off
+	notifier  *service.Notifier // nil: nobody watches
 
 	mu   sync.Mutex // guards last
 	last condition  // as found by the latest look
@@ -161,9 +163,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.metrics != nil {
 		working.Go(func() { a.metrics.run(ctx, a.log.With("component", "metrics")) })
 	}
+	working.Go(func() { a.notifier.Watch(ctx, a.stuck) })
+	a.notifier.Ready(a.summary(a.condition()))
 	a.log.InfoContext(ctx, "station is running", "station", a.cfg.Station.ID, "version", a.version, "spool", a.cfg.Spool.Path)
 
 	<-ctx.Done()
+	a.notifier.Stopping()
 	working.Wait()
 	heldErr := a.letGo(lasting)
 	a.drain(lasting)

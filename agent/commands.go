@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/packaging/service"
 )
 
 // configFlag is the --config of every command that reads one.
@@ -38,15 +39,7 @@ func (f configFlag) load(w io.Writer) (Config, error) {
 }
 
 func newLog(cfg LogConfig, w io.Writer) *slog.Logger {
-	var level slog.Level
-	if level.UnmarshalText([]byte(cfg.Level)) != nil {
-		level = slog.LevelInfo
-	}
-	options := &slog.HandlerOptions{Level: level}
-	if cfg.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return service.NewLogger(w, cfg.Level, cfg.Format)
 }
 
 // RunCmd is the service.
@@ -61,7 +54,11 @@ func (RunCmd) Help() string {
 
 // Run is called by the command line.
 func (c RunCmd) Run(ctx context.Context, s streams) error {
-	cfg, err := c.load(s.err)
+	return service.Run(ctx, programName, s.err, c.run)
+}
+
+func (c RunCmd) run(ctx context.Context, w io.Writer) error {
+	cfg, err := c.load(w)
 	if err != nil {
 		return err
 	}
@@ -72,10 +69,13 @@ func (c RunCmd) Run(ctx context.Context, s streams) error {
 		return usageError{err}
 	}
 	limitMemory(cfg)
-	agent, err := OpenAgent(ctx, cfg, version, newLog(cfg.Log, s.err))
+	log := newLog(cfg.Log, w)
+	agent, err := OpenAgent(ctx, cfg, version, log)
 	if err != nil {
 		return err
 	}
+	agent.notifier = service.NewNotifier(log.With("component", "service"))
+	defer agent.notifier.Close()
 	return agent.Run(ctx)
 }
 

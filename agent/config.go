@@ -17,6 +17,7 @@ import (
 	"github.com/fulgidus/heimdall/agent/history"
 	"github.com/fulgidus/heimdall/agent/radio"
 	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/packaging/service"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -220,14 +221,16 @@ func systemConfig() string {
 
 const envUsername = "HEIMDALL_AGENT_MQTT_USERNAME"
 
-// LoadConfig reads a file over the defaults, then takes the secrets that the environment sets.
+// LoadConfig reads a file over the defaults, then takes the secrets that the environment or the service manager sets.
 func LoadConfig(path string) (Config, error) {
 	cfg := DefaultConfig()
 	if err := configs.Read(path, &cfg); err != nil {
 		return Config{}, err
 	}
-	const password = "HEIMDALL_AGENT_MQTT_PASSWORD"
-	v := os.Getenv(password)
+	password, v, err := service.Secret("HEIMDALL_AGENT_MQTT_PASSWORD", programName+".mqtt.password")
+	if err != nil {
+		return Config{}, err
+	}
 	if v != "" {
 		if err := cfg.MQTT.Password.UnmarshalText([]byte(v)); err != nil {
 			return Config{}, fmt.Errorf("%s: %w", password, err)

@@ -20,6 +20,9 @@ import (
 // version is set when a release is built.
 var version = "dev"
 
+// programName is the command, the service and the account of the service.
+const programName = "heimdall-agent"
+
 // commandLine is the whole command line; kong makes help, parsing and errors from it.
 type commandLine struct {
 	Run     RunCmd     `cmd:"" help:"The service itself: survey, store, deliver."`
@@ -29,6 +32,7 @@ type commandLine struct {
 	Spool   SpoolCmd   `cmd:"" help:"What waits on disk: stat, list, verify, export."`
 	Measure MeasureCmd `cmd:"" help:"Analyse recordings with the same code that run uses."`
 	Probe   ProbeCmd   `cmd:"" help:"What a source is: device, ranges, time, losses."`
+	Service ServiceCmd `cmd:"" help:"Install, start and stop the agent as a service of this computer."`
 	Bench   BenchCmd   `cmd:"" help:"How fast this computer surveys, and which sample rate it can carry."`
 	Version VersionCmd `cmd:"" help:"Print the version."`
 }
@@ -58,7 +62,7 @@ func run(args []string) int {
 	var line commandLine
 	exit := -1
 	parser := kong.Must(&line,
-		kong.Name("heimdall-agent"),
+		kong.Name(programName),
 		kong.Description("Example:  heimdall-agent measure g001_433.92M_250k.cu8\n\nHears what is on air beside a receiver and delivers it to the network."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Help(exampleFirst),

@@ -117,4 +117,5 @@ func (r *reporter) publishState(ctx context.Context, is condition) {
 		return
 	}
 	r.agent.network.setState(text)
+	r.agent.notifier.Status(r.agent.summary(is))
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/fulgidus/heimdall/collector/resend"
 	"github.com/fulgidus/heimdall/collector/retention"
 	"github.com/fulgidus/heimdall/collector/store"
+	"github.com/fulgidus/heimdall/packaging/service"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -49,6 +50,7 @@ type Collector struct {
 	events       *api.Hub
 	http         net.Listener
 	server       *http.Server
+	notifier     *service.Notifier // nil: nobody watches
 
 	mu      sync.Mutex // guards unready
 	unready error      // why the tables cannot be used yet; nil once they are up to date
@@ -328,6 +330,8 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 	run(ctx, &work, c.serve)
 	run(ctx, &work, c.events.Run)
+	c.notifier.Ready("waiting for the database")
+	work.Go(func() { c.notifier.Watch(ctx, func() string { return c.stuck(ctx) }) })
 	if err := c.migrate(ctx); err != nil {
 		stop(err)
 	} else {
@@ -335,9 +339,11 @@ func (c *Collector) Run(ctx context.Context) error {
 		for _, part := range c.workers() {
 			run(ctx, &work, part)
 		}
+		c.notifier.Status("running, API at http://" + c.HTTPAddr())
 		c.log.InfoContext(ctx, "collector is running", "http", c.HTTPAddr(), "broker", c.BrokerURL(), "version", c.version)
 	}
 	<-ctx.Done()
+	c.notifier.Stopping()
 	work.Wait()
 	stopLink()
 	link.Wait()

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/fulgidus/heimdall/collector/store"
+	"github.com/fulgidus/heimdall/packaging/service"
 )
 
 // configFlag is the --config of every command that reads one.
@@ -61,15 +62,7 @@ func unreachable(err error, key string) error {
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func newLog(cfg LogConfig, w io.Writer) *slog.Logger {
-	var level slog.Level
-	if level.UnmarshalText([]byte(cfg.Level)) != nil {
-		level = slog.LevelInfo
-	}
-	options := &slog.HandlerOptions{Level: level}
-	if cfg.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return service.NewLogger(w, cfg.Level, cfg.Format)
 }
 
 // RunCmd is the service.
@@ -84,14 +77,21 @@ func (RunCmd) Help() string {
 
 // Run is called by the command line.
 func (c RunCmd) Run(ctx context.Context, s streams) error {
-	cfg, err := c.load(s.err)
+	return service.Run(ctx, programName, s.err, c.run)
+}
+
+func (c RunCmd) run(ctx context.Context, w io.Writer) error {
+	cfg, err := c.load(w)
 	if err != nil {
 		return err
 	}
-	collector, err := Open(ctx, cfg, version, newLog(cfg.Log, s.err))
+	log := newLog(cfg.Log, w)
+	collector, err := Open(ctx, cfg, version, log)
 	if err != nil {
 		return err
 	}
+	collector.notifier = service.NewNotifier(log.With("component", "service"))
+	defer collector.notifier.Close()
 	return collector.Run(ctx)
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/fulgidus/heimdall/collector/retention"
 	"github.com/fulgidus/heimdall/collector/store"
 	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/packaging/service"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -204,34 +205,38 @@ func LoadConfig(path string) (Config, error) {
 	return cfg, nil
 }
 
-// takeSecrets takes what the environment sets, which is as wrong there as it would be in the file.
+// takeSecrets takes what the environment or the service manager sets, which is as wrong there as it would be in the file.
 func (c *Config) takeSecrets() error {
 	for _, secret := range []struct {
-		name string
-		into *configs.Secret
-		bad  func() error
+		name, credential string
+		into             *configs.Secret
+		bad              func() error
 	}{
-		{"HEIMDALL_COLLECTOR_MQTT_PASSWORD", &c.MQTT.Password, func() error {
+		{"HEIMDALL_COLLECTOR_MQTT_PASSWORD", "mqtt.password", &c.MQTT.Password, func() error {
 			if c.MQTT.Username == "" {
 				return errors.New("mqtt.username: " + noUsername)
 			}
 			return nil
 		}},
-		{"HEIMDALL_COLLECTOR_STORE_URL", &c.Store.URL, func() error { return store.Valid(string(c.Store.URL)) }},
-		{"HEIMDALL_COLLECTOR_ARCHIVE_SECRET_KEY", &c.Archive.SecretKey, func() error { return nil }},
+		{"HEIMDALL_COLLECTOR_STORE_URL", "store.url", &c.Store.URL, func() error { return store.Valid(string(c.Store.URL)) }},
+		{"HEIMDALL_COLLECTOR_ARCHIVE_SECRET_KEY", "archive.secret_key", &c.Archive.SecretKey, func() error { return nil }},
 	} {
-		v := os.Getenv(secret.name)
+		name, v, err := service.Secret(secret.name, programName+"."+secret.credential)
+		if err != nil {
+			return err
+		}
 		if v == "" {
 			continue
 		}
 		if err := cmp.Or(secret.into.UnmarshalText([]byte(v)), secret.bad()); err != nil {
-			return fmt.Errorf("%s: %w", secret.name, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	if v := os.Getenv("HEIMDALL_COLLECTOR_ARCHIVE_ACCESS_KEY"); v != "" {
-		c.Archive.AccessKey = v
+	_, key, err := service.Secret("HEIMDALL_COLLECTOR_ARCHIVE_ACCESS_KEY", programName+".archive.access_key")
+	if key != "" {
+		c.Archive.AccessKey = key
 	}
-	return nil
+	return err
 }
 
 // embed fills in what is not configured with what is inside this process.

@@ -22,6 +22,9 @@ import (
 // version is set when a release is built.
 var version = "dev"
 
+// programName is the command, the service and the account of the service.
+const programName = "heimdall-collector"
+
 // commandLine is the whole command line; kong makes help, parsing and errors from it.
 type commandLine struct {
 	Run        RunCmd        `cmd:"" help:"The service itself. Without a config, everything is embedded in ./heimdall-data."`
@@ -34,6 +37,7 @@ type commandLine struct {
 	Station    StationCmd    `cmd:"" help:"Look after stations."`
 	Check      CheckCmd      `cmd:"" help:"Try everything: config, database, archive, broker."`
 	Migrate    MigrateCmd    `cmd:"" help:"Bring the database up to date."`
+	Service    ServiceCmd    `cmd:"" help:"Install, start and stop the collector as a service of this computer."`
 	Version    VersionCmd    `cmd:"" help:"Print the version."`
 }
 
@@ -62,7 +66,7 @@ func run(args []string, s streams) int {
 	line := commandLine{Export: newExportCmd()}
 	exit := -1
 	parser := kong.Must(&line,
-		kong.Name("heimdall-collector"),
+		kong.Name(programName),
 		kong.Description("Example:  heimdall-collector demo\n\nGathers what a network of radio stations hears, and asks them to listen together."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Help(exampleFirst),

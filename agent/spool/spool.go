@@ -118,8 +118,9 @@ type Spool struct {
 	shed         uint64 // records given up since the start
 	shedFull     uint64 // of those, for want of room on the disk
 	shortage     shortage
-	reserveUsed  bool  // the disk was full, and has had no room for the reserve since
-	fault        error // why the disk takes no commit; nil: it does
+	reserveUsed  bool      // the disk was full, and has had no room for the reserve since
+	fault        error     // why the disk takes no commit; nil: it does
+	working      time.Time // since when the writer is at a commit; zero: it waits
 }
 
 // entry is a record that waits for its commit.

@@ -55,9 +55,11 @@ func (s *Spool) Run(ctx context.Context) error {
 		}
 		wait, waits := s.due(time.Now())
 		if waits && (wait <= 0 || s.roomCame()) {
+			s.noteWorking(time.Now())
 			s.writeMu.Lock()
 			s.attempt()
 			s.writeMu.Unlock()
+			s.noteWorking(time.Time{})
 			wait, waits = s.due(time.Now())
 		}
 		if !waits {
@@ -68,6 +70,23 @@ func (s *Spool) Run(ctx context.Context) error {
 		}
 		timer.Reset(max(wait, 0))
 	}
+}
+
+func (s *Spool) noteWorking(since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.working = since
+}
+
+// Working is how long the writer has been at one commit, with all that belongs to it; 0 while it waits for something to do or
+// for the time of the next attempt.
+func (s *Spool) Working() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.working.IsZero() {
+		return 0
+	}
+	return time.Since(s.working)
 }
 
 // due tells in how long the next commit is to be made; false when nothing waits for one.

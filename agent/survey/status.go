@@ -49,6 +49,7 @@ type status struct {
 	stalls      uint64
 	stalled     time.Duration
 	unpublished uint64
+	working     time.Time // since when Run is at a block; zero: it waits for others
 
 	steps       map[string]*stepStatus
 	subscribers map[chan Snapshot]struct{}
@@ -77,6 +78,20 @@ func (s *Survey) update(change func(*status)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(&s.status)
+}
+
+// work and rest note whether Run is at a block, or waits for the receiver or the publisher.
+func (s *Survey) work() { s.update(func(st *status) { st.working = time.Now() }) }
+func (s *Survey) rest() { s.update(func(st *status) { st.working = time.Time{} }) }
+
+// Working is how long the survey has been at one block; 0 while it waits for the receiver or for the publisher.
+func (s *Survey) Working() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.status.working.IsZero() {
+		return 0
+	}
+	return time.Since(s.status.working)
 }
 
 // observe notes what a record says. The record is copied where it is kept, because its publisher completes it later.

@@ -212,6 +212,7 @@ func (s *Survey) read(ctx context.Context, rx radio.Receiver, info radio.Info) (
 	if err != nil {
 		return false, err
 	}
+	defer s.rest()
 	defer func() { s.flush(steps, steps.place) }()
 	to, held := s.set.Table.Open(info.Tuning, info.Range.Settling, steps.tunings(), steps.step, s.set.Now())
 	s.update(func(st *status) { st.connected, st.info, st.err = true, info, nil }) // from now on it can be reserved
@@ -222,9 +223,11 @@ func (s *Survey) read(ctx context.Context, rx radio.Receiver, info radio.Info) (
 	var block radio.Block
 	var sinceHealth, sinceShown uint64
 	for {
+		s.rest()
 		if err := rx.Read(ctx, &block); err != nil {
 			return delivered, err
 		}
+		s.work()
 		delivered = true
 		if lost := s.join.block(&block, info.Timeline, time.Now()); lost > 0 {
 			s.totals.Lost["disconnected"] += lost
@@ -261,6 +264,8 @@ func (s *Survey) follow(ctx context.Context, rx radio.Receiver, st *steps, b *ra
 		return nil
 	}
 	s.flush(st, before)
+	s.rest()
+	defer s.work()
 	return st.retune(ctx, rx, b.Tuning)
 }
 
@@ -338,7 +343,9 @@ func (s *Survey) emit(emissions []Emission, analyzer uint64) {
 		}
 		// The publishing goroutine always goes on: it gives up waiting records drainTime after the context's end.
 		began := time.Now()
+		s.rest()
 		s.queue.records <- item
+		s.work()
 		stalled := time.Since(began)
 		s.update(func(st *status) { st.stalls, st.stalled = st.stalls+1, st.stalled+stalled })
 	}

@@ -110,6 +110,8 @@ func (g *Ingest) tryCommit(ctx context.Context, records []*protocol.Record, reje
 	limited, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	began := time.Now()
+	g.trying.Store(&began)
+	defer g.trying.Store(nil)
 	received := g.cfg.Now()
 	fresh, acks, err := g.cfg.Sink.Commit(limited, received, records, rejected)
 	g.pace.note(began, time.Now())

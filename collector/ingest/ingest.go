@@ -128,7 +128,8 @@ type Ingest struct {
 	// is as good as many.
 	committed chan struct{}
 	pace      pace
-	trouble   atomic.Pointer[error] // why the database takes nothing at the moment; nil when it does
+	trouble   atomic.Pointer[error]     // why the database takes nothing at the moment; nil when it does
+	trying    atomic.Pointer[time.Time] // when the present attempt at a commit began; nil between them
 }
 
 // New makes an Ingest; Run does the work.
@@ -193,6 +194,15 @@ func (g *Ingest) Ready() error {
 		return *err
 	}
 	return nil
+}
+
+// Trying is how long the present attempt at a commit has lasted; 0 between attempts. Each is given up after a minute, so that
+// more means that the database's client is stuck.
+func (g *Ingest) Trying() time.Duration {
+	if began := g.trying.Load(); began != nil {
+		return time.Since(*began)
+	}
+	return 0
 }
 
 type counts struct {

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package service
+
+import "os"
+
+func deviceAndInode(*os.File) string { return "" }
