@@ -100,6 +100,10 @@ bench-peers: telegraf ## install and build the peers of both: FFTW and others fr
 telegraf:
 	@sh packaging/bench/peers.sh
 
+.PHONY: quality
+quality: ## false alarms, detection and estimates of dsp against their bounds: tables, and the chart of its README
+	$(GO) run ./dsp/quality -chart dsp/quality.svg $(QUALITY)
+
 .PHONY: golden
 golden: ## write the golden files and the generated code again
 	GOBIN=$(TOOLS) $(GO) install $(PROTOC_GEN_GO)

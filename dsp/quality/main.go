@@ -1,0 +1,62 @@
+// Command quality measures how good package dsp is: false alarms in billions of cells of noise, the probability of
+// detection against the matched energy detector, and the errors of what is estimated against their bounds. It prints
+// tables and draws them. The same seed gives the same figures on any number of cores.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+)
+
+// settings are what is asked for.
+type settings struct {
+	seed    uint64
+	samples float64 // of noise at each of the thresholds that are used; other runs are parts of it
+	first   uint64  // piece of noise
+	trials  int     // bursts for each point
+	workers int
+	only    string
+	chart   string
+}
+
+func main() {
+	var s settings
+	flag.Uint64Var(&s.seed, "seed", 1, "of all that is random")
+	flag.Float64Var(&s.samples, "samples", 1e10, "of noise for the false events; an hour of 2.4 MHz has 8.64e9")
+	flag.Uint64Var(&s.first, "first", 0, "piece of noise to begin with: runs that do not overlap add up")
+	flag.IntVar(&s.trials, "trials", 200, "bursts for each point of a curve")
+	flag.IntVar(&s.workers, "workers", runtime.NumCPU(), "cores to use")
+	flag.StringVar(&s.only, "only", "", "cells, events, detection or estimates")
+	flag.StringVar(&s.chart, "chart", "", "SVG file to draw")
+	flag.Parse()
+	if err := run(s, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(s settings, out, progress io.Writer) error {
+	r, err := measure(s, progress)
+	if err != nil {
+		return err
+	}
+	r.print(out)
+	if s.chart == "" {
+		return nil
+	}
+	if err := os.WriteFile(s.chart, r.chart(), 0o644); err != nil {
+		return fmt.Errorf("write the chart: %w", err)
+	}
+	return nil
+}
+
+// must is for sizes that this program chose.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
