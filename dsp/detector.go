@@ -52,11 +52,14 @@ type Event struct {
 // of open events has been reached before.
 type Detector struct {
 	cfg       DetectorConfig
+	engine    engine
 	segment   segment
 	window    Window
-	in        frames
-	spectrum  []float32 // of one frame, segment's order
-	shifted   []int32   // position in a row of each bin of spectrum
+	format    Format
+	in        rawFrames
+	re, im    []float32 // of a frame that is looked at closely
+	bins      []int32   // position in a row of each value of a frame,
+	places    []int32   // and the other way round
 	scale     float32   // of |X|^2, so that a row's cells add up to mean |x|^2
 	position  int64     // of the next sample to come
 	rowFill   int       // frames in the row being made
@@ -83,18 +86,11 @@ type Detector struct {
 	lastID  uint64
 }
 
-// short is the upper half of a float32: the sign, the exponent and 7 bits of the fraction, enough to place an edge.
-type short uint16
-
-func shortOf(v float32) short { return short(math.Float32bits(v) >> 16) }
-
-func (s short) float() float32 { return math.Float32frombits(uint32(s) << 16) }
-
 // row is one line of the time-frequency image.
 type row struct {
-	cells   []float32          // mean of its frames
-	frames  [rowFrames][]short // each frame's
-	start   int64              // first sample of its first frame
+	cells   []float32            // mean of its frames
+	frames  [rowFrames][]float32 // |X|^2 of each, in the segment's order
+	start   int64                // first sample of its first frame
 	clipped bool
 }
 
@@ -129,36 +125,46 @@ func NewDetector(cfg DetectorConfig) (*Detector, error) {
 		return nil, err
 	}
 	d := &Detector{
-		cfg: cfg, segment: segment, window: window, in: newFrames(n), spectrum: make([]float32, n),
-		shifted: make([]int32, n), threshold: FromDB(cfg.ThresholdDB), low: make([]float32, n), limit: make([]float32, n),
+		cfg: cfg, engine: e, segment: segment, window: window, re: make([]float32, n), im: make([]float32, n),
+		bins: make([]int32, n), places: make([]int32, n), threshold: FromDB(cfg.ThresholdDB), low: make([]float32, n), limit: make([]float32, n),
 		ratio: float32(FromDB(cfg.ThresholdDB - cfg.GrowDB)), slabAt: slabRows + lagRows,
 	}
 	d.scale = float32(1 / (float64(n) * window.SumSquares))
 	for i, k := range segment.order() {
-		d.shifted[i] = (k + int32(n/2)) % int32(n)
+		d.bins[i] = (k + int32(n/2)) % int32(n)
+		d.places[d.bins[i]] = int32(i)
 	}
 	for i := range d.rows {
 		d.rows[i].cells = make([]float32, n)
 		for j := range rowFrames {
-			d.rows[i].frames[j] = make([]short, n)
+			d.rows[i].frames[j] = make([]float32, n)
 		}
 	}
 	d.floor = newFloorTracker(n, cfg.MaskDC)
 	if cfg.EnergySamples == 0 {
 		cfg.EnergySamples = n
 	}
-	d.energy = newEnergyMeter(max(cfg.EnergySamples, n/2)) // at most four a row: they are kept as long as the rows
+	d.energy = newEnergyMeter(max(cfg.EnergySamples, n/2), cfg.RailLevel) // at most four a row: they are kept as long as the rows
 	return d, nil
 }
 
-// Write adds samples. The events it returns are valid until the next call.
-func (d *Detector) Write(re, im []float32) []Event {
+// WriteRaw adds samples as a receiver delivers them. A tail shorter than one is left out. The events it returns are valid until the
+// next call. No frame holds samples of two formats.
+func (d *Detector) WriteRaw(raw []byte, format Format) []Event {
 	d.events = d.events[:0]
-	for len(re) > 0 {
-		n, ready := d.in.take(re, im)
-		d.energy.write(re[:n], im[:n])
-		d.position += int64(n)
-		re, im = re[n:], im[n:]
+	width := format.BytesPerSample()
+	if width == 0 {
+		return nil
+	}
+	if d.format != format {
+		d.Skip(0)
+		d.format, d.in = format, rawFrames{bytes: make([]byte, d.cfg.Bins*width)}
+	}
+	for raw = raw[:len(raw)/width*width]; len(raw) > 0; {
+		n, ready := d.in.take(raw)
+		d.energy.write(raw[:n], format)
+		d.position += int64(n / width)
+		raw = raw[n:]
 		if ready {
 			d.frame()
 			d.in.advance()
@@ -173,7 +179,7 @@ func (d *Detector) Write(re, im []float32) []Event {
 
 // Skip says that samples were lost: no frame spans the hole.
 func (d *Detector) Skip(samples uint64) {
-	d.in.clear()
+	d.in.fill = 0
 	d.rowFill = 0
 	d.position += int64(samples)
 	d.energy.skip(int64(samples))
@@ -204,7 +210,7 @@ func (d *Detector) Flush() []Event {
 
 // Reset forgets everything under way.
 func (d *Detector) Reset() {
-	d.in.clear()
+	d.in.fill = 0
 	d.rowFill, d.position = 0, 0
 	d.stored, d.processed, d.slabAt = 0, 0, slabRows+lagRows
 	d.idle = append(append(d.idle, d.open...), d.pending...)
@@ -222,21 +228,11 @@ func (d *Detector) frame() {
 	if d.rowFill == 0 {
 		r.start = d.position - int64(d.cfg.Bins)
 		r.clipped = false
-		clear(r.cells)
 	}
-	clear(d.spectrum)
-	d.segment.add(d.spectrum, d.in.re, d.in.im)
-	dst, total := r.frames[d.rowFill], float32(0)
-	for i, v := range d.spectrum {
-		v *= d.scale
-		k := d.shifted[i]
-		dst[k] = shortOf(v)
-		r.cells[k] += v
-		total += v
-	}
-	if d.cfg.RailLevel > 0 && float64(total) > d.cfg.RailLevel*d.cfg.RailLevel/16 && !r.clipped {
-		r.clipped = d.atRails()
-	}
+	f := r.frames[d.rowFill]
+	clear(f)
+	d.segment.addRaw(f, d.in.bytes, d.format)
+	r.clipped = r.clipped || d.energy.railedAt >= d.position-int64(d.cfg.Bins) && d.atRails()
 	if d.rowFill++; d.rowFill == rowFrames {
 		d.endRow()
 	}
@@ -245,26 +241,35 @@ func (d *Detector) frame() {
 // endRow averages the frames of a row. At the end of a stretch it may lack some: the last one stands in for them.
 func (d *Detector) endRow() {
 	r := d.row(d.stored)
-	scale := 1 / float32(d.rowFill)
-	for i := range r.cells {
-		r.cells[i] *= scale
+	last, scale := r.frames[d.rowFill-1], d.scale/float32(d.rowFill)
+	for j := d.rowFill; j < rowFrames; j++ {
+		clear(r.frames[j])
+	}
+	n := len(d.bins)
+	a, b, c, e, cells := r.frames[0][:n], r.frames[1][:n], r.frames[2][:n], r.frames[3][:n], r.cells[:n]
+	for i, k := range d.bins {
+		cells[k] = (a[i] + b[i] + c[i] + e[i]) * scale
 	}
 	for ; d.rowFill < rowFrames; d.rowFill++ {
-		copy(r.frames[d.rowFill], r.frames[d.rowFill-1])
+		copy(r.frames[d.rowFill], last)
 	}
 	d.rowFill = 0
 	d.stored++
 }
 
+// power is that of a frame in one bin.
+func (d *Detector) power(frame []float32, bin int) float32 { return frame[d.places[bin]] * d.scale }
+
 // atRails tells whether more than a thousandth of the frame's samples touch the rails.
 func (d *Detector) atRails() bool {
+	Convert(d.re, d.im, d.in.bytes, d.format)
 	rail, n := float32(d.cfg.RailLevel), 0
-	for i, v := range d.in.re {
-		if w := d.in.im[i]; v >= rail || -v >= rail || w >= rail || -w >= rail {
+	for i, v := range d.re {
+		if w := d.im[i]; v >= rail || -v >= rail || w >= rail || -w >= rail {
 			n++
 		}
 	}
-	return n*1000 > len(d.in.re)
+	return n*1000 > len(d.re)
 }
 
 // slab updates the floor from the rows not yet looked at, and looks at those before end.

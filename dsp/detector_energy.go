@@ -11,30 +11,39 @@ const (
 // energyMeter sums the whole power in short windows. A broad emission of short pulses is faint in every cell, and its
 // power tells better when it is on.
 type energyMeter struct {
-	size    int64
-	powers  [energyWindows]float32 // mean |x|^2 of window k at k modulo the length
-	at      int64                  // next sample
-	sum     float64
-	filled  int64 // samples in sum
-	floor   float64
-	quiet   Histogram
-	scratch [1]float32
+	size     int64
+	powers   [energyWindows]float32 // mean |x|^2 of window k at k modulo the length
+	at       int64                  // next sample
+	sum      float64
+	filled   int64   // samples in sum
+	rail     float64 // |I| or |Q| of a sample at the converter's rails; 0: never
+	railedAt int64   // last sample that may have been; -1: none
+	floor    float64
+	over     float64 // power from which a window is loud
+	quiet    Histogram
+	scratch  [1]float32
 }
 
-func newEnergyMeter(size int) energyMeter { return energyMeter{size: int64(size)} }
+func newEnergyMeter(size int, rail float64) energyMeter {
+	return energyMeter{size: int64(size), rail: rail, railedAt: -1}
+}
 
-func (e *energyMeter) write(re, im []float32) {
-	for len(re) > 0 {
-		n := min(int64(len(re)), e.size-e.at%e.size)
-		sum := float32(0)
-		for i, v := range re[:n] {
-			w := im[i]
-			sum += v*v + w*w
-		}
-		e.sum += float64(sum)
+func (e *energyMeter) write(raw []byte, format Format) {
+	width := int64(format.BytesPerSample())
+	step := StepOf(format)
+	if step == 0 {
+		step = 1
+	}
+	for len(raw) > 0 {
+		n := min(int64(len(raw))/width, e.size-e.at%e.size, sumsBlock)
+		s := sum(raw[:n*width], format)
+		e.sum += s.squares * step * step
 		e.filled += n
 		e.at += n
-		re, im = re[n:], im[n:]
+		raw = raw[n*width:]
+		if e.rail > 0 && max(s.high, -s.low)*step >= e.rail {
+			e.railedAt = e.at - 1
+		}
 		if e.at%e.size == 0 {
 			e.end(e.at/e.size - 1)
 		}
@@ -60,7 +69,7 @@ func (e *energyMeter) skip(samples int64) {
 	e.at = to
 }
 
-func (e *energyMeter) reset() { *e = energyMeter{size: e.size} }
+func (e *energyMeter) reset() { *e = newEnergyMeter(int(e.size), e.rail) }
 
 // update reads the floor, a low quantile, of the windows between two samples. noise, the sum of all cells' floors, holds
 // it down where something is always on.
@@ -80,11 +89,12 @@ func (e *energyMeter) update(from, to int64, noise float64) {
 	default:
 		e.floor += followFraction * (math.Min(q, e.floor*FromDB(followDB)) - e.floor)
 	}
+	e.over = FromDB(energyOffDB) * e.floor
 }
 
 func (e *energyMeter) isLoud(k int64) bool {
 	return k >= 0 && k >= e.at/e.size-energyWindows && k < e.at/e.size &&
-		float64(e.powers[k%energyWindows]) > FromDB(energyOffDB)*e.floor
+		float64(e.powers[k%energyWindows]) > e.over
 }
 
 // loud finds the windows over the floor that begin between two samples: from the first one's first sample to the last

@@ -93,10 +93,10 @@ func (d *Detector) along(at, step int64) int64 {
 	return at
 }
 
-func (d *Detector) excess(frame []short, bins span) float64 {
+func (d *Detector) excess(frame []float32, bins span) float64 {
 	sum := 0.0
 	for i := bins.low; i <= bins.high; i++ {
-		sum += float64(frame[i].float() - d.floor.base[i])
+		sum += float64(d.power(frame, i) - d.floor.base[i])
 	}
 	return sum
 }

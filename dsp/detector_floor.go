@@ -16,6 +16,7 @@ const (
 	dcReach        = 2    // bins on each side of 0 Hz that a spike there spreads over
 	followDB       = 1.0  // a change up to this much is followed at once
 	followFraction = 0.5
+	windowCells    = 4096 // cells that tell the level of a window: more rows than that takes are passed over
 )
 
 // floorTracker estimates the noise floor of every bin: a quantile over time and a window of frequency, kept from
@@ -26,21 +27,30 @@ type floorTracker struct {
 	noise  []float32
 	known  bool
 	maskDC bool
+	bias   float64 // of the quantile of a cell
 
 	shape     FloorShape
 	under     FloorShape // the same under lasting emissions
 	levels    []float64  // of shape's windows, in the order in which they were asked for
 	low, high int        // the passband
 	mean      []float64  // own, in double precision
-	own       []float32
-	column    [slabRows + lagRows]float32
+	levelDB   []float64  // level in decibels
+	localDB   []float64  // shape in decibels
+	quantile  []float32  // of each bin over time
+	own       []float32  // the noise that it tells, smoothed
+	ownDB     []float64
+	free      []span // bins of a window that are not high most of the time
+	columns   columns
 	histogram Histogram
 }
 
 func newFloorTracker(n int, maskDC bool) floorTracker {
 	return floorTracker{
-		level: make([]float32, n), base: make([]float32, n), noise: make([]float32, n), own: make([]float32, n), maskDC: maskDC,
-		shape: NewFloorShape(n), under: NewFloorShape(n), high: n, mean: make([]float64, n),
+		level: make([]float32, n), base: make([]float32, n), noise: make([]float32, n), maskDC: maskDC,
+		bias: QuantileBias(rowFrames, FloorQuantile), shape: NewFloorShape(n), under: NewFloorShape(n), high: n, mean: make([]float64, n),
+		levelDB: make([]float64, n), localDB: make([]float64, n),
+		quantile: make([]float32, n), own: make([]float32, n), ownDB: make([]float64, n),
+		columns: newColumns(slabRows + lagRows),
 	}
 }
 
@@ -48,40 +58,31 @@ func (f *floorTracker) reset() { f.known = false }
 
 // update follows rows from to end-1.
 func (f *floorTracker) update(d *Detector, from, end int64, held func(bin int) bool) {
-	n := len(f.level)
-	bias := QuantileBias(rowFrames, FloorQuantile)
 	f.ownLevels(d, from, end)
 	f.passband(d.cfg.Step)
-	f.levels = f.levels[:0]
-	f.shape.Fit(f.low, f.high, func(low, high int) float64 {
-		f.histogram.Reset()
-		for r := from; r < end; r++ {
-			f.histogram.Add(d.row(r).cells[low:high])
-		}
-		level := f.histogram.Quantile(FloorQuantile) / bias
-		f.levels = append(f.levels, level)
-		return level
-	})
+	f.fit(d, from, end)
 	f.fitUnder(d, from, end)
-	rows := int(end - from)
+	n, rows := len(f.level), int(end-from)
 	rise := math.Inf(1)
 	if f.known {
 		rise = riseDBPerRow * float64(rows)
 	}
 	for i := range f.level {
-		local := f.shape.DB(i)
-		level := local
+		local, level := f.localDB[i], f.localDB[i]
 		masked := f.maskDC && i >= n/2-dcReach && i <= n/2+dcReach
-		if rows >= ownFloorRows || masked {
-			own := DB(float64(f.own[i]))
-			if masked {
-				level = math.Max(own, local)
-			} else {
-				level = math.Max(local-belowLocalDB, math.Min(own, local+f.most(i, local)))
-			}
+		switch own := f.ownDB[i]; {
+		case masked:
+			level = math.Max(own, local)
+		case rows >= ownFloorRows && own <= local+aboveWideDB:
+			level = math.Max(local-belowLocalDB, own)
+		case rows >= ownFloorRows:
+			level = math.Min(own, local+f.most(i, local))
 		}
 		f.follow(i, level, rise, held)
-		f.noise[i] = min(f.level[i], float32(FromDB(min(local, f.under.DB(i)))))
+		f.noise[i] = f.level[i]
+		if quiet := math.Min(local, f.under.DB(i)); quiet < f.levelDB[i] {
+			f.noise[i] = float32(FromDB(quiet))
+		}
 		f.base[i] = f.noise[i]
 		if masked {
 			f.base[i] = f.level[i]
@@ -90,51 +91,75 @@ func (f *floorTracker) update(d *Detector, from, end int64, held func(bin int) b
 	f.known = true
 }
 
+// fit reads the noise over frequency.
+func (f *floorTracker) fit(d *Detector, from, end int64) {
+	f.levels = f.levels[:0]
+	f.shape.Fit(f.low, f.high, func(low, high int) float64 {
+		f.free = append(f.free[:0], span{low, high - 1})
+		level := f.windowLevel(d, from, end, high-low)
+		f.levels = append(f.levels, level)
+		return level
+	})
+	for i := range f.localDB {
+		f.localDB[i] = f.shape.DB(i)
+	}
+}
+
+// windowLevel is the noise in the free bins of a window.
+func (f *floorTracker) windowLevel(d *Detector, from, end int64, bins int) float64 {
+	every := max(1, (end-from)*int64(bins)/windowCells)
+	f.histogram.Reset()
+	for r := from; r < end; r += every {
+		cells := d.row(r).cells
+		for _, s := range f.free {
+			f.histogram.Add(cells[s.low : s.high+1])
+		}
+	}
+	return f.histogram.Quantile(FloorQuantile) / f.bias
+}
+
 // fitUnder reads the noise without the bins that lie high most of the time: under a lasting emission the noise is that
 // beside it. Windows without such bins are as they are in shape.
 func (f *floorTracker) fitUnder(d *Detector, from, end int64) {
-	bias := QuantileBias(rowFrames, FloorQuantile)
 	window := -1
 	f.under.Fit(f.low, f.high, func(low, high int) float64 {
 		window++
-		free := 0
-		for i := low; i < high; i++ {
-			if !f.lasting(i) {
-				free++
-			}
-		}
-		switch {
+		switch free := f.freeBins(low, high); {
 		case free == high-low:
 			return f.levels[window]
 		case free < max(leastFree, (high-low)/4):
 			return math.NaN()
+		default:
+			return f.windowLevel(d, from, end, free)
 		}
-		f.histogram.Reset()
-		for i := low; i < high; i++ {
-			if f.lasting(i) {
-				continue
-			}
-			for r := from; r < end; r++ {
-				f.histogram.Add(d.row(r).cells[i : i+1])
-			}
-		}
-		return f.histogram.Quantile(FloorQuantile) / bias
 	})
 }
 
-// lasting tells whether a bin lies high most of the time.
-func (f *floorTracker) lasting(bin int) bool {
-	return DB(float64(f.own[bin])) > f.shape.DB(bin)+lastingDB
+// freeBins fills free with those of a window that do not lie high most of the time, and returns their number.
+func (f *floorTracker) freeBins(low, high int) int {
+	f.free = f.free[:0]
+	bins := 0
+	for i := low; i < high; i++ {
+		if f.ownDB[i] > f.localDB[i]+lastingDB {
+			continue
+		}
+		bins++
+		if last := len(f.free) - 1; last >= 0 && f.free[last].high == i-1 {
+			f.free[last].high = i
+			continue
+		}
+		f.free = append(f.free, span{i, i})
+	}
+	return bins
 }
 
 // most is how far a bin's own level may lie above its surroundings. A line may be a spur of the receiver; a stretch of
 // bins that all lie high is an emission, and only the unevenness of the floor is allowed for.
 func (f *floorTracker) most(bin int, local float64) float64 {
 	high, bins := 0, 0
-	limit := float32(FromDB(local + wideDB))
 	for k := max(0, bin-wideReach); k <= min(len(f.own)-1, bin+wideReach); k++ {
 		bins++
-		if f.own[k] > limit {
+		if f.ownDB[k] > local+wideDB {
 			high++
 		}
 	}
@@ -155,7 +180,7 @@ func (f *floorTracker) passband(step float64) {
 // follow moves one bin's level towards a new estimate.
 func (f *floorTracker) follow(i int, level, rise float64, held func(bin int) bool) {
 	if f.known {
-		old := DB(float64(f.level[i]))
+		old := f.levelDB[i]
 		switch change := level - old; {
 		case change > followDB && held(i):
 			level = old
@@ -165,55 +190,27 @@ func (f *floorTracker) follow(i int, level, rise float64, held func(bin int) boo
 			level = old + followFraction*change
 		}
 	}
+	f.levelDB[i] = level
 	f.level[i] = float32(FromDB(level))
 }
 
 // ownLevels fills own: each bin's quantile over time, smoothed over three bins.
 func (f *floorTracker) ownLevels(d *Detector, from, end int64) {
-	column := f.column[:end-from]
-	bias := float32(QuantileBias(rowFrames, FloorQuantile))
-	k := int(FloorQuantile * float64(len(column)))
-	for i := range f.own {
-		for r := range column {
-			column[r] = d.row(from + int64(r)).cells[i]
+	bias := float32(f.bias)
+	k := int(FloorQuantile * float64(end-from))
+	for bin := 0; bin < len(f.own); bin += columnLanes {
+		f.columns.reset()
+		for r := from; r < end; r++ {
+			f.columns.add(d.row(r).cells[bin : bin+columnLanes])
 		}
-		f.own[i] = selectNth(column, k) / bias
+		level := (*[columnLanes]float32)(f.quantile[bin:])
+		d.engine.nths(level, level, &f.columns, k)
 	}
-	previous := f.own[0]
-	for i := 1; i < len(f.own)-1; i++ {
-		here := f.own[i]
-		f.own[i] = min(here, (previous+here+f.own[i+1])/3)
-		previous = here
-	}
-}
-
-// selectNth is the value that would stand at index k of the sorted values, which it reorders [Hoare61].
-func selectNth(v []float32, k int) float32 {
-	lo, hi := 0, len(v)-1
-	for lo < hi {
-		pivot := v[(lo+hi)/2]
-		i, j := lo, hi
-		for i <= j {
-			for v[i] < pivot {
-				i++
-			}
-			for v[j] > pivot {
-				j--
-			}
-			if i <= j {
-				v[i], v[j] = v[j], v[i]
-				i++
-				j--
-			}
+	for i, v := range f.quantile {
+		f.own[i] = v / bias
+		if i > 0 && i < len(f.own)-1 {
+			f.own[i] = min(v, (f.quantile[i-1]+v+f.quantile[i+1])/3) / bias
 		}
-		switch {
-		case k <= j:
-			hi = j
-		case k >= i:
-			lo = i
-		default:
-			return v[k]
-		}
+		f.ownDB[i] = DB(float64(f.own[i]))
 	}
-	return v[k]
 }

@@ -34,10 +34,9 @@ type run struct {
 func (d *Detector) look(r int64) {
 	now := d.row(r)
 	d.before, d.runs = d.runs, d.before
-	copy(d.limit, d.low)
-	cells := d.collect(now)
+	cells := d.collect(now, d.low)
 	if len(d.runs) > 0 && d.raiseForSplatter(r) {
-		cells = d.collect(now)
+		cells = d.collect(now, d.limit)
 	}
 	if float64(cells) > broadShare*float64(d.cfg.Bins) && d.impulse(r) {
 		d.runs = d.runs[:0]
@@ -81,19 +80,19 @@ func (d *Detector) weigh(q *run, now *row) {
 	}
 	q.power -= noise
 	if q.seeds > 0 && q.high-q.low >= solidBins {
-		if q.solid = now.loudest(span{q.low, q.high}) >= d.threshold*noise; !q.solid {
+		if q.solid = d.loudest(now, span{q.low, q.high}) >= d.threshold*noise; !q.solid {
 			q.seeds = 0
 		}
 	}
 }
 
 // loudest is the highest power that a frame of the row has in a range of bins.
-func (r *row) loudest(s span) float64 {
+func (d *Detector) loudest(r *row, s span) float64 {
 	top := 0.0
 	for _, f := range r.frames {
 		sum := 0.0
-		for _, v := range f[s.low : s.high+1] {
-			sum += float64(v.float())
+		for k := s.low; k <= s.high; k++ {
+			sum += float64(d.power(f, k))
 		}
 		top = math.Max(top, sum)
 	}
@@ -112,11 +111,11 @@ func (d *Detector) broad(q *run, now *row) bool {
 	return q.power-near > broadSpread*q.power
 }
 
-// collect fills runs with the stretches over limit and returns the number of cells.
-func (d *Detector) collect(now *row) int {
+// collect fills runs with the stretches over a limit and returns the number of cells.
+func (d *Detector) collect(now *row, limit []float32) int {
 	d.runs = d.runs[:0]
 	total := 0
-	limit := d.limit[:len(now.cells)]
+	limit = limit[:len(now.cells)]
 	for i, v := range now.cells {
 		if v < limit[i] {
 			continue
@@ -162,6 +161,9 @@ func (d *Detector) raiseForSplatter(r int64) bool {
 		if !keyed {
 			continue
 		}
+		if !raised {
+			copy(d.limit, d.low)
+		}
 		raised = true
 		level := top * splatterGain / (math.Pi * math.Pi)
 		for i := range d.limit {
@@ -191,15 +193,18 @@ func insertStrong(strong *[strongCells]int, n, cell int, cells []float32) int {
 // keyed tells whether a cell's level changes within the row and the frames around it, and its highest level there.
 func (d *Detector) keyed(r int64, cell int) (top float32, keyed bool) {
 	bottom := float32(math.Inf(1))
-	look := func(v short) { top, bottom = max(top, v.float()), min(bottom, v.float()) }
+	look := func(frame []float32) {
+		v := d.power(frame, cell)
+		top, bottom = max(top, v), min(bottom, v)
+	}
 	for _, f := range d.row(r).frames {
-		look(f[cell])
+		look(f)
 	}
 	if r > 0 && r > d.stored-ringRows {
-		look(d.row(r - 1).frames[rowFrames-1][cell])
+		look(d.row(r - 1).frames[rowFrames-1])
 	}
 	if r+1 < d.stored {
-		look(d.row(r + 1).frames[0][cell])
+		look(d.row(r + 1).frames[0])
 	}
 	return top, top > keyedRatio*bottom
 }
@@ -212,7 +217,7 @@ func (d *Detector) impulse(r int64) bool {
 		for _, f := range d.row(o).frames {
 			over := 0
 			for i, v := range f {
-				if v.float() >= d.low[i] {
+				if v*d.scale >= d.low[d.bins[i]] {
 					over++
 				}
 			}

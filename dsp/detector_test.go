@@ -3,6 +3,7 @@ package dsp_test
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -31,20 +32,30 @@ type scene struct {
 // detect runs a scene through a detector in blocks of one size and returns all events.
 func detect(t testing.TB, cfg dsp.DetectorConfig, s scene, size int) []dsp.Event {
 	t.Helper()
-	re, im := split(s.samples, s.signals...)
-	return detectIn(t, cfg, re, im, size)
+	return detectIn(t, cfg, floats(s.samples, s.signals...), size)
 }
 
-func detectIn(t testing.TB, cfg dsp.DetectorConfig, re, im []float32, size int) []dsp.Event {
+// floatBytes are those of a sample in floats.
+const floatBytes = 8
+
+// floats are samples of some signals.
+func floats(n int, signals ...dsp.Signal) []byte {
+	x := make([]complex128, n)
+	for _, s := range signals {
+		s(x, 0)
+	}
+	return dsp.Quantise(nil, x, dsp.CF32)
+}
+
+func detectIn(t testing.TB, cfg dsp.DetectorConfig, raw []byte, size int) []dsp.Event {
 	t.Helper()
 	d, err := dsp.NewDetector(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all []dsp.Event
-	for at := 0; at < len(re); at += size {
-		end := min(at+size, len(re))
-		all = append(all, d.Write(re[at:end], im[at:end])...)
+	for block := range slices.Chunk(raw, size*floatBytes) {
+		all = append(all, d.WriteRaw(block, dsp.CF32)...)
 	}
 	return append(all, d.Flush()...)
 }
@@ -78,17 +89,17 @@ func TestDetector_Burst(t *testing.T) {
 }
 
 func TestDetector_BlockSplitInvariant(t *testing.T) {
-	re, im := split(700*milli, noise(), dsp.Tone(0.05, -0.31),
+	raw := floats(700*milli, noise(), dsp.Tone(0.05, -0.31),
 		dsp.Gated(dsp.Tone(0.1, 0.2), gates(20, 45, 300, 304, 306, 310)),
 		dsp.Gated(dsp.QPSK(0.01, 20, 0.35, 3), gates(200, 420)))
-	want := detectIn(t, detectorConfig(), re, im, len(re))
+	want := detectIn(t, detectorConfig(), raw, len(raw))
 	if len(want) < 3 {
 		t.Fatalf("%d events: %+v", len(want), want)
 	}
 	// The sum of a window's power is rounded where a block ends.
 	same := cmpopts.EquateApprox(1e-9, 1e-9)
-	for _, size := range []int{len(re) / 7, 4096, 1023, 77} {
-		if diff := cmp.Diff(want, detectIn(t, detectorConfig(), re, im, size), same); diff != "" {
+	for _, size := range []int{700 * milli / 7, 4096, 1023, 77} {
+		if diff := cmp.Diff(want, detectIn(t, detectorConfig(), raw, size), same); diff != "" {
 			t.Errorf("blocks of %d: %s", size, diff)
 		}
 	}
@@ -259,16 +270,16 @@ func TestDetector_ReportsWhileOpen(t *testing.T) {
 }
 
 func TestDetector_LostSamples(t *testing.T) {
-	re, im := split(400*milli, noise(), dsp.Gated(dsp.Tone(0.05, 0.1), gates(100, 300)))
+	raw := floats(400*milli, noise(), dsp.Gated(dsp.Tone(0.05, 0.1), gates(100, 300)))
 	d, err := dsp.NewDetector(detectorConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := append([]dsp.Event(nil), d.Write(re[:150*milli], im[:150*milli])...)
+	all := append([]dsp.Event(nil), d.WriteRaw(raw[:150*milli*floatBytes], dsp.CF32)...)
 	d.Skip(5 * milli)
-	all = append(all, d.Write(re[155*milli:250*milli], im[155*milli:250*milli])...)
+	all = append(all, d.WriteRaw(raw[155*milli*floatBytes:250*milli*floatBytes], dsp.CF32)...)
 	d.Skip(20 * milli)
-	all = append(all, d.Write(re[270*milli:], im[270*milli:])...)
+	all = append(all, d.WriteRaw(raw[270*milli*floatBytes:], dsp.CF32)...)
 	if d.Position() != 400*milli || d.Bins() != bins {
 		t.Errorf("position %d, %d bins", d.Position(), d.Bins())
 	}
@@ -288,18 +299,18 @@ func TestDetector_LostSamples(t *testing.T) {
 }
 
 func TestDetector_StartsAnew(t *testing.T) {
-	re, im := split(300*milli, noise(), dsp.Gated(dsp.Tone(0.05, 0.1), gates(100, 300)))
+	raw := floats(300*milli, noise(), dsp.Gated(dsp.Tone(0.05, 0.1), gates(100, 300)))
 	d, err := dsp.NewDetector(detectorConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Write(re, im)
+	d.WriteRaw(raw, dsp.CF32)
 	d.Reset()
 	if got := d.Flush(); len(got) != 0 {
 		t.Errorf("%d events after a reset", len(got))
 	}
 	for i := range 2 {
-		d.Write(re, im)
+		d.WriteRaw(raw, dsp.CF32)
 		got := d.Flush()
 		if len(got) != 1 || got[0].ID != uint64(i+1) {
 			t.Fatalf("stretch %d: %+v", i, got)
@@ -338,13 +349,11 @@ func TestDetector_Passband(t *testing.T) {
 	dsp.NoiseBand(1e-5, -0.2, 0.2, 3)(x, 0)
 	dsp.Gated(dsp.Tone(0.01, 0.1), gates(100, 120))(x, 0)
 	raw := dsp.Quantise(nil, x, dsp.CS16)
-	re, im := make([]float32, len(x)), make([]float32, len(x))
-	dsp.Convert(re, im, raw, dsp.CS16)
 	d, err := dsp.NewDetector(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := append(append([]dsp.Event(nil), d.Write(re, im)...), d.Flush()...)
+	got := append(append([]dsp.Event(nil), d.WriteRaw(raw, dsp.CS16)...), d.Flush()...)
 	if len(got) != 1 {
 		t.Fatalf("%d events, want the burst: the filter's passband is no emission: %+v", len(got), got)
 	}
@@ -370,13 +379,11 @@ func TestDetector_UnditheredSpurs(t *testing.T) {
 	x := make([]complex128, 300*milli)
 	dsp.Tone(0.3, 0.1234)(x, 0)
 	raw := dsp.Quantise(nil, x, dsp.CU8)
-	re, im := make([]float32, len(x)), make([]float32, len(x))
-	dsp.Convert(re, im, raw, dsp.CU8)
 	d, err := dsp.NewDetector(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := append(append([]dsp.Event(nil), d.Write(re, im)...), d.Flush()...); len(got) != 1 || !got[0].Lasting {
+	if got := append(append([]dsp.Event(nil), d.WriteRaw(raw, dsp.CU8)...), d.Flush()...); len(got) != 1 || !got[0].Lasting {
 		t.Errorf("%+v, want the tone alone", got)
 	}
 }
@@ -393,28 +400,31 @@ func TestNewDetector_Refuses(t *testing.T) {
 }
 
 func TestDetector_AllocatesNothing(t *testing.T) {
-	re, im := split(600*milli, noise(), dsp.Tone(0.05, -0.3), dsp.Gated(dsp.Tone(0.05, 0.1), gates(100, 120, 300, 320)))
+	raw := floats(600*milli, noise(), dsp.Tone(0.05, -0.3), dsp.Gated(dsp.Tone(0.05, 0.1), gates(100, 120, 300, 320)))
 	d, err := dsp.NewDetector(detectorConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 12 {
-		d.Write(re, im)
+		d.WriteRaw(raw, dsp.CF32)
 	}
-	if a := testing.AllocsPerRun(3, func() { d.Write(re, im) }); a != 0 {
+	if a := testing.AllocsPerRun(3, func() { d.WriteRaw(raw, dsp.CF32) }); a != 0 {
 		t.Errorf("%v allocations a block", a)
 	}
 }
 
 func BenchmarkDetector(b *testing.B) {
-	re, im := split(1<<20, noise(), dsp.Tone(0.05, 0.1))
+	x := make([]complex128, 1<<20)
+	noise()(x, 0)
+	dsp.Tone(0.05, 0.1)(x, 0)
+	raw := dsp.Quantise(nil, x, dsp.CU8)
 	d, err := dsp.NewDetector(detectorConfig())
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.SetBytes(2 << 20) // of cu8
+	b.SetBytes(int64(len(raw)))
 	for b.Loop() {
-		d.Write(re, im)
+		d.WriteRaw(raw, dsp.CU8)
 	}
 	b.ReportMetric(float64(b.N)*(1<<20)/b.Elapsed().Seconds()/1e6, "Msps")
 }

@@ -175,8 +175,10 @@ func (d *Detector) fresh() *track {
 	}
 	t := d.idle[n-1]
 	d.idle = d.idle[:n-1]
-	clear(t.sum)
-	clear(t.count)
+	if t.rows > 0 {
+		clear(t.sum)
+		clear(t.count)
+	}
 	*t = track{sum: t.sum, count: t.count}
 	return t
 }
@@ -245,9 +247,11 @@ func (t *track) absorb(b *track) {
 	t.loudEnd = max(t.loudEnd, b.loudEnd)
 	t.confirmed = t.confirmed || b.confirmed || t.seeds >= minSeeds
 	t.clipped = t.clipped || b.clipped
-	for i, n := range b.count {
-		t.sum[i] += b.sum[i]
-		t.count[i] += n
+	if b.rows > 0 {
+		for i, n := range b.count {
+			t.sum[i] += b.sum[i]
+			t.count[i] += n
+		}
 	}
 	t.rows = max(t.rows, b.rows)
 	if b.hasHeld && (!t.hasHeld || b.held > t.held) {
@@ -282,8 +286,10 @@ func (d *Detector) spread(r int64, now *row) {
 			t.energy += t.rowPower
 			t.activeRows++
 		}
-		if _, to := d.energy.loud(now.start, now.start+int64(2*d.cfg.Bins)); t.broad && to > 0 {
-			t.loudEnd = to
+		if t.broad {
+			if _, to := d.energy.loud(now.start, now.start+int64(2*d.cfg.Bins)); to > 0 {
+				t.loudEnd = to
+			}
 		}
 		if t.rowSeeds > 0 {
 			t.clipped = t.clipped || now.clipped

@@ -25,4 +25,4 @@ func DB(power float64) float64 {
 }
 
 // FromDB is the power ratio of a level in decibels.
-func FromDB(db float64) float64 { return math.Pow(10, db/10) }
+func FromDB(db float64) float64 { return math.Exp(db * (math.Ln10 / 10)) }

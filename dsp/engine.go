@@ -10,18 +10,20 @@ import (
 // engineSetting is the environment variable that forces an engine.
 const engineSetting = "HEIMDALL_DSP"
 
-// engine is a way of adding up power spectra and of filtering: the portable one, or kernels for some processors.
+// engine is a way of doing what takes most time: the portable one, or kernels for some processors.
 type engine struct {
 	name    string
 	needs   string                                         // of the processor, where it lacks them; empty: it can run here
 	segment func(n int, window []float32) (segment, error) // n as for NewFFT
 	filters func() filters                                 // for one channel
+	sums    func(raw []byte, format Format) sums           // of at most sumsBlock samples
+	nths    nths
 }
 
 // lanes is how many numbers a kernel's vector holds.
 const lanes = 8
 
-var portable = engine{name: "generic", segment: newPortableSegment, filters: newPortableFilters}
+var portable = engine{name: "generic", segment: newPortableSegment, filters: newPortableFilters, sums: portableSums, nths: portableNths}
 
 // chosen is what the processor and the environment say, looked at once.
 var chosen = sync.OnceValues(func() (engine, error) { return chooseEngine(os.Getenv(engineSetting)) })

@@ -21,7 +21,7 @@ const lineSize = 2 * lanes
 
 // kernelEngines are those with kernels in assembly.
 func kernelEngines() []engine {
-	avx2 := engine{name: "avx2", segment: newAVX2Segment, filters: newAVX2Filters}
+	avx2 := engine{name: "avx2", segment: newAVX2Segment, filters: newAVX2Filters, sums: avx2Sums, nths: avx2Nths}
 	if !cpu.X86.HasAVX2 || !cpu.X86.HasFMA {
 		avx2.needs = "AVX2 and FMA"
 	}
@@ -155,5 +155,76 @@ func (s *avx2Segment) rest(acc []float32) {
 			middle8(row, &m.factors[0], m.span, part/m.span)
 		}
 		last64(&acc[r*part], row, &s.last[0], part/64)
+	}
+}
+
+// laneSums are the sums of the kernels in the layout of gen: squares of each of four groups, I, Q, highest and lowest.
+type laneSums [8][lanes]float32
+
+// avx2Sums leaves what makes no whole turn of the kernel to the portable code.
+func avx2Sums(raw []byte, format Format) sums {
+	turn := summedAtOnce * format.BytesPerSample()
+	turns := len(raw) / turn
+	if turns == 0 {
+		return portableSums(raw, format)
+	}
+	total := noSums()
+	if rest := raw[turns*turn:]; len(rest) > 0 {
+		total = portableSums(rest, format)
+	}
+	s := laneSums{6: filled(float32(math.Inf(-1))), 7: filled(float32(math.Inf(1)))}
+	switch format {
+	case CU8:
+		sumsCU8(&s[0][0], &raw[0], turns)
+	case CS8:
+		sumsCS8(&s[0][0], &raw[0], turns)
+	case CS16:
+		sumsCS16(&s[0][0], &raw[0], turns)
+	case CF32:
+		sumsCF32(&s[0][0], &raw[0], turns)
+	case FormatUnknown:
+	}
+	high, low := s[6][0], s[7][0]
+	for l := range lanes {
+		total.squares += float64(s[0][l]) + float64(s[1][l]) + float64(s[2][l]) + float64(s[3][l])
+		total.i += float64(s[4][l])
+		total.q += float64(s[5][l])
+		high, low = max(high, s[6][l]), min(low, s[7][l])
+	}
+	total.high, total.low = max(total.high, float64(high)), min(total.low, float64(low))
+	return total
+}
+
+// summedAtOnce is how many samples a turn of the kernel takes.
+const summedAtOnce = 4 * lanes
+
+func filled(v float32) [lanes]float32 { return [lanes]float32{v, v, v, v, v, v, v, v} }
+
+// avx2Nths looks for the values of all columns at once by bisection, from those of the last time.
+func avx2Nths(dst, last *[columnLanes]float32, c *columns, k int) {
+	rows := c.pad()
+	var (
+		search               [columnLanes]bisection
+		found                [columnLanes]bool
+		counts, tops, pivots [columnLanes]float32
+	)
+	for i, v := range last {
+		search[i] = newBisection(v)
+	}
+	for left := columnLanes; left > 0; {
+		for i := range search {
+			pivots[i] = math.Float32frombits(search[i].pivot)
+		}
+		clear(counts[:])
+		clear(tops[:])
+		below(&counts[0], &tops[0], &c.values[0], &pivots[0], rows)
+		for i := range search {
+			if found[i] {
+				continue
+			}
+			if dst[i], found[i] = search[i].narrow(int(counts[i]), tops[i], k); found[i] {
+				left--
+			}
+		}
 	}
 }

@@ -54,3 +54,18 @@ func middle8(row, factors *float32, span, blocks int)
 
 //go:noescape
 func last64(acc, row, factors *float32, blocks int)
+
+//go:noescape
+func sumsCU8(sums *float32, src *byte, blocks int)
+
+//go:noescape
+func sumsCS8(sums *float32, src *byte, blocks int)
+
+//go:noescape
+func sumsCS16(sums *float32, src *byte, blocks int)
+
+//go:noescape
+func sumsCF32(sums *float32, src *byte, blocks int)
+
+//go:noescape
+func below(counts, tops, block, pivots *float32, rows int)

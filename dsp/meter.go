@@ -21,84 +21,58 @@ type Meter struct {
 // square one sits there that often, however short its runs are.
 const heavyRails = 0.1
 
-// Write adds raw samples.
+// Write adds raw samples. A tail shorter than one is left out.
 func (m *Meter) Write(raw []byte, format Format) {
-	switch format {
-	case CU8:
-		m.writeCU8(raw)
-	case CS8:
-		m.writeCS8(raw)
-	case CS16:
-		m.writeCS16(raw)
-	case CF32:
-		m.writeCF32(raw)
-	case FormatUnknown:
-	}
-}
-
-func (m *Meter) writeCU8(raw []byte) {
-	var si, sq, s2 int64
-	for ; len(raw) >= 2; raw = raw[2:] {
-		i, q := int64(raw[0])*2-255, int64(raw[1])*2-255
-		si += i
-		sq += q
-		s2 += i*i + q*q
-		m.samples++
-		m.rail(i == 255, i == -255, q == 255, q == -255)
-	}
-	m.sumI += float64(si) / 255
-	m.sumQ += float64(sq) / 255
-	m.sumSquares += float64(s2) / (255 * 255)
-}
-
-func (m *Meter) writeCS8(raw []byte) {
-	var si, sq, s2 int64
-	for ; len(raw) >= 2; raw = raw[2:] {
-		i, q := int64(int8(raw[0])), int64(int8(raw[1]))
-		si += i
-		sq += q
-		s2 += i*i + q*q
-		m.samples++
-		m.rail(i == math.MaxInt8, i == math.MinInt8, q == math.MaxInt8, q == math.MinInt8)
-	}
-	m.sumI += float64(si) / 128
-	m.sumQ += float64(sq) / 128
-	m.sumSquares += float64(s2) / (128 * 128)
-}
-
-func (m *Meter) writeCS16(raw []byte) {
-	var si, sq int64
-	var s2 float64
-	for ; len(raw) >= 4; raw = raw[4:] {
-		v := binary.LittleEndian.Uint32(raw)
-		i, q := int64(int16(v)), int64(int16(v>>16))
-		si += i
-		sq += q
-		s2 += float64(i*i + q*q)
-		m.samples++
-		m.rail(i == math.MaxInt16, i == math.MinInt16, q == math.MaxInt16, q == math.MinInt16)
-	}
-	m.sumI += float64(si) / 32768
-	m.sumQ += float64(sq) / 32768
-	m.sumSquares += s2 / (32768 * 32768)
-}
-
-func (m *Meter) writeCF32(raw []byte) {
-	for ; len(raw) >= 8; raw = raw[8:] {
-		v := binary.LittleEndian.Uint64(raw)
-		i, q := float64(finite(uint32(v))), float64(finite(uint32(v>>32)))
-		m.sumI += i
-		m.sumQ += q
-		m.sumSquares += i*i + q*q
-		m.samples++
-	}
-}
-
-// rail follows runs at the rails; almost always no argument is true and nothing is under way.
-func (m *Meter) rail(highI, lowI, highQ, lowQ bool) {
-	if !highI && !lowI && !highQ && !lowQ && m.lastI|m.lastQ == 0 {
+	bytes := format.BytesPerSample()
+	if bytes == 0 {
 		return
 	}
+	step := StepOf(format)
+	if step == 0 {
+		step = 1
+	}
+	low, high := rails(format)
+	for len(raw) >= bytes {
+		n := min(len(raw)/bytes, sumsBlock)
+		part := raw[:n*bytes]
+		s := sum(part, format)
+		m.samples += uint64(n)
+		m.sumI += s.i * step
+		m.sumQ += s.q * step
+		m.sumSquares += s.squares * step * step
+		if s.low <= low || s.high >= high {
+			m.atRails(part, format)
+		} else {
+			m.Break()
+		}
+		raw = raw[n*bytes:]
+	}
+}
+
+// atRails follows runs at the rails through some samples.
+func (m *Meter) atRails(raw []byte, format Format) {
+	switch format {
+	case CU8:
+		for ; len(raw) >= 2; raw = raw[2:] {
+			m.rail(raw[0] == 255, raw[0] == 0, raw[1] == 255, raw[1] == 0)
+		}
+	case CS8:
+		for ; len(raw) >= 2; raw = raw[2:] {
+			i, q := int8(raw[0]), int8(raw[1])
+			m.rail(i == math.MaxInt8, i == math.MinInt8, q == math.MaxInt8, q == math.MinInt8)
+		}
+	case CS16:
+		for ; len(raw) >= 4; raw = raw[4:] {
+			v := binary.LittleEndian.Uint32(raw)
+			i, q := int16(v), int16(v>>16)
+			m.rail(i == math.MaxInt16, i == math.MinInt16, q == math.MaxInt16, q == math.MinInt16)
+		}
+	case CF32, FormatUnknown:
+	}
+}
+
+// rail takes the next sample: which of its codes are at a rail.
+func (m *Meter) rail(highI, lowI, highQ, lowQ bool) {
 	m.lastI, m.runI = m.follow(m.lastI, m.runI, highI, lowI)
 	m.lastQ, m.runQ = m.follow(m.lastQ, m.runQ, highQ, lowQ)
 }

@@ -42,7 +42,6 @@ type stretch struct {
 
 	centerHz float64 // 0 when unknown: frequencies are offsets then
 
-	re, im   []float32
 	meter    dsp.Meter
 	psd      psd
 	detector *dsp.Detector
@@ -91,7 +90,7 @@ func newStretch(cfg *Config, b *radio.Block) *stretch {
 	rate := b.Tuning.SampleRateHz
 	s := &stretch{
 		cfg: cfg, format: b.Format, tuning: b.Tuning, bins: binsFor(cfg, rate),
-		re: make([]float32, chunkSamples), im: make([]float32, chunkSamples), born: map[uint64]int64{},
+		born: map[uint64]int64{},
 	}
 	s.psd = newPSD(s.bins, cfg.MaskDC, dsp.StepOf(b.Format))
 	s.measurement = interval{length: samplesOf(cfg.MeasurementEvery, rate), on: true}
@@ -246,8 +245,7 @@ func (s *stretch) samples(raw []byte, n int, out []Emission) []Emission {
 	s.psd.welch.WriteRaw(raw, s.format)
 	s.position += uint64(n)
 	if s.detector != nil {
-		dsp.Convert(s.re, s.im, raw, s.format)
-		out = s.detections(s.detector.Write(s.re[:n], s.im[:n]), out)
+		out = s.detections(s.detector.WriteRaw(raw, s.format), out)
 	}
 	if s.full(&s.part) {
 		s.psd.drain()

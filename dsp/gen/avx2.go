@@ -12,7 +12,7 @@ var instructions = map[code]struct {
 	number bool
 }{
 	add: {"VADDPS", false}, sub: {"VSUBPS", false}, mul: {"VMULPS", false},
-	and: {"VANDPS", false}, smaller: {"VMINPS", false}, larger: {"VMAXPS", false}, isEqual: {"VCMPPS", true},
+	and: {"VANDPS", false}, smaller: {"VMINPS", false}, larger: {"VMAXPS", false}, compare: {"VCMPPS", true},
 	unpackLow: {"VUNPCKLPS", false}, unpackHigh: {"VUNPCKHPS", false},
 	shuffle: {"VSHUFPS", true}, halves: {"VPERM2F128", true}, quarters: {"VPERMPD", true},
 	shiftLeft: {"VPSLLD", true}, shiftRight: {"VPSRLD", true}, shiftSigned: {"VPSRAD", true}, toFloat: {"VCVTDQ2PS", false},
@@ -21,6 +21,12 @@ var instructions = map[code]struct {
 
 // inRegisterOnly are those whose AVX2 form takes no memory operand.
 var inRegisterOnly = map[code]bool{shiftLeft: true, shiftRight: true, shiftSigned: true}
+
+// What compare compares by.
+const (
+	equal    = 0
+	lessThan = 1
+)
 
 // root is where the assembly keeps sqrt(1/2).
 var root = place{"root", 0, 0}

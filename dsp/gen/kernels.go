@@ -14,6 +14,7 @@ import (
 // square of them in registers; so the bins end in an order of their own.
 
 const (
+	lanes       = 8
 	lineBytes   = 64
 	factorBytes = 7 * lineBytes // of one butterfly of eight lanes
 )
@@ -35,6 +36,7 @@ var constants = []struct {
 	{"low", 0x000000ff},    // the I of a pair of codes
 	{"most", 0x49742400},   // 1e6: see mostFloat
 	{"least", 0xc9742400},  // -1e6
+	{"one", 0x3f800000},
 }
 
 var sources = []source{
@@ -62,10 +64,13 @@ var sources = []source{
 	}},
 }
 
+// rawSources are those that receivers have.
+var rawSources = sources[1:]
+
 // finite is zero for infinities and values that are no number, and holds the others down: x - x is zero for numbers only.
 func finite(p *program, x value) value {
 	d := p.of(sub, x, x)
-	x = p.of(and, x, p.with(0, isEqual, d, d))
+	x = p.of(and, x, p.with(equal, compare, d, d))
 	return p.of(larger, p.of(smaller, x, p.load("most", 0, 0)), p.load("least", 0, 0))
 }
 
@@ -209,6 +214,10 @@ func kernels() []byte {
 	}
 	middleKernel(&b)
 	lastKernel(&b)
+	for _, s := range rawSources {
+		sumsKernel(&b, s)
+	}
+	belowKernel(&b)
 	return b.Bytes()
 }
 
@@ -295,5 +304,9 @@ func declarations() []byte {
 	}
 	b.WriteString("\n//go:noescape\nfunc middle8(row, factors *float32, span, blocks int)\n")
 	b.WriteString("\n//go:noescape\nfunc last64(acc, row, factors *float32, blocks int)\n")
+	for _, s := range rawSources {
+		fmt.Fprintf(&b, "\n//go:noescape\nfunc sums%s(sums *float32, src *byte, blocks int)\n", s.name)
+	}
+	b.WriteString("\n//go:noescape\nfunc below(counts, tops, block, pivots *float32, rows int)\n")
 	return b.Bytes()
 }

@@ -53,7 +53,7 @@ const (
 	and
 	smaller
 	larger
-	isEqual
+	compare
 	unpackLow
 	unpackHigh
 	shuffle

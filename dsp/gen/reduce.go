@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// The kernels that make a few numbers of many: each lane has sums of its own, which the caller adds up.
+
+const (
+	groups      = 4  // of eight samples that the sums take at once: each has a sum of squares, so that none waits for another
+	rowsAtOnce  = 4  // that are compared at once
+	columnLanes = 16 // columns that are: a line of the cache
+)
+
+// sumsProgram adds up squares, I and Q, and keeps the highest and the lowest of both.
+func sumsProgram(s source) *program {
+	p := &program{}
+	var re, im, high, low value
+	for g := range groups {
+		x := s.read(p, g)
+		p.append(op{code: accumulate, args: []value{x.re, x.im}, at: place{"sums", g, 0}})
+		most, least := p.of(larger, x.re, x.im), p.of(smaller, x.re, x.im)
+		if g == 0 {
+			re, im, high, low = x.re, x.im, most, least
+			continue
+		}
+		re, im = p.of(add, re, x.re), p.of(add, im, x.im)
+		high, low = p.of(larger, high, most), p.of(smaller, low, least)
+	}
+	for i, r := range []struct {
+		c code
+		v value
+	}{{add, re}, {add, im}, {larger, high}, {smaller, low}} {
+		p.store(p.of(r.c, r.v, p.load("sums", groups+i, 0)), "sums", groups+i, 0)
+	}
+	return p
+}
+
+// sumsKernel is sumsProgram on blocks of samples.
+func sumsKernel(b *bytes.Buffer, s source) {
+	text, frame := assemble(sumsProgram(s), func(p place) string {
+		switch f, ok := fixed(p); {
+		case ok:
+			return f
+		case p.array == "sums":
+			return fmt.Sprintf("%d(DI)", p.k*vectorBytes)
+		}
+		return fmt.Sprintf("%d(SI)", p.k*lanes*s.bytes+p.part*vectorBytes)
+	})
+	kernel(b, "sums"+s.name, frame, [][2]string{{"sums", "DI"}, {"src", "SI"}, {"blocks", "CX"}})
+	fmt.Fprintf(b, "\nnext:\n%s", text)
+	fmt.Fprintf(b, "\tADDQ $%d, SI\n\tDECQ CX\n\tJNZ  next\n", groups*lanes*s.bytes)
+	b.WriteString(kernelEnd)
+}
+
+// belowProgram counts, in each column, the values under that column's pivot, and keeps the highest of them.
+func belowProgram() *program {
+	p := &program{}
+	for half := range columnLanes / lanes {
+		pivot := p.load("pivots", half, 0)
+		var count, top value
+		for r := range rowsAtOnce {
+			v := p.load("block", r, half)
+			under := p.with(lessThan, compare, v, pivot)
+			one, value := p.of(and, under, p.load("one", 0, 0)), p.of(and, under, v)
+			if r == 0 {
+				count, top = one, value
+				continue
+			}
+			count, top = p.of(add, count, one), p.of(larger, top, value)
+		}
+		p.store(p.of(add, count, p.load("counts", half, 0)), "counts", half, 0)
+		p.store(p.of(larger, top, p.load("tops", half, 0)), "tops", half, 0)
+	}
+	return p
+}
+
+// belowKernel is belowProgram on a block of rows.
+func belowKernel(b *bytes.Buffer) {
+	bases := map[string]string{"counts": "DI", "tops": "DX", "pivots": "R8"}
+	text, frame := assemble(belowProgram(), func(p place) string {
+		if f, ok := fixed(p); ok {
+			return f
+		}
+		if base, ok := bases[p.array]; ok {
+			return fmt.Sprintf("%d(%s)", p.k*vectorBytes, base)
+		}
+		return fmt.Sprintf("%d(SI)", p.k*columnLanes*4+p.part*vectorBytes)
+	})
+	kernel(b, "below", frame, [][2]string{{"counts", "DI"}, {"tops", "DX"}, {"block", "SI"}, {"pivots", "R8"}, {"rows", "CX"}})
+	fmt.Fprintf(b, "\nnext:\n%s", text)
+	fmt.Fprintf(b, "\tADDQ $%d, SI\n\tSUBQ $%d, CX\n\tJNZ  next\n", rowsAtOnce*columnLanes*4, rowsAtOnce)
+	b.WriteString(kernelEnd)
+}
