@@ -140,11 +140,7 @@ func (f *falseEvents) perHour() (rate, low, high float64) {
 func countEvents(table *noiseTable, seed, piece uint64, samples int, thresholdDB float64) falseEvents {
 	d := must(dsp.NewDetector(production(thresholdDB)))
 	count := falseEvents{thresholdDB: thresholdDB, samples: float64(samples)}
-	var re, im [chunk / 2]float32
-	feed(table, seed, piece, samples, func(raw []byte) {
-		n := dsp.Convert(re[:], im[:], raw, dsp.CU8)
-		count.events += len(d.Write(re[:n], im[:n]))
-	})
+	feed(table, seed, piece, samples, func(raw []byte) { count.events += len(d.WriteRaw(raw, dsp.CU8)) })
 	count.events += len(d.Flush())
 	return count
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"math"
 	"math/rand/v2"
 
@@ -110,6 +111,7 @@ func (s *stage) perform(thresholdDB, energyDB float64, seed uint64) (all []place
 	d := must(dsp.NewDetector(production(thresholdDB)))
 	amplitude := math.Sqrt(fromDB(energyDB) * s.noisePower() / float64(s.burst.samples()))
 	var re, im [chunk / 2]float32
+	var floats []byte
 	at, first := 0, 0
 	feed(s.table, seed, 0, s.samples(), func(raw []byte) {
 		n := dsp.Convert(re[:], im[:], raw, dsp.CU8)
@@ -122,10 +124,20 @@ func (s *stage) perform(thresholdDB, energyDB float64, seed uint64) (all []place
 			}
 			s.add(re[:n], im[:n], at, p, amplitude)
 		}
-		events = append(events, d.Write(re[:n], im[:n])...)
+		floats = interleave(floats[:0], re[:n], im[:n])
+		events = append(events, d.WriteRaw(floats, dsp.CF32)...)
 		at += n
 	})
 	return all, append(events, d.Flush()...)
+}
+
+// interleave writes samples as a receiver of floats delivers them.
+func interleave(dst []byte, re, im []float32) []byte {
+	for i, v := range re {
+		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(v))
+		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(im[i]))
+	}
+	return dst
 }
 
 // add adds the part of one burst that falls into the samples from at on.
