@@ -78,13 +78,14 @@ func TestTurns_MostUrgentFirst(t *testing.T) {
 		t.Errorf("one that left got %v", err)
 	}
 	for _, want := range []int{1, 2, 0} {
-		turns.give(true, pieceSamples, time.Millisecond)
+		turns.learn(true, pieceSamples, time.Millisecond)
+		turns.give()
 		if got := <-came; got != want {
 			t.Errorf("the turn of %d, want that of %d", got, want)
 		}
 	}
 	for range runtime.GOMAXPROCS(0) {
-		turns.give(true, pieceSamples, time.Millisecond)
+		turns.give()
 	}
 	if turns.busy != 0 {
 		t.Errorf("%d have a turn, want none", turns.busy)
@@ -116,7 +117,7 @@ func TestLoad_GivesUpTheLast(t *testing.T) {
 	}
 	// Two can be computed in the ten seconds until all is gone: each has 5e6 samples.
 	perSample := 10 * float64(turns.width()) / 2.5 / 5e6
-	turns.give(true, 1e6, time.Duration(perSample*1e15))
+	turns.learn(true, 1e6, time.Duration(perSample*1e15))
 	if l.look(turns); len(given) != 0 {
 		t.Errorf("looked again at once: %v", given)
 	}

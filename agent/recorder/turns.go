@@ -2,6 +2,7 @@ package recorder
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -27,8 +28,9 @@ type turn struct {
 type pace struct{ busyS, samples float64 }
 
 const (
-	// forget is how much of the sums a piece of pieceSamples leaves.
-	forget = 1 - 1.0/1024
+	// lateS is how much computing the sums are about. Other programs take a processor for tenths of a second at a time, which must
+	// not look like the rule.
+	lateS = 1
 	// knownS is how much computing tells what samples cost.
 	knownS = 0.2
 )
@@ -66,14 +68,20 @@ func (t *turns) take(ctx context.Context, due time.Time) error {
 	return context.Cause(ctx)
 }
 
-// give ends a turn, in which so many samples took so long.
-func (t *turns) give(channel bool, samples int, took time.Duration) {
+// give ends a turn.
+func (t *turns) give() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	keep := 1 - (1-forget)*min(1, float64(samples)/pieceSamples)
+	t.pass()
+}
+
+// learn notes how long so many samples took.
+func (t *turns) learn(channel bool, samples int, took time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	keep := math.Exp(-took.Seconds() / lateS)
 	p := t.pace[channel]
 	p.busyS, p.samples = p.busyS*keep+took.Seconds(), p.samples*keep+float64(samples)
-	t.pass()
 }
 
 // pass hands a turn on. The caller holds mu.
@@ -101,6 +109,7 @@ type work struct {
 	channel bool
 	due     time.Time
 	on      bool
+	begun   bool // not its first turn, in which it also prepares itself
 	since   time.Time
 	samples int // taken in this turn
 }
@@ -117,8 +126,11 @@ func (w *work) begin(ctx context.Context, due time.Time, samples int) error {
 // end gives the turn back.
 func (w *work) end() {
 	if w.on {
-		w.on = false
-		w.turns.give(w.channel, w.samples, time.Since(w.since))
+		if w.begun {
+			w.turns.learn(w.channel, w.samples, time.Since(w.since))
+		}
+		w.on, w.begun = false, true
+		w.turns.give()
 	}
 }
 
