@@ -36,6 +36,8 @@ type commandLine struct {
 	Verify     VerifyCmd     `cmd:"" help:"Prove that nothing is missing and nothing is there twice."`
 	Station    StationCmd    `cmd:"" help:"Look after stations."`
 	Check      CheckCmd      `cmd:"" help:"Try everything: config, database, archive, broker."`
+	Backup     BackupCmd     `cmd:"" help:"Copy everything that is not in the archive into a folder, while collectors run."`
+	Restore    RestoreCmd    `cmd:"" help:"Put such a copy back."`
 	Migrate    MigrateCmd    `cmd:"" help:"Bring the database up to date."`
 	Service    ServiceCmd    `cmd:"" help:"Install, start and stop the collector as a service of this computer."`
 	Version    VersionCmd    `cmd:"" help:"Print the version."`

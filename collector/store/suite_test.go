@@ -175,6 +175,7 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"UpdatesTogether":   testUpdatesTogether,
 		"Captures":          testCaptures,
 		"Views":             testViews,
+		"Backup":            testBackup,
 		"Deflated":          testDeflated,
 		"Away":              testAway,
 		"Broken":            testBroken,

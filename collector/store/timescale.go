@@ -115,9 +115,7 @@ func compress(ctx context.Context, tx *sql.Tx, table string) error {
 // computes what is not materialised yet, so it is as fresh as the view. What retention removes is added up elsewhere, so a
 // refresh over all of time is right: it looks only at hours that changed.
 func aggregate(ctx context.Context, tx *sql.Tx) error {
-	var done bool
-	err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM timescaledb_information.continuous_aggregates
-		WHERE view_schema = current_schema() AND view_name = 'measurement_1h_present')`).Scan(&done)
+	done, err := aggregated(ctx, tx)
 	if err != nil || done {
 		return err
 	}
@@ -151,14 +149,20 @@ func aggregate(ctx context.Context, tx *sql.Tx) error {
 	return nil
 }
 
+// aggregated tells whether the hours of present measurements are a continuous aggregate already.
+func aggregated(ctx context.Context, q querier) (is bool, err error) {
+	err = q.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM timescaledb_information.continuous_aggregates
+		WHERE view_schema = current_schema() AND view_name = 'measurement_1h_present')`).Scan(&is)
+	return is, err
+}
+
 // refreshHours brings the continuous aggregate up to date where measurements were removed; until then it counts them still.
 // Its failure is told and no more: the policy does the same each hour.
 func (db *DB) refreshHours(ctx context.Context, from, to time.Time) {
 	var there bool
 	err := db.read.QueryRowContext(ctx, "SELECT to_regclass('timescaledb_information.continuous_aggregates') IS NOT NULL").Scan(&there)
 	if err == nil && there {
-		err = db.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM timescaledb_information.continuous_aggregates
-			WHERE view_schema = current_schema() AND view_name = 'measurement_1h_present')`).Scan(&there)
+		there, err = aggregated(ctx, db.read)
 	}
 	if err == nil && there {
 		// Without parameters: a procedure that ends its own transactions cannot be prepared everywhere.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -11,7 +12,7 @@ import (
 	"github.com/fulgidus/heimdall/packaging/servers"
 )
 
-// restoreAge is how old the dump is that TestRestore puts back: 20 s, or what HEIMDALL_RESTORE_AGE says.
+// restoreAge is how old the backup is that TestRestore puts back: 20 s, or what HEIMDALL_RESTORE_AGE says.
 func restoreAge() time.Duration {
 	if d, err := time.ParseDuration(os.Getenv("HEIMDALL_RESTORE_AGE")); err == nil {
 		return d
@@ -19,8 +20,8 @@ func restoreAge() time.Duration {
 	return 20 * time.Second
 }
 
-// TestRestore puts an older dump of the database back under load. Agents had everything acknowledged that came in between,
-// and keep it a while: it is asked for, and nothing is missing in the end.
+// TestRestore backs up under load and puts that back later. Agents had everything acknowledged that came in between, and keep it a
+// while: it is asked for, and nothing is missing in the end.
 func TestRestore(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	database := servers.Postgres(t)
@@ -32,17 +33,27 @@ func TestRestore(t *testing.T) {
 	n.waitDelivered("north")
 	n.waitDelivered("south")
 
-	dump := filepath.Join(t.TempDir(), "heimdall.dump")
-	tool(t, "pg_dump", "--format=custom", "--file="+dump, database)
-	atDump := lastOf(n)
+	if err := acquireIQ(t, n.api, "before the backup"); err != nil {
+		t.Fatal(err)
+	}
+	backup := filepath.Join(t.TempDir(), "backup")
+	if says := mustRun(t, "heimdall-collector", "backup", "--config", n.config, backup); !strings.Contains(says, "list of 2 recordings in the archive") {
+		t.Error(says)
+	}
+	atBackup := lastOf(n)
 	age := restoreAge()
 	time.Sleep(age) // the load goes on
 	n.waitVerified(time.Minute)
 	atLoss := lastOf(n)
+	if _, says, code := run(t, "heimdall-collector", "restore", "--replace", "--config", n.config, backup); code != 1 || !strings.Contains(says, "another collector uses this directory") {
+		t.Errorf("under a running collector restore ends with %d: %s", code, says)
+	}
 	n.collector.stop(syscall.SIGTERM)
-	tool(t, "pg_restore", "--clean", "--if-exists", "--no-owner", "--exit-on-error", "--dbname="+database, dump)
-	if got := lastOf(n); got["north"] > atDump["north"] || got["south"] > atDump["south"] {
-		t.Fatalf("the restored database knows numbers up to %v, and the dump was made at %v", got, atDump)
+	if says := mustRun(t, "heimdall-collector", "restore", "--replace", "--config", n.config, backup); !strings.Contains(says, "\n2 of 2 recordings in the archive\n") {
+		t.Error(says)
+	}
+	if got := lastOf(n); got["north"] > atBackup["north"] || got["south"] > atBackup["south"] {
+		t.Fatalf("the restored database knows numbers up to %v, and the backup was made at %v", got, atBackup)
 	}
 	n.collector.start()
 	n.waitReady()

@@ -65,7 +65,7 @@ func TestDashboards_EveryPanelRuns(t *testing.T) {
 			address := url(t)
 			fill(t, address)
 			db := asReader(t, address)
-			if _, err := db.Query("SELECT * FROM measurement"); err == nil {
+			if err := db.QueryRow("SELECT count(*) FROM measurement").Scan(new(int)); err == nil {
 				t.Fatal("the reader may read tables: this test shows nothing")
 			}
 			for file, d := range dashboards(t) {
