@@ -62,17 +62,27 @@ func TestSegment_AgreesWithDoublePrecision(t *testing.T) {
 		for n := MinFFT; n <= 65536; n *= 2 {
 			for _, format := range rawFormats {
 				t.Run(fmt.Sprint(e.name, n, format), func(t *testing.T) {
-					testSegment(t, e, n, format)
+					testSegment(t, e, n, format, randomRaw(n, format))
 				})
 			}
+			t.Run(fmt.Sprint(e.name, n, "quiet floats"), func(t *testing.T) { // have a kernel of their own
+				re, im := make([]float32, n), make([]float32, n)
+				Convert(re, im, randomRaw(n, CS16), CS16)
+				var raw []byte
+				for i := range re {
+					raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(re[i]))
+					raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(im[i]))
+				}
+				testSegment(t, e, n, CF32, raw)
+			})
 		}
 	}
 }
 
-func testSegment(t *testing.T, e engine, n int, format Format) {
+func testSegment(t *testing.T, e engine, n int, format Format, raw []byte) {
+	t.Helper()
 	window := Hann(n).Coefficients
 	s, twin := segmentOn(t, e, window), segmentOn(t, portable, window)
-	raw := randomRaw(n, format)
 	re, im := make([]float32, n), make([]float32, n)
 	Convert(re, im, raw, format)
 	x := make([]complex128, n)

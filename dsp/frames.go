@@ -32,8 +32,8 @@ func (f *frames) clear() { f.fill = 0 }
 
 // rawFrames does the same with bytes as a receiver delivers them.
 type rawFrames struct {
-	bytes []byte
-	fill  int
+	bytes []byte // of a frame
+	fill  int    // of bytes: what came before and waits
 }
 
 // take copies bytes until a frame is full, as frames.take does.
@@ -45,3 +45,23 @@ func (f *rawFrames) take(raw []byte) (n int, ready bool) {
 
 // advance drops the first half of a full frame.
 func (f *rawFrames) advance() { f.fill = copy(f.bytes, f.bytes[len(f.bytes)/2:]) }
+
+// each calls use with every frame that raw completes, one after the other, in place of take and advance. It copies only frames that
+// reach over the end of a block; a frame is valid during the call only.
+func (f *rawFrames) each(raw []byte, use func(frame []byte)) {
+	half := len(f.bytes) / 2
+	for f.fill > 0 { // the frame begins before raw
+		took := copy(f.bytes[f.fill:], raw)
+		if f.fill+took < len(f.bytes) {
+			f.fill += took
+			return
+		}
+		use(f.bytes)
+		raw = raw[max(0, half-f.fill):]
+		f.fill = copy(f.bytes, f.bytes[min(half, f.fill):f.fill])
+	}
+	for ; len(raw) >= len(f.bytes); raw = raw[half:] {
+		use(raw[:len(f.bytes)])
+	}
+	f.fill = copy(f.bytes, raw)
+}

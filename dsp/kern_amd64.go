@@ -28,22 +28,25 @@ func kernelEngines() []engine {
 	return []engine{avx2}
 }
 
+type rawKernel = func(rows *float32, src *byte, window, factors *float32, part int)
+
 // firstKernels are the first passes of one radix.
 type firstKernels struct {
 	split func(rows, re, im, window, factors *float32, part int)
-	raw   [CF32 + 1]func(rows *float32, src *byte, window, factors *float32, part int) // by Format
+	raw   [CF32 + 1]rawKernel // by Format
+	quiet rawKernel           // CF32 below 2
 }
 
 // firstKernelsOf are those of a radix.
 func firstKernelsOf(radix int) firstKernels {
-	type raw = [CF32 + 1]func(rows *float32, src *byte, window, factors *float32, part int)
+	type raw = [CF32 + 1]rawKernel
 	switch radix {
 	case 2:
-		return firstKernels{first2Split, raw{CU8: first2CU8, CS8: first2CS8, CS16: first2CS16, CF32: first2CF32}}
+		return firstKernels{first2Split, raw{CU8: first2CU8, CS8: first2CS8, CS16: first2CS16, CF32: first2CF32}, first2Quiet}
 	case 4:
-		return firstKernels{first4Split, raw{CU8: first4CU8, CS8: first4CS8, CS16: first4CS16, CF32: first4CF32}}
+		return firstKernels{first4Split, raw{CU8: first4CU8, CS8: first4CS8, CS16: first4CS16, CF32: first4CF32}, first4Quiet}
 	}
-	return firstKernels{first8Split, raw{CU8: first8CU8, CS8: first8CS8, CS16: first8CS16, CF32: first8CF32}}
+	return firstKernels{first8Split, raw{CU8: first8CU8, CS8: first8CS8, CS16: first8CS16, CF32: first8CF32}, first8Quiet}
 }
 
 // avx2Segment is the plan of a frame: a first pass of radix 2, 4 or 8 that leaves so many rows, then radix-8 passes within
@@ -51,7 +54,7 @@ func firstKernelsOf(radix int) firstKernels {
 type avx2Segment struct {
 	n, radix    int
 	kernels     firstKernels
-	window      []float32
+	window      []float32 // in the order that the first pass takes it
 	scaled      []float32 // window over the full scale of the raw format
 	scaledFor   Format
 	work        []float32
@@ -74,9 +77,10 @@ func newAVX2Segment(n int, window []float32) (segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &avx2Segment{n: n, radix: f.radices[0], window: window, scaled: make([]float32, n)}
+	s := &avx2Segment{n: n, radix: f.radices[0], scaled: lineAligned(n)}
 	s.kernels = firstKernelsOf(s.radix)
 	part := n / s.radix
+	s.window = kernelWindow(window, s.radix)
 	s.first = kernelFactors(n, s.radix)
 	for span := part; span > 64; span /= 8 {
 		s.middles = append(s.middles, middlePass{span, kernelFactors(span, 8)})
@@ -90,6 +94,18 @@ func newAVX2Segment(n int, window []float32) (segment, error) {
 		s.bins[i] = f.order[i&^63+8*low+high]
 	}
 	return s, nil
+}
+
+// kernelWindow has what one butterfly of eight lanes needs side by side: a single stream through the cache.
+func kernelWindow(window []float32, radix int) []float32 {
+	part := len(window) / radix
+	table := lineAligned(len(window))[:0]
+	for at := 0; at < part; at += lanes {
+		for k := range radix {
+			table = append(table, window[k*part+at:][:lanes]...)
+		}
+	}
+	return table
 }
 
 // kernelFactors is exp(-2 pi i j k/span) for k from 1 to radix-1 in lines, one for each eight j.
@@ -128,33 +144,50 @@ func (s *avx2Segment) addRaw(acc []float32, raw []byte, format Format) {
 	if s.scaledFor != format {
 		s.scale(format)
 	}
-	s.kernels.raw[format](&s.work[0], &raw[0], &s.scaled[0], &s.first[0], s.n/s.radix)
+	kernel := s.kernels.raw[format]
+	if format == CF32 && loud(&raw[0], len(raw)) == 0 {
+		kernel = s.kernels.quiet
+	}
+	kernel(&s.work[0], &raw[0], &s.scaled[0], &s.first[0], s.n/s.radix)
 	s.rest(acc)
 }
 
-// scale makes the window that turns codes of a format into samples of full scale 1.
+// scale makes the window that turns what a kernel makes of a format's codes into samples of full scale 1.
 func (s *avx2Segment) scale(format Format) {
-	step := StepOf(format)
-	if step == 0 {
-		step = 1
-	}
+	step := codeStep(format)
 	for i, w := range s.window {
 		s.scaled[i] = float32(float64(w) * step)
 	}
 	s.scaledFor = format
 }
 
+// codeStep is what one is worth of the numbers that first passes make of codes: they leave signed ones at the top of a word of 32 bits.
+func codeStep(format Format) float64 {
+	switch format {
+	case CU8:
+		return StepOf(CU8)
+	case CS8, CS16:
+		return 0x1p-31
+	case CF32, FormatUnknown:
+	}
+	return 1
+}
+
 // rest is the passes within the rows.
 func (s *avx2Segment) rest(acc []float32) {
 	acc = acc[:s.n]
 	part := s.n / s.radix
+	if part == 64 { // a block each row
+		last64(&acc[0], &s.work[0], &s.last[0], s.radix, lineSize*4)
+		return
+	}
 	for r := range s.radix {
 		row := &s.work[r*(2*part+lineSize)]
 		for i := range s.middles {
 			m := &s.middles[i]
 			middle8(row, &m.factors[0], m.span, part/m.span)
 		}
-		last64(&acc[r*part], row, &s.last[0], part/64)
+		last64(&acc[r*part], row, &s.last[0], part/64, 0)
 	}
 }
 

@@ -3,7 +3,9 @@
 package dsp
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"testing"
 )
 
@@ -34,5 +36,30 @@ func TestAVX2Segment_StaysInItsWork(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLoud has one float among quiet ones at each place of a vector: 2 and more, and what is no number, must be seen.
+func TestLoud(t *testing.T) {
+	if kernelEngines()[0].needs != "" {
+		return
+	}
+	quiet := []float32{0, 1.5, -1.9999999, math.SmallestNonzeroFloat32, -1}
+	raw := make([]byte, 2*128)
+	for at := 0; at < len(raw); at += 4 {
+		binary.LittleEndian.PutUint32(raw[at:], math.Float32bits(quiet[at/4%len(quiet)]))
+	}
+	if loud(&raw[0], len(raw)) != 0 {
+		t.Error("quiet floats are loud")
+	}
+	for _, v := range []float32{2, -2, 3e38, float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN())} {
+		for at := 0; at < len(raw); at += 4 {
+			before := binary.LittleEndian.Uint32(raw[at:])
+			binary.LittleEndian.PutUint32(raw[at:], math.Float32bits(v))
+			if loud(&raw[0], len(raw)) == 0 {
+				t.Errorf("%g in place %d was not seen", v, at/4)
+			}
+			binary.LittleEndian.PutUint32(raw[at:], before)
+		}
 	}
 }

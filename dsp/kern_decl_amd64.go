@@ -50,10 +50,22 @@ func first4CF32(rows *float32, src *byte, window, factors *float32, part int)
 func first8CF32(rows *float32, src *byte, window, factors *float32, part int)
 
 //go:noescape
+func first2Quiet(rows *float32, src *byte, window, factors *float32, part int)
+
+//go:noescape
+func first4Quiet(rows *float32, src *byte, window, factors *float32, part int)
+
+//go:noescape
+func first8Quiet(rows *float32, src *byte, window, factors *float32, part int)
+
+//go:noescape
 func middle8(row, factors *float32, span, blocks int)
 
 //go:noescape
-func last64(acc, row, factors *float32, blocks int)
+func last64(acc, row, factors *float32, blocks, gap int)
+
+//go:noescape
+func loud(src *byte, bytes int) (signs uint32)
 
 //go:noescape
 func sumsCU8(sums *float32, src *byte, blocks int)

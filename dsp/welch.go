@@ -70,16 +70,10 @@ func (w *Welch) WriteRaw(raw []byte, format Format) {
 	}
 	w.expect(format)
 	raw = raw[:len(raw)-len(raw)%format.BytesPerSample()]
-	for len(raw) > 0 {
-		n, ready := w.raw.take(raw)
-		raw = raw[n:]
-		if !ready {
-			continue
-		}
-		w.segment.addRaw(w.recent, w.raw.bytes, format)
-		w.raw.advance()
+	w.raw.each(raw, func(frame []byte) {
+		w.segment.addRaw(w.recent, frame, format)
 		w.counted()
-	}
+	})
 }
 
 // expect drops what waits in another format.

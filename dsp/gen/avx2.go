@@ -89,6 +89,12 @@ func (a *assembler) operation(v value, o op) {
 		x := a.register(o.args[0])
 		a.write("VFMADD231PS %s, %s, %s", a.operand(o.args[1]), x, name(o.at.k))
 		a.release(o.args...)
+	case join: // half a vector from here, half from a vector further on
+		r := a.result(v)
+		a.write("VMOVUPS %s, X%s", a.at(o.at), r[1:])
+		further := o.at
+		further.part += 2
+		a.write("VINSERTF128 $1, %s, %s, %s", a.at(further), r, r)
 	case store:
 		a.write("VMOVUPS %s, %s", a.register(o.args[0]), a.at(o.at))
 		a.release(o.args...)
@@ -108,6 +114,11 @@ func (a *assembler) operation(v value, o op) {
 		a.release(append(o.args, v)...)
 	case addRoot, subRoot:
 		a.root(v, o)
+	case mulSub: // into the register of the first factor
+		x, z := a.register(o.args[0]), a.register(o.args[2])
+		a.write("VFMSUB132PS %s, %s, %s", a.operand(o.args[1]), z, x)
+		a.rename(o.args[0], v)
+		a.release(o.args[1:]...)
 	case turnedRe:
 		a.product(v, "VFNMADD231PS", o.args[0], o.args[2], o.args[1], o.args[3])
 	case turnedIm:

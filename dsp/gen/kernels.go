@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"slices"
 )
 
 // The kernels of amd64 with AVX2 and FMA, fused so that a frame is swept three times: sample format, window and first
@@ -19,11 +20,13 @@ const (
 	factorBytes = 7 * lineBytes // of one butterfly of eight lanes
 )
 
-// source is a sample format that a first pass reads.
+// source is a sample format that a kernel reads.
 type source struct {
 	name  string
 	bytes int // of a sample, in each of its arrays
 	read  func(p *program, k int) pair
+	// windowed is read times a window, where it is less work together. It may leave signed codes at the top of their word: see codeStep.
+	windowed func(p *program, k int, window value) pair
 }
 
 // Constants in memory, a vector each.
@@ -34,38 +37,64 @@ var constants = []struct {
 	{"root", 0x3f3504f3},   // sqrt(1/2)
 	{"middle", 0x42ff0000}, // 127.5: zero of unsigned codes
 	{"low", 0x000000ff},    // the I of a pair of codes
+	{"top8", 0xff000000},   // of a pair, the Q that was moved there
+	{"top16", 0xffff0000},  // the Q of a pair
 	{"most", 0x49742400},   // 1e6: see mostFloat
 	{"least", 0xc9742400},  // -1e6
 	{"one", 0x3f800000},
 }
 
 var sources = []source{
-	{"Split", 4, func(p *program, k int) pair { return pair{p.load("re", k, 0), p.load("im", k, 0)} }},
+	{"Split", 4, func(p *program, k int) pair { return pair{p.load("re", k, 0), p.load("im", k, 0)} }, nil},
 	{"CU8", 2, func(p *program, k int) pair {
-		codes := p.append(op{code: widen, at: place{"src", k, 0}})
-		re, im := p.of(and, codes, p.load("low", 0, 0)), p.with(8, shiftRight, codes)
-		middle := p.load("middle", 0, 0)
-		return pair{p.of(sub, p.of(toFloat, re), middle), p.of(sub, p.of(toFloat, im), middle)}
+		x, middle := unsigned(p, k), p.load("middle", 0, 0)
+		return pair{p.of(sub, x.re, middle), p.of(sub, x.im, middle)}
+	}, func(p *program, k int, window value) pair {
+		x, zero := unsigned(p, k), p.of(mul, window, p.load("middle", 0, 0))
+		return pair{p.of(mulSub, x.re, window, zero), p.of(mulSub, x.im, window, zero)}
 	}},
 	{"CS8", 2, func(p *program, k int) pair {
 		codes := p.append(op{code: widen, at: place{"src", k, 0}})
 		re := p.with(24, shiftSigned, p.with(24, shiftLeft, codes))
 		im := p.with(24, shiftSigned, p.with(16, shiftLeft, codes))
 		return pair{p.of(toFloat, re), p.of(toFloat, im)}
+	}, func(p *program, k int, window value) pair {
+		codes := p.append(op{code: widen, at: place{"src", k, 0}})
+		re, im := p.with(24, shiftLeft, codes), p.of(and, p.with(16, shiftLeft, codes), p.load("top8", 0, 0))
+		return pair{p.of(mul, p.of(toFloat, re), window), p.of(mul, p.of(toFloat, im), window)}
 	}},
 	{"CS16", 4, func(p *program, k int) pair {
 		codes := p.load("src", k, 0)
 		re, im := p.with(16, shiftSigned, p.with(16, shiftLeft, codes)), p.with(16, shiftSigned, codes)
 		return pair{p.of(toFloat, re), p.of(toFloat, im)}
+	}, func(p *program, k int, window value) pair {
+		codes := p.load("src", k, 0)
+		re, im := p.with(16, shiftLeft, codes), p.of(and, codes, p.load("top16", 0, 0))
+		return pair{p.of(mul, p.of(toFloat, re), window), p.of(mul, p.of(toFloat, im), window)}
 	}},
 	{"CF32", 8, func(p *program, k int) pair {
 		a, b := p.load("src", k, 0), p.load("src", k, 1)
 		return pair{finite(p, p.with(0xd8, quarters, p.with(0x88, shuffle, a, b))), finite(p, p.with(0xd8, quarters, p.with(0xdd, shuffle, a, b)))}
-	}},
+	}, nil},
 }
 
 // rawSources are those that receivers have.
 var rawSources = sources[1:]
+
+// firstSources are those of first passes: floats that need no mending have one of their own.
+var firstSources = append(slices.Clone(sources), source{name: "Quiet", bytes: 8, read: quietFloats})
+
+func unsigned(p *program, k int) pair {
+	codes := p.append(op{code: widen, at: place{"src", k, 0}})
+	re, im := p.of(and, codes, p.load("low", 0, 0)), p.with(8, shiftRight, codes)
+	return pair{p.of(toFloat, re), p.of(toFloat, im)}
+}
+
+// quietFloats takes I and Q apart: of samples 0, 1, 4, 5 and of 2, 3, 6, 7.
+func quietFloats(p *program, k int) pair {
+	a, b := p.append(op{code: join, at: place{"half", k, 0}}), p.append(op{code: join, at: place{"half", k, 1}})
+	return pair{p.with(0x88, shuffle, a, b), p.with(0xdd, shuffle, a, b)}
+}
 
 // finite is zero for infinities and values that are no number, and holds the others down: x - x is zero for numbers only.
 func finite(p *program, x value) value {
@@ -92,7 +121,11 @@ func loadLine(p *program) func(k int) pair {
 func firstProgram(s source, radix int) *program {
 	p := &program{}
 	p.pass(radix, func(k int) pair {
-		x, w := s.read(p, k), p.load("window", k, 0)
+		w := p.load("window", k, 0)
+		if s.windowed != nil {
+			return s.windowed(p, k, w)
+		}
+		x := s.read(p, k)
 		return pair{p.of(mul, x.re, w), p.of(mul, x.im, w)}
 	}, factor(p), storeLine(p))
 	return p
@@ -135,11 +168,11 @@ func turnedSquare(p *program, x [8]value) (y [8]value) {
 	return y
 }
 
-// strided is the memory operand base + k times what the registers hold, which are the multiples 1, 3, 5 and 7 of it.
-func strided(base string, k, part int, multiples [4]string) string {
+// strided is the memory operand base + offset + k times what the registers hold, which are the multiples 1, 3, 5 and 7 of it.
+func strided(base string, k, offset int, multiples [4]string) string {
 	operand := fmt.Sprintf("(%s)", base)
-	if part > 0 {
-		operand = fmt.Sprint(part*vectorBytes) + operand
+	if offset > 0 {
+		operand = fmt.Sprint(offset) + operand
 	}
 	if k == 0 {
 		return operand
@@ -178,11 +211,13 @@ func firstPlaces(s source) func(place) string {
 			operand := fmt.Sprintf("%d(%s)", p.part*vectorBytes, base)
 			return operand + [4]string{"", "(R12*1)", "(R12*2)", "(R13*1)"}[p.k%4]
 		case "window":
-			return strided("DX", p.k*4/unit, p.part, multiples)
+			return fmt.Sprintf("%d(DX)", p.k*vectorBytes)
 		case "im":
-			return strided("R14", p.k*s.bytes/unit, p.part, multiples)
+			return strided("R14", p.k*s.bytes/unit, 0, multiples)
+		case "half":
+			return strided("SI", p.k*s.bytes/unit, p.part*vectorBytes/2, multiples)
 		}
-		return strided("SI", p.k*s.bytes/unit, p.part, multiples)
+		return strided("SI", p.k*s.bytes/unit, p.part*vectorBytes, multiples)
 	}
 }
 
@@ -190,7 +225,7 @@ func middlePlaces(p place) string {
 	if f, ok := fixed(p); ok {
 		return f
 	}
-	return strided("DI", p.k, p.part, [4]string{"BX", "R9", "R10", "R11"})
+	return strided("DI", p.k, p.part*vectorBytes, [4]string{"BX", "R9", "R10", "R11"})
 }
 
 func lastPlaces(p place) string {
@@ -207,13 +242,14 @@ func lastPlaces(p place) string {
 func kernels() []byte {
 	var b bytes.Buffer
 	kernelFile(&b)
-	for _, s := range sources {
+	for _, s := range firstSources {
 		for _, radix := range radices {
 			firstKernel(&b, s, radix)
 		}
 	}
 	middleKernel(&b)
 	lastKernel(&b)
+	loudKernel(&b)
 	for _, s := range rawSources {
 		sumsKernel(&b, s)
 	}
@@ -238,7 +274,11 @@ var radices = []int{2, 4, 8}
 
 // kernel writes a function: what its arguments are loaded into, and its text, that ends before the return.
 func kernel(b *bytes.Buffer, name string, frame int, args [][2]string) {
-	fmt.Fprintf(b, "\nTEXT ·%s(SB), NOSPLIT, $%d-%d\n", name, frame, 8*len(args))
+	size := 8 * len(args)
+	if name == "loud" {
+		size += 4 // its result
+	}
+	fmt.Fprintf(b, "\nTEXT ·%s(SB), NOSPLIT, $%d-%d\n", name, frame, size)
 	for i, a := range args {
 		fmt.Fprintf(b, "\tMOVQ %s+%d(FP), %s\n", a[0], 8*i, a[1])
 	}
@@ -262,7 +302,7 @@ func firstKernel(b *bytes.Buffer, s source, radix int) {
 	multiplesOfBX(b)
 	fmt.Fprintf(b, "\tLEAQ %d(CX*8), R12\n\tLEAQ (R12)(R12*2), R13\n\tLEAQ (DI)(R12*4), AX\n\tSHRQ $3, CX\n", lineBytes)
 	fmt.Fprintf(b, "\nnext:\n%s", text)
-	fmt.Fprintf(b, "\tADDQ $%d, SI\n\tADDQ $%d, DI\n\tADDQ $%d, AX\n\tADDQ $%d, DX\n\tADDQ $%d, R8\n", 8*s.bytes, lineBytes, lineBytes, vectorBytes, (radix-1)*lineBytes)
+	fmt.Fprintf(b, "\tADDQ $%d, SI\n\tADDQ $%d, DI\n\tADDQ $%d, AX\n\tADDQ $%d, DX\n\tADDQ $%d, R8\n", 8*s.bytes, lineBytes, lineBytes, radix*vectorBytes, (radix-1)*lineBytes)
 	if s.name == "Split" {
 		fmt.Fprintf(b, "\tADDQ $%d, R14\n", 8*s.bytes)
 	}
@@ -280,20 +320,32 @@ func middleKernel(b *bytes.Buffer) {
 	b.WriteString("\tADDQ R11, DI\n\tDECQ SI\n\tJNZ  block\n" + kernelEnd)
 }
 
-// lastKernel is the passes of span 64 and 8 on blocks of 64 values, and adds |X|^2.
+// lastKernel is the passes of span 64 and 8 on blocks of 64 values, gap bytes apart, and adds |X|^2.
 func lastKernel(b *bytes.Buffer) {
 	text, frame := assemble(lastProgram(), lastPlaces)
-	kernel(b, "last64", frame, [][2]string{{"acc", "DI"}, {"row", "SI"}, {"factors", "R8"}, {"blocks", "CX"}})
-	fmt.Fprintf(b, "\nnext:\n%s", text)
-	fmt.Fprintf(b, "\tADDQ $%d, DI\n\tADDQ $%d, SI\n\tDECQ CX\n\tJNZ  next\n", 8*vectorBytes, 8*lineBytes)
+	kernel(b, "last64", frame, [][2]string{{"acc", "DI"}, {"row", "SI"}, {"factors", "R8"}, {"blocks", "CX"}, {"gap", "BX"}})
+	fmt.Fprintf(b, "\tADDQ $%d, BX\n\nnext:\n%s", 8*lineBytes, text)
+	fmt.Fprintf(b, "\tADDQ $%d, DI\n\tADDQ BX, SI\n\tDECQ CX\n\tJNZ  next\n", 8*vectorBytes)
 	b.WriteString(kernelEnd)
+}
+
+// loudKernel looks whether some float is 2 or more, infinite or no number: only then some exponent, and with it the sum of all by
+// "or", has its highest bit.
+func loudKernel(b *bytes.Buffer) {
+	kernel(b, "loud", 0, [][2]string{{"src", "SI"}, {"bytes", "CX"}})
+	b.WriteString("\tVXORPS Y0, Y0, Y0\n\tVXORPS Y1, Y1, Y1\n\nnext:\n")
+	for v := range 4 {
+		fmt.Fprintf(b, "\tVORPS %d(SI), Y%d, Y%d\n", v*vectorBytes, v%2, v%2)
+	}
+	fmt.Fprintf(b, "\tADDQ $%d, SI\n\tSUBQ $%d, CX\n\tJNZ  next\n", 4*vectorBytes, 4*vectorBytes)
+	b.WriteString("\tVORPS Y0, Y1, Y0\n\tVPSLLD $1, Y0, Y0\n\tVMOVMSKPS Y0, AX\n\tMOVL AX, signs+16(FP)\n" + kernelEnd)
 }
 
 // declarations writes the Go side of the assembly.
 func declarations() []byte {
 	var b bytes.Buffer
 	b.WriteString(header + "//go:build amd64 && !purego\n\npackage dsp\n")
-	for _, s := range sources {
+	for _, s := range firstSources {
 		for _, radix := range radices {
 			params := "src *byte"
 			if s.name == "Split" {
@@ -303,7 +355,8 @@ func declarations() []byte {
 		}
 	}
 	b.WriteString("\n//go:noescape\nfunc middle8(row, factors *float32, span, blocks int)\n")
-	b.WriteString("\n//go:noescape\nfunc last64(acc, row, factors *float32, blocks int)\n")
+	b.WriteString("\n//go:noescape\nfunc last64(acc, row, factors *float32, blocks, gap int)\n")
+	b.WriteString("\n//go:noescape\nfunc loud(src *byte, bytes int) (signs uint32)\n")
 	for _, s := range rawSources {
 		fmt.Fprintf(&b, "\n//go:noescape\nfunc sums%s(sums *float32, src *byte, blocks int)\n", s.name)
 	}

@@ -43,6 +43,7 @@ const (
 	subRoot                // args[0] - args[1] sqrt(1/2)
 	turnedRe               // args[0] args[2] - args[1] args[3]: real part of a product
 	turnedIm               // args[0] args[3] + args[1] args[2]: its imaginary part
+	mulSub                 // args[0] args[1] - args[2]
 
 	// Sums that one program after the other adds to: a back end keeps them in place.
 	addProduct // args[0] args[1] is added to at
@@ -59,6 +60,7 @@ const (
 	shuffle
 	halves
 	quarters
+	join
 	widen
 	shiftLeft
 	shiftRight
@@ -104,26 +106,26 @@ func (p *program) sumDifference(x, y pair) (sum, difference pair) {
 	return sum, difference
 }
 
-// dft is the discrete Fourier transform of 2, 4 or 8 values, y_k = sum_j x_j exp(-2 pi i j k/n). It hands each y_k out as
-// soon as it is known, so that few values wait at any time.
-func (p *program) dft(x []pair, out func(k int, y pair)) {
-	switch len(x) {
+// dft is the discrete Fourier transform of 2, 4 or 8 values, y_k = sum_j x_j exp(-2 pi i j k/n). It asks for each x_j when
+// it needs it and hands each y_k out as soon as it is known, so that few values wait at any time.
+func (p *program) dft(radix int, x func(j int) pair, out func(k int, y pair)) {
+	switch radix {
 	case 2:
-		sum, difference := p.sumDifference(x[0], x[1])
+		sum, difference := p.sumDifference(x(0), x(1))
 		out(0, sum)
 		out(1, difference)
 	case 4:
-		p.dft4(x, func(k int, y pair) { out(k, y) })
+		p.dft4(x, out)
 	case 8:
 		p.dft8(x, out)
 	default:
-		panic(fmt.Sprintf("radix %d", len(x)))
+		panic(fmt.Sprintf("radix %d", radix))
 	}
 }
 
-func (p *program) dft4(x []pair, out func(k int, y pair)) {
-	s0, d0 := p.sumDifference(x[0], x[2])
-	s1, d1 := p.sumDifference(x[1], x[3])
+func (p *program) dft4(x func(j int) pair, out func(k int, y pair)) {
+	s0, d0 := p.sumDifference(x(0), x(2))
+	s1, d1 := p.sumDifference(x(1), x(3))
 	y0, y2 := p.sumDifference(s0, s1)
 	out(0, y0)
 	out(2, y2)
@@ -131,14 +133,14 @@ func (p *program) dft4(x []pair, out func(k int, y pair)) {
 	out(3, pair{p.of(sub, d0.re, d1.im), p.of(add, d0.im, d1.re)})
 }
 
-// dft8 is two transforms of four: of the sums of x_k and x_(k+4), and of their differences turned by the eighth roots of
+// dft8 is two transforms of four: of the sums of x_j and x_(j+4), and of their differences turned by the eighth roots of
 // unity. Of those two are a rotation by 45 degrees; its factor sqrt(1/2) waits until the last sum, where it costs nothing.
-func (p *program) dft8(x []pair, out func(k int, y pair)) {
+func (p *program) dft8(x func(j int) pair, out func(k int, y pair)) {
 	var s, d [4]pair
-	for k := range s {
-		s[k], d[k] = p.sumDifference(x[k], x[k+4])
+	for j := range s {
+		s[j], d[j] = p.sumDifference(x(j), x(j+4))
 	}
-	p.dft4(s[:], func(k int, y pair) { out(2*k, y) })
+	p.dft4(func(j int) pair { return s[j] }, func(k int, y pair) { out(2*k, y) })
 	a := pair{p.of(add, d[1].re, d[1].im), p.of(sub, d[1].im, d[1].re)} // sqrt(2) exp(-i pi/4) d1
 	b := pair{p.of(sub, d[3].im, d[3].re), p.of(add, d[3].im, d[3].re)} // conjugate of sqrt(2) exp(-3 i pi/4) d3
 	u := pair{p.of(add, a.re, b.re), p.of(sub, a.im, b.im)}
@@ -153,11 +155,7 @@ func (p *program) dft8(x []pair, out func(k int, y pair)) {
 
 // pass is the butterfly of a pass: from, the transform, the twiddle factors but for y_0, and to.
 func (p *program) pass(radix int, from, factor func(k int) pair, to func(k int, y pair)) {
-	x := make([]pair, radix)
-	for k := range x {
-		x[k] = from(k)
-	}
-	p.dft(x, func(k int, y pair) {
+	p.dft(radix, from, func(k int, y pair) {
 		if k > 0 && factor != nil {
 			y = p.times(y, factor(k))
 		}
