@@ -83,7 +83,7 @@ func (c RunCmd) run(ctx context.Context, w io.Writer) error {
 // that are being read come on top, with up to 16 MB.
 const (
 	memoryAlways   = 16 << 20
-	memoryReceiver = 4 << 20 // and for each receiver
+	memoryReceiver = 8 << 20 // and for each receiver, whose detector has 6 of them
 )
 
 // limitMemory tells the garbage collector so. Without it, garbage could grow to the size of the histories before it is

@@ -41,19 +41,28 @@ func GammaQuantile(shape, p float64) float64 {
 	case p >= 1:
 		return math.Inf(1)
 	}
+	lg, _ := math.Lgamma(shape)
+	density := func(x float64) float64 { return math.Exp((shape-1)*math.Log(x) - x - lg) }
 	lo, hi := 0.0, shape+10*math.Sqrt(shape)+100
+	x := shape // beside its median
 	for range 200 {
-		mid := (lo + hi) / 2
-		if mid == lo || mid == hi {
+		excess := gammaLower(shape, x) - p
+		if excess < 0 {
+			lo = x
+		} else {
+			hi = x
+		}
+		next := x - excess/density(x) // Newton's
+		if !(next > lo && next < hi) {
+			next = (lo + hi) / 2
+		}
+		step := math.Abs(next - x)
+		x = next
+		if step <= 1e-13*x {
 			break
 		}
-		if gammaLower(shape, mid) < p {
-			lo = mid
-		} else {
-			hi = mid
-		}
 	}
-	return (lo + hi) / 2
+	return x
 }
 
 // gammaLower is the regularised lower incomplete gamma function P(a, x): its series below a+1, else its continued

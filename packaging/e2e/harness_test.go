@@ -50,6 +50,10 @@ var programs = sync.OnceValues(func() (string, error) {
 const atOnce = "6"
 
 func TestMain(m *testing.M) {
+	if address := os.Getenv(readSetting); address != "" {
+		readSamples(address)
+		return
+	}
 	dir, err := os.MkdirTemp("", "heimdall-programs-")
 	if err != nil {
 		panic(err)
@@ -166,10 +170,14 @@ func (p *program) memory() int64 {
 }
 
 // cpu is the processor time used since the start.
-func (p *program) cpu() time.Duration {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+func (p *program) cpu() time.Duration { return processCPU(p.t, p.cmd.Process.Pid) }
+
+// processCPU is the time that a process has used since its start.
+func processCPU(t testing.TB, pid int) time.Duration {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
 	const user, system, tick = 11, 12, 10 * time.Millisecond // fields after the name, and the unit on every Linux
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
@@ -177,7 +185,7 @@ func (p *program) cpu() time.Duration {
 	for _, i := range []int{user, system} {
 		n, err := strconv.Atoi(fields[i])
 		if err != nil {
-			p.t.Fatal(err)
+			t.Fatal(err)
 		}
 		ticks += n
 	}
