@@ -109,6 +109,7 @@ golden: ## write the golden files and the generated code again
 	GOBIN=$(TOOLS) $(GO) install $(PROTOC_GEN_GO)
 	PATH="$(TOOLS):$$PATH" $(GO) generate ./...
 	$(GO) test ./protocol -update
+	$(GO) test ./collector/store -run TestSchema -update
 
 .PHONY: package
 package: ## cross-compile both programs for every platform into dist/
