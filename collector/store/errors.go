@@ -105,11 +105,26 @@ func wrap(err error, format string, args ...any) error {
 		return nil
 	}
 	class := classify(err)
+	if diskFull(err) && !errors.Is(err, errDiskFull) {
+		err = fmt.Errorf("%w: %w", errDiskFull, err)
+	}
 	err = fmt.Errorf(format+": %w", append(args, err)...)
 	if errors.Is(err, ErrNotFound) {
 		return err
 	}
 	return &Error{Class: class, Err: err}
+}
+
+// errDiskFull says what to do where the server only says what it could not do.
+var errDiskFull = errors.New("the database's disk is full: make room there, or shorten retention; stations keep their records meanwhile")
+
+// diskFull tells whether the database has no room.
+func diskFull(err error) bool {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code == "53100"
+	}
+	lite, ok := errors.AsType[*sqlite.Error](err)
+	return ok && lite.Code()&0xff == sqlite3.SQLITE_FULL
 }
 
 // wrapData is wrap for a statement whose values come from one record each: when they do not suit their columns, that is
