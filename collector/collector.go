@@ -47,6 +47,7 @@ type Collector struct {
 	mirror       *ingest.Mirror // nil when it is off
 	commands     *command.Dispatcher
 	acquisitions *acquisition.Conductor
+	jobs         *lease.Keeper[*store.Lease]
 	events       *api.Hub
 	http         net.Listener
 	server       *http.Server
@@ -247,6 +248,7 @@ const (
 )
 
 func (c *Collector) openAPI(context.Context) error {
+	c.jobs = c.groupJobs()
 	handler, err := api.New(api.Config{
 		Reader: c.store, Commander: commander{c.acquisitions, c.store}, Recordings: c.store, Files: c.archive, WebSDRs: c.store, Events: c.events,
 		Ready: c.conditions, Metrics: metrics{c}, Version: c.version, Log: c.component("api"),
@@ -357,7 +359,7 @@ func (c *Collector) Run(ctx context.Context) error {
 }
 
 func (c *Collector) workers() []func(context.Context) error {
-	parts := []func(context.Context) error{c.ingest.Run, c.archive.Run, c.commands.Run, c.acquisitions.Run, c.groupJobs().Run}
+	parts := []func(context.Context) error{c.ingest.Run, c.archive.Run, c.commands.Run, c.acquisitions.Run, c.jobs.Run}
 	if c.mirror != nil {
 		parts = append(parts, c.mirror.Run)
 	}

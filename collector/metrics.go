@@ -59,7 +59,7 @@ func (m metrics) Families(ctx context.Context) []exposition.Family {
 
 // workFamilies is what this process did.
 func (m metrics) workFamilies() []exposition.Family {
-	in, files := m.ingest.Stats(), m.archive.Stats()
+	in, files, jobs := m.ingest.Stats(), m.archive.Stats(), m.jobs.Stats()
 	all := []exposition.Family{
 		counter("messages_received_total", "Messages received from the broker.", in.Messages),
 		counter("messages_dropped_total", "Messages that found their station's queue full; their senders repeat them.", in.Dropped),
@@ -75,6 +75,10 @@ func (m metrics) workFamilies() []exposition.Family {
 		counter("recording_bytes_total", "Bytes of IQ written.", files.BytesTotal),
 		gauge("commands_pending", "Commands that wait for a reply.", exposition.Of(float64(m.commands.Pending()))),
 	}
+	all = append(all,
+		gauge("jobs_leader", "Whether this collector does the jobs of its group.", exposition.Of(exposition.Truth(jobs.Working))),
+		counter("leases_taken_total", "How often it began to.", jobs.Taken),
+		counter("leases_lost_total", "How often another one could have taken over before it noticed; what it did then was refused.", jobs.Lost))
 	if m.mirror != nil {
 		all = append(all, counter("mirror_dropped_total", "Records that were not mirrored in JSON.", m.mirror.Dropped()))
 	}

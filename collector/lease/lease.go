@@ -12,11 +12,13 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// Length is how long a lease lasts when it is not renewed: after a collector was killed, so long nobody does its work.
-const Length = 30 * time.Second
+// Length is how long a lease lasts when it is not renewed. After a collector was killed or stopped, another one does its work
+// within that and the pause between two requests, half of it at the most: less than 15 s.
+const Length = 9 * time.Second
 
 // Held is a lease that this process has.
 type Held interface {
@@ -33,9 +35,23 @@ type Keeper[L Held] struct {
 	// Jobs do the work, each until its context ends. One that returns earlier ends the others: the lease is then given back and
 	// asked for again.
 	Jobs []func(ctx context.Context, lease L) error
-	// Length is how long a lease lasts when it is not renewed; 0 means 30 s.
+	// Length is how long a lease lasts when it is not renewed; 0 means [Length].
 	Length time.Duration
 	Log    *slog.Logger
+
+	working     atomic.Bool
+	taken, lost atomic.Uint64
+}
+
+// Stats is what became of a Keeper's requests.
+type Stats struct {
+	Working     bool   // it has the lease
+	Taken, Lost uint64 // how often it got the lease, and lost it before it gave it back
+}
+
+// Stats may be called from any goroutine.
+func (k *Keeper[L]) Stats() Stats {
+	return Stats{Working: k.working.Load(), Taken: k.taken.Load(), Lost: k.lost.Load()}
 }
 
 // Run takes the lease whenever it is free, and works while it has it, until ctx ends.
@@ -77,6 +93,9 @@ func (k *Keeper[L]) tell(ctx context.Context, faults int, err error) int {
 // work does the jobs until one of them ends, the lease is lost or ctx ends.
 func (k *Keeper[L]) work(ctx context.Context, held L) {
 	began := time.Now()
+	k.taken.Add(1)
+	k.working.Store(true)
+	defer k.working.Store(false)
 	k.Log.InfoContext(ctx, "this collector does the jobs of its group")
 	term, end := context.WithCancelCause(ctx)
 	defer end(nil)
@@ -93,6 +112,7 @@ func (k *Keeper[L]) work(ctx context.Context, held L) {
 		k.Log.DebugContext(ctx, "the lease was not given back", "error", err)
 	}
 	if why := context.Cause(term); ctx.Err() == nil && why != nil {
+		k.lost.Add(1)
 		k.Log.WarnContext(ctx, "this collector no longer does the jobs of its group", "error", why, "after_s", time.Since(began).Seconds())
 	}
 }

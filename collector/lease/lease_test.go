@@ -123,7 +123,7 @@ func TestKeeper_OneWorksAndAnotherTakesOver(t *testing.T) {
 			t.Errorf("after 10 minutes %d jobs run and %d began, want the 2 of one collector", runs, begun)
 		}
 		stopOne() // whichever has it
-		time.Sleep(16 * time.Second)
+		time.Sleep(15 * time.Second)
 		stopThree := start()
 		time.Sleep(16 * time.Second)
 		if runs, begun := j.count(); runs != 2 || begun > 4 {
@@ -141,7 +141,7 @@ func TestKeeper_ShortTroubleEndsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		database := &row{}
 		j := &job{fail: make(chan error)}
-		k := &lease.Keeper[*held]{Take: database.take, Elsewhere: errHeld, Jobs: []func(context.Context, *held) error{j.run}, Log: slog.New(slog.DiscardHandler)}
+		k := &lease.Keeper[*held]{Take: database.take, Elsewhere: errHeld, Jobs: []func(context.Context, *held) error{j.run}, Length: 30 * time.Second, Log: slog.New(slog.DiscardHandler)}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1) // the one result
 		go func() { done <- k.Run(ctx) }()

@@ -108,10 +108,17 @@ func (l *Lease) Release(ctx context.Context) error {
 	return leaseError(err, "release lease %s", l.name)
 }
 
+// heldIdle is how long a transaction under a lease may stand still before the server ends it: that of a stopped collector
+// would keep the lease from everybody.
+const heldIdle = "3s"
+
 // transact runs work in a transaction that only the holder of this very lease can commit: until it ends, nobody else can
 // take the lease. Now is the database's time.
 func (l *Lease) transact(ctx context.Context, work func(tx *sql.Tx, now time.Time) error) error {
 	return l.db.transact(ctx, func(tx *sql.Tx) error {
+		if err := l.db.boundIdle(ctx, tx, heldIdle); err != nil {
+			return err
+		}
 		row, err := l.db.lockLease(ctx, tx, l.name)
 		if errors.Is(err, sql.ErrNoRows) {
 			return stopError{ErrLeaseLost} // the database was restored to a time before the first lease

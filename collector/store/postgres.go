@@ -68,6 +68,15 @@ func boundIdleTransactions(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
+// boundIdle has the server end this transaction when it stands still for so long. SQLite is one process's own.
+func (db *DB) boundIdle(ctx context.Context, tx *sql.Tx, limit string) error {
+	if _, ok := db.backend.(postgresBackend); !ok {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, "SET LOCAL idle_in_transaction_session_timeout = '"+limit+"'")
+	return err
+}
+
 // postgresBackend speaks PostgreSQL, with or without TimescaleDB.
 type postgresBackend struct {
 	copies bool // the server has COPY

@@ -144,6 +144,10 @@ func TestPostgreSQL_IdleTransactionsAreBounded(t *testing.T) {
 	l := takeLease(t, db, "one", time.Minute)
 	var setting string
 	err := l.Transact(t.Context(), readSetting(t.Context(), &setting))
+	if err != nil || setting != "3s" {
+		t.Errorf("idle transactions under a lease end after %q, %v; want 3s", setting, err)
+	}
+	err = db.Transact(t.Context(), readSetting(t.Context(), &setting))
 	if err != nil || setting != "30s" {
 		t.Errorf("idle transactions end after %q, %v; want 30s", setting, err)
 	}

@@ -23,6 +23,12 @@ type pair struct {
 // newPair starts both at the same moment on an empty database.
 func newPair(t *testing.T, more string) *pair {
 	t.Helper()
+	return newPairAs(t, more, func(_, database string) string { return database })
+}
+
+// newPairAs is newPair with an address of the database for each collector.
+func newPairAs(t *testing.T, more string, address func(id, database string) string) *pair {
+	t.Helper()
 	if _, err := faultyCollector(); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +45,7 @@ mqtt: {url: %q}
 store: {url: %q}
 archive: {url: %q, access_key: %s, secret_key: %s}
 http: {listen: %q}
-%s`, id, t.TempDir(), broker.URL, p.database, objects.URL, objects.AccessKey, objects.SecretKey, listen, more))
+%s`, id, t.TempDir(), broker.URL, address(id, p.database), objects.URL, objects.AccessKey, objects.SecretKey, listen, more))
 		return n
 	}
 	p.network, p.second = collector("one"), collector("two")
@@ -136,7 +142,7 @@ func TestDyingInJobs(t *testing.T) {
 	p.agent(t, "north", simulated(t, "north"), fast)
 	p.agent(t, "south", simulated(t, "south"), fast)
 	p.waitOnline(2)
-	free := func() { mustSQL(t, p.database, "UPDATE lease SET until = now()") } // else it would last for half a minute
+	free := func() { mustSQL(t, p.database, "UPDATE lease SET until = now()") } // else it would last for some seconds
 	p.collector.stop(syscall.SIGTERM)
 	p.second.collector.stop(syscall.SIGTERM)
 	for _, place := range []string{
