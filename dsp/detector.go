@@ -160,20 +160,22 @@ func (d *Detector) WriteRaw(raw []byte, format Format) []Event {
 		d.Skip(0)
 		d.format, d.in = format, rawFrames{bytes: make([]byte, d.cfg.Bins*width)}
 	}
-	for raw = raw[:len(raw)/width*width]; len(raw) > 0; {
-		n, ready := d.in.take(raw)
-		d.energy.write(raw[:n], format)
-		d.position += int64(n / width)
-		raw = raw[n:]
-		if ready {
-			d.frame()
-			d.in.advance()
-			if d.stored >= d.slabAt {
-				d.slab(d.stored - lagRows)
-				d.slabAt += slabRows
-			}
-		}
+	raw = raw[:len(raw)/width*width]
+	at := 0
+	pass := func(end int) {
+		d.energy.write(raw[at:end], format)
+		d.position += int64((end - at) / width)
+		at = end
 	}
+	d.in.each(raw, func(frame []byte, end int) {
+		pass(end)
+		d.frame(frame)
+		if d.stored >= d.slabAt {
+			d.slab(d.stored - lagRows)
+			d.slabAt += slabRows
+		}
+	})
+	pass(len(raw))
 	return d.events
 }
 
@@ -222,8 +224,8 @@ func (d *Detector) Reset() {
 
 func (d *Detector) row(i int64) *row { return &d.rows[i%ringRows] }
 
-// frame transforms the full frame into its row.
-func (d *Detector) frame() {
+// frame transforms a frame, which ends at position, into its row.
+func (d *Detector) frame(raw []byte) {
 	r := d.row(d.stored)
 	if d.rowFill == 0 {
 		r.start = d.position - int64(d.cfg.Bins)
@@ -231,8 +233,8 @@ func (d *Detector) frame() {
 	}
 	f := r.frames[d.rowFill]
 	clear(f)
-	d.segment.addRaw(f, d.in.bytes, d.format)
-	r.clipped = r.clipped || d.energy.railedAt >= d.position-int64(d.cfg.Bins) && d.atRails()
+	d.segment.addRaw(f, raw, d.format)
+	r.clipped = r.clipped || d.energy.railedAt >= d.position-int64(d.cfg.Bins) && d.atRails(raw)
 	if d.rowFill++; d.rowFill == rowFrames {
 		d.endRow()
 	}
@@ -260,9 +262,9 @@ func (d *Detector) endRow() {
 // power is that of a frame in one bin.
 func (d *Detector) power(frame []float32, bin int) float32 { return frame[d.places[bin]] * d.scale }
 
-// atRails tells whether more than a thousandth of the frame's samples touch the rails.
-func (d *Detector) atRails() bool {
-	Convert(d.re, d.im, d.in.bytes, d.format)
+// atRails tells whether more than a thousandth of a frame's samples touch the rails.
+func (d *Detector) atRails(raw []byte) bool {
+	Convert(d.re, d.im, raw, d.format)
 	rail, n := float32(d.cfg.RailLevel), 0
 	for i, v := range d.re {
 		if w := d.im[i]; v >= rail || -v >= rail || w >= rail || -w >= rail {

@@ -36,32 +36,22 @@ type rawFrames struct {
 	fill  int    // of bytes: what came before and waits
 }
 
-// take copies bytes until a frame is full, as frames.take does.
-func (f *rawFrames) take(raw []byte) (n int, ready bool) {
-	n = copy(f.bytes[f.fill:], raw)
-	f.fill += n
-	return n, f.fill == len(f.bytes)
-}
-
-// advance drops the first half of a full frame.
-func (f *rawFrames) advance() { f.fill = copy(f.bytes, f.bytes[len(f.bytes)/2:]) }
-
-// each calls use with every frame that raw completes, one after the other, in place of take and advance. It copies only frames that
-// reach over the end of a block; a frame is valid during the call only.
-func (f *rawFrames) each(raw []byte, use func(frame []byte)) {
-	half := len(f.bytes) / 2
+// each calls use with every frame that raw completes, one after the other, and with how much of raw there is up to its end. It copies
+// only frames that reach over the end of a block; a frame is valid during the call only.
+func (f *rawFrames) each(raw []byte, use func(frame []byte, end int)) {
+	half, at := len(f.bytes)/2, 0
 	for f.fill > 0 { // the frame begins before raw
-		took := copy(f.bytes[f.fill:], raw)
+		took := copy(f.bytes[f.fill:], raw[at:])
 		if f.fill+took < len(f.bytes) {
 			f.fill += took
 			return
 		}
-		use(f.bytes)
-		raw = raw[max(0, half-f.fill):]
+		use(f.bytes, at+took)
+		at += max(0, half-f.fill)
 		f.fill = copy(f.bytes, f.bytes[min(half, f.fill):f.fill])
 	}
-	for ; len(raw) >= len(f.bytes); raw = raw[half:] {
-		use(raw[:len(f.bytes)])
+	for ; len(raw)-at >= len(f.bytes); at += half {
+		use(raw[at:at+len(f.bytes)], at+len(f.bytes))
 	}
-	f.fill = copy(f.bytes, raw)
+	f.fill = copy(f.bytes, raw[at:])
 }

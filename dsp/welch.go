@@ -70,7 +70,7 @@ func (w *Welch) WriteRaw(raw []byte, format Format) {
 	}
 	w.expect(format)
 	raw = raw[:len(raw)-len(raw)%format.BytesPerSample()]
-	w.raw.each(raw, func(frame []byte) {
+	w.raw.each(raw, func(frame []byte, _ int) {
 		w.segment.addRaw(w.recent, frame, format)
 		w.counted()
 	})

@@ -14,7 +14,7 @@ import (
 const (
 	minFFT, maxFFT, defaultFFT = 64, 65536, 4096
 
-	chunkSamples  = 4096   // converted at once
+	chunkSamples  = 16384  // looked at in every way while they are in the cache
 	leastAverages = 8      // frames a measurement should hold: below, its spectrum gets fewer bins
 	sameRate      = 1e-3   // relative: a smaller change is a better knowledge of the same rate
 	rowSeconds    = 1e-3   // the detector's rows are the power of two of samples nearest to it
