@@ -20,6 +20,8 @@ UNCHECKED := -gcflags=modernc.org/...=-d=checkptr=0
 
 GOLANGCI_LINT := golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+NFPM          := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.44.2
+CYCLONEDX     := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 
 export HEIMDALL_REALDATA ?= $(abspath $(CURDIR)/../shared/realdata)
@@ -112,13 +114,17 @@ golden: ## write the golden files and the generated code again
 	$(GO) test ./collector/store -run TestSchema -update
 
 .PHONY: package
-package: ## cross-compile both programs for every platform into dist/
-	@set -e; for p in $(PLATFORMS); do \
-	  set -- $$(echo $$p | tr / ' '); os=$$1; arch=$$2; arm=$$3; \
-	  ext=; [ $$os = windows ] && ext=.exe; \
-	  for program in agent collector; do \
-	    out=dist/heimdall-$$program-$$os-$$arch$${arm:+v$$arm}$$ext; \
-	    echo $$out; GOOS=$$os GOARCH=$$arch GOARM=$$arm $(BUILD) -o $$out ./$$program; \
-	  done; \
-	done
-	cd dist && sha256sum heimdall-* > SHA256SUMS
+package: tools-package ## everything that is released, into dist/: programs, deb and rpm, bills of materials, checksums; the same bytes every time
+	@rm -rf dist
+	@GO="$(GO)" TOOLS=$(TOOLS) VERSION=$(VERSION) PLATFORMS="$(PLATFORMS)" sh packaging/packages/build.sh
+	@ls -l dist
+
+.PHONY: package-test
+package-test: servers tools-package ## build deb and rpm twice, and live with them under a systemd of its own: install, kill, upgrade, purge (as root, minutes)
+	HEIMDALL_PACKAGES=1 $(GO) test -v -count 1 -run TestPackages -timeout 15m ./packaging/packages
+
+.PHONY: tools-package
+tools-package:
+	@mkdir -p $(TOOLS)
+	@[ -x $(TOOLS)/nfpm ] || GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(NFPM)
+	@[ -x $(TOOLS)/cyclonedx-gomod ] || GOBIN=$(TOOLS) GOFLAGS= $(GO) install $(CYCLONEDX)

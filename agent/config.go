@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -178,9 +179,12 @@ func DefaultConfig() Config {
 	}
 }
 
-// stateDir is the service's own directory for root, else the user's.
+// stateDir is the service's own directory for root and for the service's account, else the user's.
 func stateDir() string {
-	if runtime.GOOS != "windows" && os.Getuid() == 0 {
+	if dir := os.Getenv("STATE_DIRECTORY"); filepath.IsAbs(dir) { // systemd made it for the service
+		return dir
+	}
+	if runtime.GOOS != "windows" && (os.Getuid() == 0 || isService()) {
 		return "/var/lib/heimdall-agent"
 	}
 	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
@@ -190,6 +194,12 @@ func stateDir() string {
 		return filepath.Join(home, ".local", "state", "heimdall-agent")
 	}
 	return filepath.Join(os.TempDir(), "heimdall-agent")
+}
+
+// isService tells whether this is the account that packages and `service install` make.
+func isService() bool {
+	account, err := user.Current()
+	return err == nil && account.Username == programName
 }
 
 var errNoConfig = errors.New("no configuration: give --config FILE, set HEIMDALL_AGENT_CONFIG, or write /etc/heimdall/agent.yaml (configs/agent.yaml is a commented example)")

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the servers that the tests run against: mosquitto, PostgreSQL, node, rtl_433, strace,
-# promtool (of the package prometheus) and systemd (to judge units) from Debian (as root), TimescaleDB as a
+# promtool (of the package prometheus) and systemd, lintian and rpm (to judge units and packages) from Debian (as root), TimescaleDB as a
 # WASM build, a client generator and validators of OpenAPI from npm, MinIO built once by the Go toolchain. What is there already is left alone.
 set -eu
 cd "$(dirname "$0")"
@@ -19,6 +19,8 @@ command -v rtl_433 >/dev/null || missing="$missing rtl-433"
 command -v promtool >/dev/null || missing="$missing prometheus"
 command -v strace >/dev/null || [ "$(uname)" != Linux ] || missing="$missing strace"
 command -v systemd-analyze >/dev/null || [ "$(uname)" != Linux ] || missing="$missing systemd"
+command -v lintian >/dev/null || [ "$(uname)" != Linux ] || missing="$missing lintian"
+command -v rpm >/dev/null || [ "$(uname)" != Linux ] || missing="$missing rpm"
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "installing$missing"

@@ -9,18 +9,21 @@ import (
 	"strings"
 )
 
+// credStore is where systemd finds the credentials of the units. Commands that root calls read there themselves.
+const credStore = "/etc/credstore"
+
 // Secret is what the environment sets under one name, or else what the service manager passed in under another (LoadCredential=
 // in the unit), and which of the two names it came by. It is empty where neither is.
 func Secret(variable, credential string) (name, value string, err error) {
 	if v := os.Getenv(variable); v != "" {
 		return variable, v, nil
 	}
-	dir := os.Getenv("CREDENTIALS_DIRECTORY")
-	if dir == "" {
-		return variable, "", nil
+	dir, given := os.LookupEnv("CREDENTIALS_DIRECTORY")
+	if !given {
+		dir = credStore
 	}
 	text, err := os.ReadFile(filepath.Join(dir, credential))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || !given && errors.Is(err, fs.ErrPermission) {
 		return variable, "", nil
 	}
 	if err != nil {

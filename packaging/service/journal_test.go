@@ -62,7 +62,7 @@ func TestSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ variable, directory, name, value string }{
-		{"", "", "SECRET", ""},
+		{"", filepath.Join(dir, "none"), "SECRET", ""},
 		{"from the environment", dir, "SECRET", "from the environment"},
 		{"", dir, "heimdall-agent.mqtt.password", "from systemd"},
 		{"", t.TempDir(), "SECRET", ""},

@@ -14,6 +14,7 @@ import (
 // Run calls a service's program with the writer of its log. Where the service control manager started it, the program ends when
 // that asks it to, and its log is the event log.
 func Run(ctx context.Context, name string, w io.Writer, program func(context.Context, io.Writer) error) error {
+	crashBySignal()
 	if service.Interactive() {
 		return program(ctx, w)
 	}
