@@ -4,6 +4,8 @@ import (
 	"math"
 
 	"gonum.org/v1/gonum/mathext"
+
+	"github.com/fulgidus/heimdall/dsp"
 )
 
 // The bound of detection is the matched energy detector [Urkowitz67]: it is told where a burst would be in time and
@@ -33,13 +35,31 @@ func energyDetection(m, energy, threshold float64) float64 {
 // boundDB is the energy over the noise's density at which the bound detects a burst of m dimensions with probability pd.
 func boundDB(m, pfa, pd float64) float64 {
 	threshold := energyThreshold(m, pfa)
+	return solve(func(db float64) bool { return energyDetection(m, fromDB(db), threshold) >= pd })
+}
+
+// cellDetection is the probability that the mean of k frames at half overlap, in which a steady line stands over the noise of
+// its bin by the ratio snr, exceeds a threshold over the mean noise: what a detector of single cells does with bursts that
+// fill their row. The k frames count as k_eff independent ones [Welch67].
+func cellDetection(k int, snr, threshold float64) float64 {
+	m := dsp.EffectiveAverages(k)
+	return energyDetection(m, m*snr, m*threshold)
+}
+
+// cellDB is the ratio at which a cell exceeds a threshold with probability pd.
+func cellDB(k int, thresholdDB, pd float64) float64 {
+	return solve(func(db float64) bool { return cellDetection(k, fromDB(db), fromDB(thresholdDB)) >= pd })
+}
+
+// solve is the least value from 0 to 60 dB at which something holds.
+func solve(holds func(db float64) bool) float64 {
 	low, high := 0.0, 60.0
 	for high-low > 1e-3 {
 		mid := (low + high) / 2
-		if energyDetection(m, fromDB(mid), threshold) < pd {
-			low = mid
-		} else {
+		if holds(mid) {
 			high = mid
+		} else {
+			low = mid
 		}
 	}
 	return (low + high) / 2

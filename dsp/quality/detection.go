@@ -77,3 +77,17 @@ func (c *curve) energyAt(pd float64) float64 {
 
 // lossDB is how much more energy the detector needs than the bound.
 func (c *curve) lossDB(pd float64) float64 { return c.energyAt(pd) - c.boundAt(pd) }
+
+// cellSNR is the ratio in the detector's cells, of a carrier in its bin, that is the curve's at pd.
+func (c *curve) cellSNR(pd float64) float64 {
+	cells := c.burst.dimensions()
+	if c.burst.symbol == 0 {
+		cells = 1.5 * float64(c.burst.samples()) / bins
+	}
+	return c.energyAt(pd) - decibels(cells)
+}
+
+// cellLossDB is how much stronger in its cells a burst must be than one that fills a single cell.
+func (c *curve) cellLossDB(pd float64) float64 {
+	return c.cellSNR(pd) - cellDB(rowFrames, c.thresholdDB, pd)
+}

@@ -20,6 +20,8 @@ type settings struct {
 	workers int
 	only    string
 	chart   string
+
+	thresholdDB float64 // the only one to count false events at; 0: all
 }
 
 func main() {
@@ -30,6 +32,7 @@ func main() {
 	flag.IntVar(&s.trials, "trials", 200, "bursts for each point of a curve")
 	flag.IntVar(&s.workers, "workers", runtime.NumCPU(), "cores to use")
 	flag.StringVar(&s.only, "only", "", "cells, events, detection or estimates")
+	flag.Float64Var(&s.thresholdDB, "threshold", 0, "dB: count false events at this one only; 0: at all")
 	flag.StringVar(&s.chart, "chart", "", "SVG file to draw")
 	flag.Parse()
 	if err := run(s, os.Stdout, os.Stderr); err != nil {

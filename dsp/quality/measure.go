@@ -31,7 +31,7 @@ type noiseRun struct {
 	share       float64
 }
 
-var noiseRuns = []noiseRun{{5.5, 1.0 / 64}, {6, 1.0 / 8}, {6.5, 0.5}, {hourlyDB, 1}, {surveyDB, 1}, {cellDB, 1}}
+var noiseRuns = []noiseRun{{5.5, 1.0 / 64}, {6, 1.0 / 8}, {6.5, 0.5}, {hourlyDB, 1}, {surveyDB, 1}, {singleDB, 1}}
 
 // The shape and the energies, over the noise's density, whose detection is measured against false events.
 var (
@@ -133,8 +133,12 @@ func planCells(s settings, r *report, table *noiseTable, w *workload) {
 }
 
 func planEvents(s settings, r *report, table *noiseTable, w *workload) {
-	r.events = make([]falseEvents, len(noiseRuns))
-	for i, n := range noiseRuns {
+	runs := noiseRuns
+	if s.thresholdDB != 0 {
+		runs = []noiseRun{{s.thresholdDB, 1}}
+	}
+	r.events = make([]falseEvents, len(runs))
+	for i, n := range runs {
 		r.events[i].thresholdDB = n.thresholdDB
 		pieces(s.samples*n.share, func(piece uint64, samples int) {
 			w.add(func(put func(func())) {

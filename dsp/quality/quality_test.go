@@ -101,6 +101,14 @@ func TestBound(t *testing.T) {
 	near(t, "most of 4", mathext.GammaIncRegComp(5, high), 0.025, 1e-9)
 }
 
+// TestCellDetection holds the curve of a cell against a simulation of four overlapped frames.
+func TestCellDetection(t *testing.T) {
+	for snrDB, pd := range map[float64]float64{6: 0.04, 8: 0.35, 9: 0.68, 10: 0.92, 12: 1} {
+		near(t, "four frames", cellDetection(4, fromDB(snrDB), fromDB(8.98)), pd, 0.02)
+	}
+	near(t, "and back", cellDB(4, 8.98, 0.5), 8.42, 0.1)
+}
+
 // TestCells: the table's probabilities from 1e-3 to 1e-5, within what chance allows.
 func TestCells(t *testing.T) {
 	for _, c := range cellRates(newNoiseTable(), 1, 0, 4<<20) {
