@@ -22,7 +22,8 @@ text{font:11px system-ui,sans-serif;fill:#24292f}
 .grid{stroke:#d0d7de;stroke-width:.6}
 .axis{stroke:#57606a;fill:none}
 .line{fill:none;stroke-width:1.6}
-.dash{stroke-dasharray:4 3;stroke-width:1.2}
+.dash{stroke-dasharray:5 3;stroke-width:1.2}
+.dot{stroke-dasharray:1.5 2.5}
 .s0{stroke:#0969da}.f0{fill:#0969da}
 .s1{stroke:#bc4c00}.f1{fill:#bc4c00}
 .s2{stroke:#1a7f37}.f2{fill:#1a7f37}
@@ -81,7 +82,7 @@ func (a axis) text(v float64) string {
 type series struct {
 	name   string // empty: not in the legend
 	color  int
-	dashed bool
+	style  string // class: dash, dot, or none
 	dots   bool
 	x, y   []float64
 	lowest []float64 // of the whiskers, or none
@@ -93,6 +94,14 @@ func (s *series) add(x, y float64) {
 		return
 	}
 	s.x, s.y = append(s.x, x), append(s.y, y)
+}
+
+func (s *series) class() string {
+	class := fmt.Sprintf("line s%d", s.color)
+	if s.style != "" {
+		class += " " + s.style
+	}
+	return class
 }
 
 // panel is one diagram.
@@ -130,11 +139,7 @@ func (p *panel) drawLine(out *bytes.Buffer, s *series) {
 	if len(s.x) == 0 {
 		return
 	}
-	class := fmt.Sprintf("line s%d", s.color)
-	if s.dashed {
-		class += " dash"
-	}
-	fmt.Fprintf(out, "<path class=\"%s\" d=\"", class)
+	fmt.Fprintf(out, "<path class=\"%s\" d=\"", s.class())
 	for i := range s.x {
 		letter := 'L'
 		if i == 0 {
@@ -171,12 +176,8 @@ func (p *panel) drawLegend(out *bytes.Buffer) {
 			continue
 		}
 		x, y := plotLeft-6+at%columns*columnWidth, 35+at/columns*rowHeight
-		dash := ""
-		if s.dashed {
-			dash = " dash"
-		}
-		fmt.Fprintf(out, "<path class=\"line s%d%s\" d=\"M%d %dh16\"/><text x=\"%d\" y=\"%d\">%s</text>\n",
-			s.color, dash, x, y-4, x+20, y, html.EscapeString(s.name))
+		fmt.Fprintf(out, "<path class=\"%s\" d=\"M%d %dh16\"/><text x=\"%d\" y=\"%d\">%s</text>\n",
+			s.class(), x, y-4, x+20, y, html.EscapeString(s.name))
 		at++
 	}
 }

@@ -1,6 +1,9 @@
 package main
 
-import "math"
+import (
+	"fmt"
+	"math"
+)
 
 // bursts are the shapes whose detection is measured: a carrier keyed for as long, and QPSK of 9.4, 37.5 and 150 kBd.
 func bursts() []burst {
@@ -26,7 +29,8 @@ func (p detectionPoint) pd() float64 { return float64(p.found) / float64(p.of) }
 // curve is the detection of one shape over its energy.
 type curve struct {
 	burst       burst
-	thresholdDB float64
+	thresholdDB float64 // of the detector,
+	boxes       bool    // or none: it is the search of boxes
 	points      []detectionPoint
 }
 
@@ -56,6 +60,14 @@ func measureCurve(table *noiseTable, b burst, thresholdDB float64, trials int, s
 		}
 	}
 	return c
+}
+
+// by names what detected.
+func (c *curve) by() string {
+	if c.boxes {
+		return "boxes"
+	}
+	return fmt.Sprintf("%g", c.thresholdDB)
 }
 
 // boundAt is where the bound detects the burst with probability pd, at one false burst an hour.

@@ -155,7 +155,7 @@ func planEvents(s settings, r *report, table *noiseTable, w *workload) {
 func planDetection(s settings, r *report, table *noiseTable, w *workload) {
 	all := bursts()
 	thresholds := []float64{hourlyDB, surveyDB}
-	r.curves = make([]curve, len(all)*len(thresholds))
+	r.curves = make([]curve, len(all)*(len(thresholds)+1))
 	for i := range all {
 		b := all[len(all)-1-i] // the long ones first
 		for j, threshold := range thresholds {
@@ -164,6 +164,12 @@ func planDetection(s settings, r *report, table *noiseTable, w *workload) {
 				put(func() { r.curves[j*len(all)+len(all)-1-i] = got })
 			})
 		}
+	}
+	for i, b := range all {
+		w.add(func(put func(func())) {
+			got := measureBoxes(table, b, s.trials/2, s.seed)
+			put(func() { r.curves[len(thresholds)*len(all)+i] = got })
+		})
 	}
 	r.trades = make([]trade, len(noiseRuns)*len(tradeEnergies))
 	for i, n := range noiseRuns {

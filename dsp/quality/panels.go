@@ -15,7 +15,7 @@ func (r *report) detectionPanel() panel {
 		y:     axis{label: "probability of detection", low: 0, high: 1, step: 0.2},
 	}
 	for i, b := range shown {
-		bound := series{color: i, dashed: true}
+		bound := series{color: i, style: "dash"}
 		if i == len(shown)-1 {
 			bound.name = "bound, 1 an hour"
 		}
@@ -44,23 +44,37 @@ func (r *report) lossPanel() panel {
 	}
 	at := map[string]int{}
 	for _, c := range r.curves {
-		key := fmt.Sprint(c.burst.symbol, c.thresholdDB)
+		key := fmt.Sprint(c.burst.symbol, c.by())
 		i, ok := at[key]
 		if !ok {
 			i = len(p.lines)
 			at[key] = i
-			s := series{name: c.burst.name(), color: i % 4, dots: true}
-			if c.thresholdDB == surveyDB {
-				s.name, s.dashed = "", true
-				if i%4 == 0 {
-					s.name = fmt.Sprintf("at %g dB", surveyDB)
-				}
-			}
-			p.lines = append(p.lines, s)
+			p.lines = append(p.lines, lossSeries(&c, i))
 		}
 		p.lines[i].add(c.burst.ms, c.lossDB(0.9))
 	}
 	return p
+}
+
+// lossSeries is the empty line of the i-th modulation and detector: the first of each kind is in the legend.
+func lossSeries(c *curve, i int) series {
+	s := series{color: i % 4, dots: !c.boxes}
+	switch {
+	case c.boxes:
+		s.style = "dot"
+	case c.thresholdDB == surveyDB:
+		s.style = "dash"
+	default:
+		s.name = c.burst.name()
+		return s
+	}
+	if s.color == 0 {
+		s.name = c.by()
+		if !c.boxes {
+			s.name = "at " + s.name + " dB"
+		}
+	}
+	return s
 }
 
 func (r *report) tradePanel() panel {
@@ -83,7 +97,7 @@ func (r *report) tradePanel() panel {
 				line.add(hourly, t.point.pd())
 			}
 		}
-		bound := series{color: i, dashed: true}
+		bound := series{color: i, style: "dash"}
 		if i == len(tradeEnergies)-1 {
 			bound.name = "bound"
 		}

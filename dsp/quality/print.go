@@ -50,9 +50,13 @@ func (r *report) printCurves(out io.Writer) {
 	fmt.Fprintf(out, "\n## Detection: energy of the burst over the noise's density, dB\n\n")
 	fmt.Fprintf(out, "| threshold dB | burst | bandwidth | M | bound 0.5 | needed | loss | bound 0.9 | needed | loss | in a cell | a cell's own | loss |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, c := range r.curves {
-		fmt.Fprintf(out, "| %g | %g ms | %s | %.4g |", c.thresholdDB, c.burst.ms, c.burst.name(), c.burst.dimensions())
+		fmt.Fprintf(out, "| %s | %g ms | %s | %.4g |", c.by(), c.burst.ms, c.burst.name(), c.burst.dimensions())
 		for _, pd := range []float64{0.5, 0.9} {
 			fmt.Fprintf(out, " %.1f | %.1f | %.1f |", c.boundAt(pd), c.energyAt(pd), c.lossDB(pd))
+		}
+		if c.boxes {
+			fmt.Fprintf(out, " %.1f | | |\n", c.cellSNR(0.9))
+			continue
 		}
 		fmt.Fprintf(out, " %.1f | %.1f | %.1f |\n", c.cellSNR(0.9), cellDB(rowFrames, c.thresholdDB, 0.9), c.cellLossDB(0.9))
 	}

@@ -152,6 +152,26 @@ func TestDetection(t *testing.T) {
 	}
 }
 
+// TestBoxes: the search of boxes is no better than the bound and not far from it, and noise has it as wrong as it may be.
+func TestBoxes(t *testing.T) {
+	table := newNoiseTable()
+	b := burst{2, 256}
+	c := curve{burst: b, boxes: true}
+	wave, all := b.waveform(), boxes(1)
+	if p := boxTrials(table, b, wave, all, c.boundAt(0.9)+3, 60, 1); p.pd() < 0.95 {
+		t.Errorf("%.3f found 3 dB over the bound's 0.9", p.pd())
+	}
+	if p := boxTrials(table, b, wave, all, c.boundAt(0.5)-1, 60, 1); p.pd() > 0.4 {
+		t.Errorf("%.3f found 1 dB under the bound's 0.5", p.pd())
+	}
+	const trials, perHour = 300, 1e5
+	most := trials * perHour * patchFrames * patchBins / (2 * hour)
+	p := boxTrials(table, b, wave, boxes(perHour), math.Inf(-1), trials, 1)
+	if got := float64(p.found); got > most || got < most/6 {
+		t.Errorf("%g patches of noise hold a box, want at most %.0f and not far fewer", got, most)
+	}
+}
+
 // TestEstimates holds bias and spread against their limits.
 func TestEstimates(t *testing.T) {
 	table := newNoiseTable()
