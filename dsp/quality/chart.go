@@ -48,6 +48,7 @@ type axis struct {
 	low, high float64
 	step      float64 // between ticks; of a logarithmic axis the ticks are its decades
 	log       bool
+	at        []float64 // ticks, where they are others
 }
 
 func (a axis) position(v float64) float64 {
@@ -59,6 +60,9 @@ func (a axis) position(v float64) float64 {
 }
 
 func (a axis) ticks() (all []float64) {
+	if a.at != nil {
+		return a.at
+	}
 	if !a.log {
 		for i := 0; a.low+float64(i)*a.step <= a.high+1e-9; i++ {
 			all = append(all, a.low+float64(i)*a.step)
@@ -72,7 +76,7 @@ func (a axis) ticks() (all []float64) {
 }
 
 func (a axis) text(v float64) string {
-	if a.log && (v < 0.01 || v > 1000) {
+	if a.log && (v < 0.01 || v >= 1000) {
 		return fmt.Sprintf("1e%.0f", math.Log10(v))
 	}
 	return fmt.Sprintf("%.3g", v)
@@ -169,7 +173,7 @@ func (p *panel) at(x, y float64) (px, py float64) {
 
 // drawLegend names the lines in two rows under the title.
 func (p *panel) drawLegend(out *bytes.Buffer) {
-	const columns, columnWidth, rowHeight = 3, 106, 13
+	const columns, columnWidth, rowHeight = 3, 112, 13
 	at := 0
 	for _, s := range p.lines {
 		if s.name == "" {

@@ -39,7 +39,7 @@ func (r *report) detectionPanel() panel {
 func (r *report) lossPanel() panel {
 	p := panel{
 		title: "Energy over the bound's at Pd 0.9",
-		x:     axis{label: "burst length, ms", low: 0.4, high: 25, log: true},
+		x:     axis{label: "burst length, ms", low: 0.4, high: 25, log: true, at: []float64{0.5, 1, 2, 5, 10, 20}},
 		y:     axis{label: "loss, dB", low: 0, high: 14, step: 2},
 	}
 	at := map[string]int{}
