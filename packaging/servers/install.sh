@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the servers that the tests run against: mosquitto, PostgreSQL, node, rtl_433, strace,
-# promtool (of the package prometheus) and systemd, lintian and rpm (to judge units and packages) from Debian (as root), TimescaleDB as a
+# promtool (of the package prometheus), systemd, lintian and rpm (to judge units and packages) and qemu-user (to run what is
+# compiled for arm64) from Debian (as root), TimescaleDB as a
 # WASM build, a client generator and validators of OpenAPI from npm, MinIO built once by the Go toolchain. What is there already is left alone.
 set -eu
 cd "$(dirname "$0")"
@@ -18,6 +19,7 @@ command -v npm >/dev/null || missing="$missing npm"
 command -v rtl_433 >/dev/null || missing="$missing rtl-433"
 command -v promtool >/dev/null || missing="$missing prometheus"
 command -v strace >/dev/null || [ "$(uname)" != Linux ] || missing="$missing strace"
+command -v qemu-aarch64-static >/dev/null || [ "$(uname)" != Linux ] || missing="$missing qemu-user-static"
 command -v systemd-analyze >/dev/null || [ "$(uname)" != Linux ] || missing="$missing systemd"
 command -v lintian >/dev/null || [ "$(uname)" != Linux ] || missing="$missing lintian"
 command -v rpm >/dev/null || [ "$(uname)" != Linux ] || missing="$missing rpm"
