@@ -33,7 +33,7 @@ func main() {
 	flag.IntVar(&s.workers, "workers", runtime.NumCPU(), "cores to use")
 	flag.StringVar(&s.only, "only", "", "cells, events, detection or estimates")
 	flag.Float64Var(&s.thresholdDB, "threshold", 0, "dB: count false events at this one only; 0: at all")
-	flag.StringVar(&s.chart, "chart", "", "SVG file to draw")
+	flag.StringVar(&s.chart, "chart", "", "SVG file to draw a whole run to")
 	flag.Parse()
 	if err := run(s, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -47,10 +47,15 @@ func run(s settings, out, progress io.Writer) error {
 		return err
 	}
 	r.print(out)
-	if s.chart == "" {
-		return nil
+	if s.chart == "" || s.only != "" {
+		return nil // a part would leave the chart's other panels empty
 	}
-	if err := os.WriteFile(s.chart, r.chart(), 0o644); err != nil {
+	return r.draw(s.chart)
+}
+
+// draw writes the chart to a file.
+func (r *report) draw(file string) error {
+	if err := os.WriteFile(file, r.chart(), 0o644); err != nil {
 		return fmt.Errorf("write the chart: %w", err)
 	}
 	return nil
