@@ -13,6 +13,7 @@ import (
 	"github.com/fulgidus/heimdall/agent/recorder"
 	"github.com/fulgidus/heimdall/agent/spool"
 	"github.com/fulgidus/heimdall/agent/survey"
+	"github.com/fulgidus/heimdall/dsp"
 	"github.com/fulgidus/heimdall/packaging/service"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -165,7 +166,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	working.Go(func() { a.notifier.Watch(ctx, a.stuck) })
 	a.notifier.Ready(a.summary(a.condition()))
-	a.log.InfoContext(ctx, "station is running", "station", a.cfg.Station.ID, "version", a.version, "spool", a.cfg.Spool.Path)
+	engine, _ := dsp.Engine() // it has been asked before: there is one
+	a.log.InfoContext(ctx, "station is running", "station", a.cfg.Station.ID, "version", a.version, "spool", a.cfg.Spool.Path, "dsp", engine)
 
 	<-ctx.Done()
 	a.notifier.Stopping()
