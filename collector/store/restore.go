@@ -154,7 +154,7 @@ func dropAggregate(ctx context.Context, tx *sql.Tx, d Description) error {
 	if err != nil || !there {
 		return err
 	}
-	for _, statement := range []string{"DROP VIEW measurement_1h", "DROP MATERIALIZED VIEW measurement_1h_present"} {
+	for _, statement := range []string{"DROP VIEW measurement_1h CASCADE", "DROP MATERIALIZED VIEW measurement_1h_present"} {
 		if _, err := tx.ExecContext(ctx, statement); err != nil {
 			return err
 		}

@@ -76,6 +76,7 @@ func unsaid() map[string]string {
 		"station_last":     "How each station is.",
 		"station_health":   "How each station was, by its health records: one a minute. What receivers lost is counted since their agent started.",
 		"measurement_1h":   "Measurements by the hour, also of those that retention has removed. Levels are averaged as power.",
+		"measurement_1d":   "The same by the day.",
 		"detection_latest": "Each emission once, by the record that knows most of it.",
 		"delivery":         "How many records of each spool are settled, and how; `heimdall-collector verify` compares the rows with it.",
 		"*.time":           "of the first sample, to the microsecond",

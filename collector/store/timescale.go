@@ -119,11 +119,12 @@ func aggregate(ctx context.Context, tx *sql.Tx) error {
 	if err != nil || done {
 		return err
 	}
-	var merged string // the view over this one and over what was removed
-	if err := tx.QueryRowContext(ctx, "SELECT pg_get_viewdef('measurement_1h'::regclass)").Scan(&merged); err != nil {
+	var merged, days string // the view over this one and over what was removed, and the one over that
+	if err := tx.QueryRowContext(ctx, "SELECT pg_get_viewdef('measurement_1h'::regclass), pg_get_viewdef('measurement_1d'::regclass)").Scan(&merged, &days); err != nil {
 		return err
 	}
 	for _, statement := range []string{
+		"DROP VIEW measurement_1d",
 		"DROP VIEW measurement_1h",
 		"DROP VIEW measurement_1h_present",
 		`CREATE MATERIALIZED VIEW measurement_1h_present WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
@@ -141,6 +142,7 @@ func aggregate(ctx context.Context, tx *sql.Tx) error {
 		`SELECT add_continuous_aggregate_policy('measurement_1h_present', start_offset => NULL,
 			end_offset => interval '1 hour', schedule_interval => interval '1 hour')`,
 		"CREATE VIEW measurement_1h AS " + merged,
+		"CREATE VIEW measurement_1d AS " + days,
 	} {
 		if _, err := tx.ExecContext(ctx, statement); err != nil {
 			return err
@@ -175,7 +177,7 @@ func (db *DB) refreshHours(ctx context.Context, from, to time.Time) {
 }
 
 // readerViews are what the role heimdall_read may see.
-const readerViews = "record, spectrum_bin, station_last, station_health, measurement_1h, detection_latest, delivery"
+const readerViews = "record, spectrum_bin, station_last, station_health, measurement_1h, measurement_1d, detection_latest, delivery"
 
 // grantReaders makes the role heimdall_read, which may see the views and nothing else. It needs privileges that a
 // careful installation keeps from the collector, so it is tried and its failure is told, unless an administrator has done it.

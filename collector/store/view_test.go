@@ -67,6 +67,10 @@ func testViews(t *testing.T, s *server) {
 	if math.Abs(mean+40.7965) > 1e-3 {
 		t.Errorf("mean power %v dBFS, want -40.7965", mean)
 	}
+	if got := rows("SELECT station, receiver, step, measurements, power_dbfs_min, power_dbfs FROM measurement_1d"); len(got) != 1 ||
+		fmt.Sprint(got[0][:4]) != "[torino rx0 2m 2]" || math.Abs(got[0][4].(float64)+48.2) > 1e-5 || math.Abs(got[0][5].(float64)-mean) > 1e-9 {
+		t.Error("measurement_1d:", got)
+	}
 	if got := rows("SELECT detection_id, seq, duration_s FROM detection_latest ORDER BY seq"); fmt.Sprint(got) !=
 		"[[torino-01ff002704050601-2 3 0.25] [torino-01ff002704050601-8 9 11]]" {
 		t.Error("detection_latest:", got)
