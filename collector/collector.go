@@ -369,7 +369,9 @@ func (c *Collector) workers() []func(context.Context) error {
 // groupJobs are what one collector does for all that share its database.
 func (c *Collector) groupJobs() *lease.Keeper[*store.Lease] {
 	process := c.cfg.ID + " " + uuid.Must(uuid.NewV7()).String()
-	old := retention.New(c.cfg.Retention.keep(), c.archive, c.component("retention"))
+	keep := c.cfg.Retention.keep()
+	keep.Excess = c.excess()
+	old := retention.New(keep, c.archive, c.component("retention"))
 	return &lease.Keeper[*store.Lease]{
 		Take: func(ctx context.Context, length time.Duration) (*store.Lease, error) {
 			return c.store.TakeLease(ctx, "jobs", process, length)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -137,6 +138,33 @@ type LimitsConfig struct {
 	StationBytes configs.Bytes `yaml:"station_bytes"`
 	Message      configs.Bytes `yaml:"message"`
 	CaptureBytes configs.Bytes `yaml:"capture_bytes"`
+	Store        Room          `yaml:"store"`
+}
+
+// Room bounds recordings: a part of the disk that a folder of them is on, bytes of them, or nothing.
+type Room struct {
+	Part  float64 // of the disk in use, of 1
+	Bytes configs.Bytes
+}
+
+// UnmarshalText reads 80%, 500GiB or none.
+func (r *Room) UnmarshalText(text []byte) error {
+	*r = Room{}
+	if string(text) == "none" {
+		return nil
+	}
+	if percent, ok := strings.CutSuffix(string(text), "%"); ok {
+		v, err := strconv.ParseFloat(strings.TrimSpace(percent), 64)
+		if err != nil || !(v > 0 && v <= 100) {
+			return fmt.Errorf("%q: want a part of the disk from 1%% to 100%%, bytes such as 500GiB, or none", text)
+		}
+		r.Part = v / 100
+		return nil
+	}
+	if err := r.Bytes.UnmarshalText(text); err != nil || r.Bytes <= 0 {
+		return fmt.Errorf("%q: want a part of the disk such as 80%%, bytes such as 500GiB, or none", text)
+	}
+	return nil
 }
 
 // LogConfig is what is logged, and how.
@@ -159,7 +187,7 @@ func DefaultConfig() Config {
 			Measurement: 365 * aDay, Detection: 365 * aDay, Health: 365 * aDay, Spectrum: 30 * aDay, Recording: 90 * aDay,
 		},
 		Limits: LimitsConfig{
-			StationRate: 20000, StationBytes: 8 << 20, Message: 128 << 10, CaptureBytes: 256 << 20,
+			StationRate: 20000, StationBytes: 8 << 20, Message: 128 << 10, CaptureBytes: 256 << 20, Store: Room{Part: 0.8},
 		},
 	}
 }

@@ -264,3 +264,17 @@ func TestConfig_KeepsSecrets(t *testing.T) {
 		}
 	}
 }
+
+func TestRoom_Reads(t *testing.T) {
+	for text, want := range map[string]Room{"80%": {Part: 0.8}, "500GiB": {Bytes: 500 << 30}, "none": {}, "100 %": {Part: 1}} {
+		var got Room
+		if err := got.UnmarshalText([]byte(text)); err != nil || got != want {
+			t.Errorf("%s: %+v, %v; want %+v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "0%", "101%", "-1%", "NaN%", "much", "0B", "x%"} {
+		if err := new(Room).UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q: no error", text)
+		}
+	}
+}

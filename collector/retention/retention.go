@@ -48,6 +48,8 @@ type Recordings interface {
 	RemoveRecording(ctx context.Context, id string, most int) (int, error)
 	RemovedRecordings(ctx context.Context, after string, most int) (keys []string, err error)
 	ForgetRecording(ctx context.Context, key string) error
+	// OldestRecordings are those stored longer ago than keep, the oldest first, up to so many bytes; at least one where there is one.
+	OldestRecordings(ctx context.Context, keep time.Duration, bytes int64) (ids []string, err error)
 }
 
 // Objects removes a recording's objects. Those that are not there are no error.
@@ -62,14 +64,20 @@ type Keep struct {
 	Recording time.Duration // also chunks of captures that never became one
 	Rejected  time.Duration
 	Audit     time.Duration
+	// Excess is how many bytes of recordings have to go for want of room, the oldest first; nil: there is no bound.
+	Excess func(ctx context.Context) (int64, error)
 }
 
 const (
-	listed       = 50 // names at a time
-	objectLimit  = 30 * time.Second
-	pauseShort   = time.Second
-	pauseLong    = 6 * time.Hour
-	pauseOf      = 50 // a pause is this part of the shortest time that something is kept
+	listed      = 50 // names at a time
+	objectLimit = 30 * time.Second
+	pauseShort  = time.Second
+	pauseLong   = 6 * time.Hour
+	pauseOf     = 50 // a pause is this part of the shortest time that something is kept
+	// pauseRoom is between two looks at the room for recordings.
+	pauseRoom = time.Minute
+	// spared is how long a recording stays, whatever the room: somebody has just asked for it.
+	spared       = time.Hour
 	retryFirst   = 10 * time.Second
 	retryLongest = 10 * time.Minute
 )
@@ -125,6 +133,9 @@ func (r *Retention) pause() time.Duration {
 			pause = min(pause, keep/pauseOf)
 		}
 	}
+	if r.keep.Excess != nil {
+		pause = min(pause, pauseRoom)
+	}
 	if len(r.troubles) == 0 {
 		r.retries = 0
 		return max(pause, pauseShort)
@@ -140,7 +151,7 @@ func (r *Retention) Pass(ctx context.Context, store Store) (removed int, err err
 	r.passes++
 	r.inARow = 0
 	// Objects last: that their store is away is no reason to keep rows.
-	for _, part := range []func(context.Context, Store) (int, error){r.records, r.rejected, r.audit, r.recordings, r.removedRecordings} {
+	for _, part := range []func(context.Context, Store) (int, error){r.records, r.rejected, r.audit, r.recordings, r.removedRecordings, r.crowded} {
 		n, err := part(ctx, store)
 		removed += n
 		if errors.Is(err, errEnough) {
@@ -208,16 +219,63 @@ func (r *Retention) recordings(ctx context.Context, store Store) (removed int, e
 	}
 	list := func(after string) ([]string, error) { return store.OldRecordings(ctx, r.keep.Recording, after, listed) }
 	err = r.each(ctx, "the list of old recordings", list, func(id string) error {
-		n, err := r.slices(ctx, store, "recording "+id, func(ctx context.Context, most int) (int, error) { return store.RemoveRecording(ctx, id, most) })
+		n, err := r.removeAll(ctx, store, []string{id})
 		removed += n
 		return err
 	})
 	return removed, err
 }
 
+// crowded removes the oldest recordings, rows and objects, while there are more than there is room for.
+func (r *Retention) crowded(ctx context.Context, store Store) (removed int, err error) {
+	if r.keep.Excess == nil {
+		return 0, nil
+	}
+	for {
+		var ids []string
+		err := r.must(ctx, "the room for recordings", func() error {
+			excess, err := r.keep.Excess(ctx)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errObjects, err)
+			}
+			if ids = nil; excess > 0 {
+				ids, err = store.OldestRecordings(ctx, spared, excess)
+			}
+			return err
+		})
+		if err != nil || len(ids) == 0 {
+			return removed, err
+		}
+		r.log.WarnContext(ctx, "more recordings than there is room for: the oldest are removed (limits.store)", "recordings", len(ids))
+		n, err := r.removeAll(ctx, store, ids)
+		removed += n
+		if err != nil || n == 0 {
+			return removed, err
+		}
+		if _, err := r.removedRecordings(ctx, store); err != nil {
+			return removed, err
+		}
+		if left, err := store.RemovedRecordings(ctx, "", 1); err != nil || len(left) > 0 {
+			return removed, err // what removes no objects makes no room
+		}
+	}
+}
+
+// removeAll removes the rows of recordings.
+func (r *Retention) removeAll(ctx context.Context, store Store, ids []string) (removed int, err error) {
+	for _, id := range ids {
+		n, err := r.slices(ctx, store, "recording "+id, func(ctx context.Context, most int) (int, error) { return store.RemoveRecording(ctx, id, most) })
+		removed += n
+		if err != nil {
+			return removed, err
+		}
+	}
+	return removed, nil
+}
+
 // removedRecordings removes the objects of recordings whose rows are gone.
 func (r *Retention) removedRecordings(ctx context.Context, store Store) (removed int, err error) {
-	if r.keep.Recording <= 0 {
+	if r.keep.Recording <= 0 && r.keep.Excess == nil {
 		return 0, nil
 	}
 	checked := false

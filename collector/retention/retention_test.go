@@ -172,6 +172,66 @@ func TestPass_RemovesRecordingsWholly(t *testing.T) {
 	}
 }
 
+// Where there are more recordings than there is room for, the oldest go, however long they are to be kept; none of the last hour.
+func TestPass_MakesRoomForRecordings(t *testing.T) {
+	for name, age := range map[string]time.Duration{"old": 2 * time.Hour, "of the last hour": 30 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			db, lease := open(t)
+			at := time.Now().Add(-age)
+			commitCapture(t, db, at)
+			a, err := archive.Open(t.Context(), archive.Config{Location: "file:" + t.TempDir(), Source: captures{db}, Now: func() time.Time { return at }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer a.Close()
+			if err := a.Assemble(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			list, _, err := db.Recordings(t.Context(), protocol.Filter{})
+			if err != nil || len(list) != 1 {
+				t.Fatalf("%d recordings, %v", len(list), err)
+			}
+			limit := int64(10) // its size
+			excess := func(ctx context.Context) (int64, error) {
+				n, err := db.RecordingBytes(ctx)
+				return n - limit, err
+			}
+			r := retention.New(retention.Keep{Excess: excess}, a, slog.New(slog.DiscardHandler))
+			if _, err := r.Pass(t.Context(), lease); err != nil || !there(t, a, list[0].Key) {
+				t.Fatalf("removed although there was room, or %v", err)
+			}
+			limit--
+			if _, err := r.Pass(t.Context(), lease); err != nil || there(t, a, list[0].Key) != (name != "old") {
+				t.Errorf("there without room: %v, %v", there(t, a, list[0].Key), err)
+			}
+			if verdicts, err := db.Verify(t.Context(), "", true); err != nil || !verdicts[0].OK() {
+				t.Errorf("verdicts %+v, %v", verdicts, err)
+			}
+		})
+	}
+}
+
+// Objects that do not go make no room: no more recordings are taken for it.
+func TestPass_TakesNoMoreThanGo(t *testing.T) {
+	db, lease := open(t)
+	at := time.Now().Add(-2 * time.Hour)
+	commitCapture(t, db, at)
+	a, err := archive.Open(t.Context(), archive.Config{Location: "file:" + t.TempDir(), Source: captures{db}, Now: func() time.Time { return at }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if err := a.Assemble(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	looks := 0
+	r := retention.New(retention.Keep{Excess: func(context.Context) (int64, error) { looks++; return 1, nil }},
+		&objects{Archive: a, broken: errors.New("the object store is away")}, slog.New(slog.DiscardHandler))
+	if _, err := r.Pass(t.Context(), lease); err != nil || looks != 1 {
+		t.Errorf("%d looks, %v", looks, err)
+	}
+}
+
 // commitCapture stores a capture of one chunk.
 func commitCapture(t *testing.T, db *store.DB, at time.Time) {
 	t.Helper()

@@ -21,6 +21,25 @@ func (l *Lease) OldRecordings(ctx context.Context, keep time.Duration, after str
 	return ids, wrap(err, "list old recordings")
 }
 
+// OldestRecordings lists recordings that were stored longer ago than keep, the oldest first, up to so many bytes; at least
+// one where there is one.
+func (l *Lease) OldestRecordings(ctx context.Context, keep time.Duration, bytes int64) (ids []string, err error) {
+	var now time.Time
+	if err := l.db.queryRow(ctx, l.db.read, "SELECT clock_timestamp()").Scan(scanTime{&now}); err != nil {
+		return nil, wrap(err, "ask for the time")
+	}
+	err = l.db.forEach(ctx, l.db.read, "SELECT id, bytes FROM recording WHERE stored < $1 ORDER BY stored, id LIMIT 1000", []any{now.Add(-keep)}, func(rows *sql.Rows) error {
+		var id string
+		var size int64
+		if err := rows.Scan(&id, &size); err != nil || bytes <= 0 {
+			return err
+		}
+		ids, bytes = append(ids, id), bytes-size
+		return nil
+	})
+	return ids, wrap(err, "list the oldest recordings")
+}
+
 // names are the values of a query's one column.
 func (l *Lease) names(ctx context.Context, query string, args ...any) (names []string, err error) {
 	err = l.db.forEach(ctx, l.db.read, query, args, func(rows *sql.Rows) error {

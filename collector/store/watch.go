@@ -24,6 +24,12 @@ func (db *DB) Accounts(ctx context.Context) ([]Account, error) {
 	return list, wrap(err, "count each station's records")
 }
 
+// RecordingBytes is how many bytes of samples the recordings have.
+func (db *DB) RecordingBytes(ctx context.Context) (n int64, err error) {
+	err = db.queryRow(ctx, db.read, "SELECT CAST(coalesce(sum(bytes), 0) AS bigint) FROM recording").Scan(&n)
+	return n, wrap(err, "add up the recordings")
+}
+
 // Bytes is how much room the database takes.
 func (db *DB) Bytes(ctx context.Context) (n int64, err error) {
 	query := "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
