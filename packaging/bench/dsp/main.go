@@ -58,10 +58,8 @@ func run(ctx context.Context, args []string) error {
 		}
 	}
 	before := load()
-	if err := b.run(ctx, *rounds); err != nil {
-		return err
-	}
+	err = b.run(ctx, *rounds)
 	fmt.Printf("%s; load %s before, %s after\n", processor(), before, load())
-	b.print(os.Stdout)
-	return nil
+	b.print(os.Stdout) // also what was measured until it was told to end
+	return err
 }
