@@ -80,6 +80,7 @@ func TestWatching_ACollectorWithAStation(t *testing.T) {
 	for _, want := range []string{
 		`heimdall_collector_ready{condition="broker"} 1`, `heimdall_collector_ready{condition="database"} 1`,
 		`heimdall_collector_database_bytes `, `heimdall_collector_store_used_ratio{store="database"} 0.`, `heimdall_collector_store_free_bytes{store="archive"} `,
+		`heimdall_collector_record_delay_seconds_count 0`, `heimdall_collector_jobs_leader `, `heimdall_collector_leases_lost_total 0`,
 		`heimdall_collector_stations{status="online"} 1`, `heimdall_collector_stations{status="offline"} 0`,
 		`heimdall_collector_station_info{station="torino",state="running",time_quality="ntp",version="1.4.0"} 1`,
 		`heimdall_collector_station_online{station="torino"} 1`, `heimdall_collector_station_last_seen_timestamp_seconds{station="torino"} 1.`,

@@ -3,7 +3,6 @@ package api
 import (
 	"cmp"
 	"context"
-	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -19,25 +18,19 @@ type Metrics interface {
 
 // answerBounds are the upper bounds of the answer times, in seconds.
 func answerBounds() []float64 {
-	return []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, math.Inf(1)}
+	return []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5}
 }
 
 // traffic counts requests by route. Its zero value is ready.
 type traffic struct {
 	mu       sync.Mutex // guards requests and times
 	requests map[requestKind]uint64
-	times    map[string]*answerTime
+	times    map[string]*exposition.Histogram
 }
 
 type requestKind struct {
 	route  string
 	status int
-}
-
-// answerTime is the histogram of one route.
-type answerTime struct {
-	counts []uint64 // by bound, not summed up
-	sum    float64  // s
 }
 
 // add counts one answer; rt is nil when no route was found.
@@ -46,21 +39,18 @@ func (t *traffic) add(rt *route, status int, took time.Duration) {
 	if rt != nil {
 		name = rt.method + " " + rt.path
 	}
-	bounds := answerBounds()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.requests == nil {
-		t.requests, t.times = map[requestKind]uint64{}, map[string]*answerTime{}
+		t.requests, t.times = map[requestKind]uint64{}, map[string]*exposition.Histogram{}
 	}
 	t.requests[requestKind{name, status}]++
 	h := t.times[name]
 	if h == nil {
-		h = &answerTime{counts: make([]uint64, len(bounds))}
+		h = exposition.NewHistogram(answerBounds()...)
 		t.times[name] = h
 	}
-	h.sum += took.Seconds()
-	i, _ := slices.BinarySearch(bounds, took.Seconds())
-	h.counts[min(i, len(bounds)-1)]++
+	h.Observe(took.Seconds())
 }
 
 func (t *traffic) families() []exposition.Family {
@@ -70,19 +60,9 @@ func (t *traffic) families() []exposition.Family {
 	for kind, n := range t.requests {
 		requests.Samples = append(requests.Samples, exposition.Of(float64(n), "route", kind.route, "status", strconv.Itoa(kind.status)))
 	}
-	times := exposition.Family{
-		Name: "heimdall_collector_http_request_duration_seconds", Type: exposition.HistogramType,
-		Help: "Time to answer, streams to their end, by route.",
-	}
-	bounds := answerBounds()
+	times := exposition.Distribution("heimdall_collector_http_request_duration_seconds", "Time to answer, streams to their end, by route.")
 	for name, h := range t.times {
-		sample := exposition.Of(h.sum, "route", name)
-		var below uint64
-		for i, n := range h.counts {
-			below += n
-			sample.Buckets = append(sample.Buckets, exposition.Bucket{UpperBound: bounds[i], Count: below})
-		}
-		times.Samples = append(times.Samples, sample)
+		times.Samples = append(times.Samples, h.Sample("route", name))
 	}
 	byLabels := func(a, b exposition.Sample) int {
 		return slices.CompareFunc(a.Labels, b.Labels, func(a, b exposition.Label) int { return cmp.Compare(a.Value, b.Value) })

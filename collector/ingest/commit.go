@@ -53,8 +53,12 @@ func (g *Ingest) settle(ctx context.Context, b *batch) {
 	}
 
 	var fresh []protocol.StoredRecord
+	now := g.cfg.Now()
 	for i, rec := range b.records {
 		if i < len(out.fresh) && out.fresh[i] {
+			if !b.late[i] {
+				g.delays.Observe(max(0, now.Sub(time.Unix(0, rec.GetTime())).Seconds()))
+			}
 			fresh = append(fresh, protocol.StoredRecord{Record: rec, Received: out.received, Late: b.late[i]})
 		}
 	}

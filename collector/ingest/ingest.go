@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fulgidus/heimdall/protocol"
+	"github.com/fulgidus/heimdall/protocol/exposition"
 )
 
 // Message is one publish as it arrived.
@@ -128,6 +129,7 @@ type Ingest struct {
 	// is as good as many.
 	committed chan struct{}
 	pace      pace
+	delays    *exposition.Histogram     // of new records that are not late, from made to committed, in seconds
 	trouble   atomic.Pointer[error]     // why the database takes nothing at the moment; nil when it does
 	trying    atomic.Pointer[time.Time] // when the present attempt at a commit began; nil between them
 }
@@ -146,6 +148,7 @@ func New(cfg Config) *Ingest {
 		complaints: newComplaints(cfg.Log),
 		batches:    make(chan *batch),
 		committed:  make(chan struct{}, 1),
+		delays:     exposition.NewHistogram(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 	}
 }
 
@@ -223,6 +226,9 @@ type Stats struct {
 	Retries  uint64 // commits that failed and were repeated
 	Waiting  int    // bytes of messages that wait
 }
+
+// Delays is how long records took from made, by their station's clock, to committed, by this one's; not those of a backlog.
+func (g *Ingest) Delays() exposition.Sample { return g.delays.Sample() }
 
 // Stats tells what happened so far.
 func (g *Ingest) Stats() Stats {

@@ -133,6 +133,10 @@ func TestIngest_AcknowledgesRepeatsAgain(t *testing.T) {
 		if got := r.Stats(); got != want {
 			t.Errorf("stats %+v, want %+v", got, want)
 		}
+		// The one that was neither late nor a repeat was made a second before it was sent, and waited 100 ms at the most.
+		if got := r.Delays(); got.Buckets[len(got.Buckets)-1].Count != 1 || got.Value < 1 || got.Value > 1.2 {
+			t.Errorf("delays %+v, want one of a second", got)
+		}
 	})
 }
 
