@@ -98,7 +98,7 @@ func (db *DB) copyFile(ctx context.Context, dir string, dump *Dump) error {
 }
 
 var (
-	tableMade = regexp.MustCompile(`(?m)^CREATE TABLE (\w+)`)
+	tableMade = regexp.MustCompile(`(?m)^CREATE TABLE (?:IF NOT EXISTS )?(\w+)`)
 	viewMade  = regexp.MustCompile(`(?m)^CREATE (?:OR REPLACE )?VIEW (\w+)`)
 )
 
