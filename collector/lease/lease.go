@@ -17,8 +17,8 @@ import (
 )
 
 // Length is how long a lease lasts when it is not renewed. After a collector was killed or stopped, another one does its work
-// within that and the pause between two requests, half of it at the most: less than 15 s.
-const Length = 9 * time.Second
+// within that and the pause between two requests, half of it at the most: 12 s.
+const Length = 8 * time.Second
 
 // Held is a lease that this process has.
 type Held interface {
