@@ -32,7 +32,7 @@ func readSamples(address string) {
 	if _, err := conn.Write([]byte{0x02, 0, 0x24, 0x9f, 0}); err != nil { // 2.4 Msps
 		panic(err)
 	}
-	io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{conn}, make([]byte, 512<<10)) //nolint:errcheck // it is killed
+	io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{conn}, make([]byte, 512<<10)) // until it is killed
 }
 
 // BenchmarkAgent shows what a station with one stick takes of a core, and of memory beside its history, and how much of that is
