@@ -429,6 +429,32 @@ func BenchmarkDetector(b *testing.B) {
 	b.ReportMetric(float64(b.N)*(1<<20)/b.Elapsed().Seconds()/1e6, "Msps")
 }
 
+// BenchmarkDetector_NoiseRises is what follows a rise of the noise by 4 dB: until the floor has followed, each row has some hundred runs, and most of
+// them begin an event.
+func BenchmarkDetector_NoiseRises(b *testing.B) {
+	x := make([]complex128, 1000*milli)
+	noise()(x, 0)
+	low := dsp.Quantise(nil, x, dsp.CS16)
+	for i := range x {
+		x[i] *= complex(math.Sqrt(dsp.FromDB(4)), 0)
+	}
+	high := dsp.Quantise(nil, x, dsp.CS16)
+	cfg := detectorConfig()
+	cfg.Bins = 1024 // as for 2.4 Msps
+	d, err := dsp.NewDetector(cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		b.StopTimer()
+		d.Flush()
+		d.WriteRaw(low, dsp.CS16)
+		b.StartTimer()
+		d.WriteRaw(high, dsp.CS16)
+	}
+	b.ReportMetric(float64(b.N*len(x))/b.Elapsed().Seconds()/1e6, "Msps")
+}
+
 // TestDetector_ShortPulses: pulses of half a row, wherever in a row they fall, are found and have their own level,
 // though they have edge rows only.
 func TestDetector_ShortPulses(t *testing.T) {

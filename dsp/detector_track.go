@@ -1,6 +1,9 @@
 package dsp
 
-import "math"
+import (
+	"math"
+	"sort"
+)
 
 // How cells make an event.
 const (
@@ -62,9 +65,10 @@ type track struct {
 
 // join gives a run to the event it continues, makes one event of those it connects, or starts one.
 func (d *Detector) join(q *run, r int64) {
+	touched := d.touched(q)
 	for i := 0; i < len(d.open); i++ {
 		t := d.open[i]
-		if t == q.track || !d.continues(t, q, r) {
+		if t == q.track || !t.continues(q, touched, r) {
 			continue
 		}
 		faded := q.power < fadedRatio*t.level()
@@ -106,15 +110,26 @@ func (d *Detector) again(t *track, r int64) {
 	d.open = append(d.open, n)
 }
 
-// continues tells whether a run carries on an event: next to its cells of the row before, or over the threshold
-// within its recent bandwidth after a pause. All in the band of a broad one is its own.
-func (d *Detector) continues(t *track, q *run, r int64) bool {
+// touched are the runs of the row before that lie next to a run. They are found once for all events: a rise of the noise makes
+// hundreds of runs and of events at once.
+func (d *Detector) touched(q *run) []run {
+	first := sort.Search(len(d.before), func(i int) bool { return d.before[i].high >= q.low-1 })
+	end := first
+	for end < len(d.before) && d.before[end].low <= q.high+1 {
+		end++
+	}
+	return d.before[first:end]
+}
+
+// continues tells whether a run of row r carries on an event: next to its cells of the row before, of which touched are those
+// next to the run, or over the threshold within its recent bandwidth after a pause. All in the band of a broad one is its own.
+func (t *track) continues(q *run, touched []run, r int64) bool {
 	if t.broad {
 		return t.recent().touches(q.low, q.high)
 	}
 	if t.last >= r-1 {
-		for i := range d.before {
-			if b := &d.before[i]; b.track == t && b.low <= q.high+1 && b.high >= q.low-1 {
+		for i := range touched {
+			if touched[i].track == t {
 				return true
 			}
 		}
