@@ -65,6 +65,9 @@ func (db *DB) Backup(ctx context.Context, dir string) (Dump, error) {
 		return dump, wrap(err, "back the database up")
 	}
 	defer func() { _ = tx.Rollback() }() // it only read
+	if err := mayRest(ctx, tx); err != nil {
+		return dump, wrap(err, "back the database up")
+	}
 	list, err := db.migrations()
 	if err != nil {
 		return dump, err
@@ -78,6 +81,12 @@ func (db *DB) Backup(ctx context.Context, dir string) (Dump, error) {
 	}
 	dump.Objects, err = db.dumpObjects(ctx, tx, dir)
 	return dump, wrap(err, "list the objects")
+}
+
+// mayRest lets a transaction stand still, as it does while a disk takes a large file.
+func mayRest(ctx context.Context, tx *sql.Tx) error {
+	_, err := tx.ExecContext(ctx, "SET LOCAL idle_in_transaction_session_timeout = 0")
+	return err
 }
 
 // copyFile copies an SQLite database.

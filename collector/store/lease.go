@@ -108,15 +108,15 @@ func (l *Lease) Release(ctx context.Context) error {
 	return leaseError(err, "release lease %s", l.name)
 }
 
-// heldIdle is how long a transaction under a lease may stand still before the server ends it: that of a stopped collector
-// would keep the lease from everybody.
-const heldIdle = "3s"
+// heldAtRest is how long a transaction under a lease may stand still, or wait for a lock, before the server ends it. That of a
+// stopped collector would keep the lease from everybody; and so would one that waits for a row that the same collector holds.
+const heldAtRest = "3s"
 
 // transact runs work in a transaction that only the holder of this very lease can commit: until it ends, nobody else can
 // take the lease. Now is the database's time.
 func (l *Lease) transact(ctx context.Context, work func(tx *sql.Tx, now time.Time) error) error {
 	return l.db.transact(ctx, func(tx *sql.Tx) error {
-		if err := l.db.boundIdle(ctx, tx, heldIdle); err != nil {
+		if err := l.db.bound(ctx, tx, heldAtRest); err != nil {
 			return err
 		}
 		row, err := l.db.lockLease(ctx, tx, l.name)

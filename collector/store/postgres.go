@@ -61,19 +61,19 @@ func boundIdleTransactions(ctx context.Context, conn *pgx.Conn) error {
 	if _, ok := conn.Config().RuntimeParams[name]; ok {
 		return nil
 	}
-	_, err := conn.Exec(ctx, "SET "+name+" = '30s'")
+	_, err := conn.Exec(ctx, "SET "+name+" = '5s'")
 	if _, refused := errors.AsType[*pgconn.PgError](err); refused {
 		return nil
 	}
 	return err
 }
 
-// boundIdle has the server end this transaction when it stands still for so long. SQLite is one process's own.
-func (db *DB) boundIdle(ctx context.Context, tx *sql.Tx, limit string) error {
+// bound has the server end this transaction when it stands still, or waits for a lock, for so long. SQLite is one process's own.
+func (db *DB) bound(ctx context.Context, tx *sql.Tx, limit string) error {
 	if _, ok := db.backend.(postgresBackend); !ok {
 		return nil
 	}
-	_, err := tx.ExecContext(ctx, "SET LOCAL idle_in_transaction_session_timeout = '"+limit+"'")
+	_, err := tx.ExecContext(ctx, "SELECT set_config('idle_in_transaction_session_timeout', '"+limit+"', true), set_config('lock_timeout', '"+limit+"', true)")
 	return err
 }
 

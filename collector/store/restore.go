@@ -99,6 +99,9 @@ func (db *DB) restore(ctx context.Context, dir string, dump Dump, replace bool) 
 		return fmt.Errorf("restore the database: %w", ErrNotEmpty)
 	}
 	err = db.transact(ctx, func(tx *sql.Tx) error {
+		if err := mayRest(ctx, tx); err != nil {
+			return err
+		}
 		if err := db.lockMigrations(ctx, tx); err != nil {
 			return err
 		}

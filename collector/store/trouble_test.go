@@ -148,8 +148,8 @@ func TestPostgreSQL_IdleTransactionsAreBounded(t *testing.T) {
 		t.Errorf("idle transactions under a lease end after %q, %v; want 3s", setting, err)
 	}
 	err = db.Transact(t.Context(), readSetting(t.Context(), &setting))
-	if err != nil || setting != "30s" {
-		t.Errorf("idle transactions end after %q, %v; want 30s", setting, err)
+	if err != nil || setting != "5s" {
+		t.Errorf("idle transactions end after %q, %v; want 5s", setting, err)
 	}
 }
 
