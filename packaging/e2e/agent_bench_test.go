@@ -44,8 +44,9 @@ func BenchmarkAgent(b *testing.B) {
 		noise[i] = byte(127.5 + 10*random.NormFloat64())
 	}
 	stick := func() *radiotest.RTLTCP {
+		places := rand.New(rand.NewPCG(3, 4)) // each its own: they serve at the same time
 		return radiotest.StartRTLTCP(b, radiotest.RTLSettings{Source: func(iq []byte, _ radiotest.RTLTuning) {
-			copy(iq, noise[random.IntN(len(noise)-len(iq))&^1:])
+			copy(iq, noise[places.IntN(len(noise)-len(iq))&^1:])
 		}})
 	}
 	for b.Loop() {
