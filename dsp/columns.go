@@ -93,10 +93,9 @@ type bisection struct {
 	highKnown bool
 }
 
-// firstStep is what a level mostly changes by, a sixteenth of an octave.
 const (
-	firstStep = 1 << 19
-	mostStep  = 1 << 30
+	firstStep = 1 << 19 // what a level mostly changes by: a sixteenth of an octave
+	mostStep  = 1 << 30 // a pivot and it still fit into 32 bits
 )
 
 func newBisection(near float32) bisection {

@@ -48,8 +48,8 @@ type Event struct {
 }
 
 // Detector finds emissions in time and frequency: cells of a spectrogram over the noise floor, connected across rows,
-// with hysteresis. Samples may come in blocks of any size. Memory is bounded and no block allocates once the numbers
-// of open events has been reached before.
+// with hysteresis. Samples may come in blocks of any size. Memory is bounded, and no block allocates once as many events
+// have been followed at once before.
 type Detector struct {
 	cfg       DetectorConfig
 	engine    engine
@@ -94,9 +94,9 @@ type row struct {
 	clipped bool
 }
 
-// NewDetector makes a detector.
+// NewDetector makes a detector. Bins that are no power of two from 16 to 65536 are an error. It also returns Engine's.
 func NewDetector(cfg DetectorConfig) (*Detector, error) {
-	if cfg.Bins < 16 || cfg.Bins > 65536 {
+	if n := cfg.Bins; n < 16 || n > 65536 || n&(n-1) != 0 {
 		return nil, fmt.Errorf("%d detector bins: want a power of two from 16 to 65536", cfg.Bins)
 	}
 	if cfg.ThresholdDB == 0 {
@@ -112,9 +112,6 @@ func NewDetector(cfg DetectorConfig) (*Detector, error) {
 		cfg.MaxOpen = 256
 	}
 	n := cfg.Bins
-	if err := checkLength(n); err != nil {
-		return nil, err
-	}
 	window := Hann(n)
 	e, err := chosen()
 	if err != nil {

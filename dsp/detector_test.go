@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -298,6 +299,39 @@ func TestDetector_LostSamples(t *testing.T) {
 	}
 }
 
+// TestDetector_TailsAndFormats: bytes of no sample behind a block, and samples of no format, count as nothing; a change of format
+// within a frame costs no more than the row.
+func TestDetector_TailsAndFormats(t *testing.T) {
+	x := make([]complex128, 400*milli)
+	noise()(x, 0)
+	dsp.Gated(dsp.Tone(0.05, 0.1), gates(50, 80, 250, 280))(x, 0)
+	d, err := dsp.NewDetector(detectorConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []dsp.Event
+	write := func(part []complex128, format dsp.Format) {
+		for block := range slices.Chunk(part, 1001) {
+			all = append(all, d.WriteRaw(append(dsp.Quantise(nil, block, format), 0xff), format)...)
+			all = append(all, d.WriteRaw([]byte{1, 2, 3, 4}, dsp.FormatUnknown)...)
+		}
+	}
+	change := 151*milli + bins/3
+	write(x[:change], dsp.CS8)
+	write(x[change:], dsp.CF32)
+	if d.Position() != int64(len(x)) {
+		t.Errorf("position %d after %d samples", d.Position(), len(x))
+	}
+	if all = append(all, d.Flush()...); len(all) != 2 {
+		t.Fatalf("%d events, want two bursts: %+v", len(all), all)
+	}
+	for i, w := range [][2]float64{{50, 80}, {250, 280}} {
+		near(t, "start ms", all[i].Start/milli, w[0], 0.6)
+		near(t, "end ms", all[i].End/milli, w[1], 0.6)
+		near(t, "level dBFS", dsp.DB(all[i].Power), dsp.DB(0.05*0.05), 0.3)
+	}
+}
+
 func TestDetector_StartsAnew(t *testing.T) {
 	raw := floats(300*milli, noise(), dsp.Gated(dsp.Tone(0.05, 0.1), gates(100, 300)))
 	d, err := dsp.NewDetector(detectorConfig())
@@ -389,13 +423,15 @@ func TestDetector_UnditheredSpurs(t *testing.T) {
 }
 
 func TestNewDetector_Refuses(t *testing.T) {
-	for _, n := range []int{0, 8, 100, 1 << 17} {
-		if _, err := dsp.NewDetector(dsp.DetectorConfig{Bins: n}); err == nil {
-			t.Errorf("%d bins were accepted", n)
+	for _, n := range []int{-16, 0, 8, 100, 1 << 17} {
+		if _, err := dsp.NewDetector(dsp.DetectorConfig{Bins: n}); err == nil || !strings.Contains(err.Error(), "a power of two from 16 to 65536") {
+			t.Errorf("%d bins gave %v, want an error that says how many there may be", n, err)
 		}
 	}
-	if _, err := dsp.NewDetector(dsp.DetectorConfig{Bins: 64}); err != nil {
-		t.Error(err)
+	for _, n := range []int{16, 65536} {
+		if _, err := dsp.NewDetector(dsp.DetectorConfig{Bins: n}); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -28,9 +28,9 @@ var portable = engine{name: "generic", segment: newPortableSegment, filters: new
 // chosen is what the processor and the environment say, looked at once.
 var chosen = sync.OnceValues(func() (engine, error) { return chooseEngine(os.Getenv(engineSetting)) })
 
-// Engine is the name of the code that adds up power spectra: generic, or that of kernels for this processor. It is an
+// Engine is the name of the code that does what takes most time: generic, or that of kernels for this processor. It is an
 // error when the environment variable HEIMDALL_DSP asks for one that is not there. A program says so before it
-// begins: constructors of what needs a spectrum return the same error.
+// begins: NewWelch, NewDetector and NewChannelizer return the same error.
 func Engine() (string, error) {
 	e, err := chosen()
 	return e.name, err

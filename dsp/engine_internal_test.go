@@ -29,7 +29,7 @@ func TestEngines_RunTheSuite(t *testing.T) {
 			continue
 		}
 		t.Run(e.name, func(t *testing.T) {
-			c := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "Welch|Detector|Channelizer", "-test.count=1")
+			c := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "Welch|Detector|Channelizer|Meter", "-test.count=1")
 			c.Env = append(os.Environ(), engineSetting+"="+e.name)
 			if out, err := c.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, out)

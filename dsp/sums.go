@@ -15,7 +15,8 @@ type sums struct {
 	high, low     float64 // highest and lowest code of both I and Q
 }
 
-// sum adds up at most sumsBlock samples with the engine chosen. Where none could be chosen, somebody else says so.
+// sum adds up at most sumsBlock samples with the engine chosen. A Meter has no constructor that could say that the one asked for is
+// not there: then the portable one does it.
 func sum(raw []byte, format Format) sums {
 	e, err := chosen()
 	if err != nil {
@@ -92,6 +93,7 @@ func sumsOfCF32(raw []byte) sums {
 	}
 	return s
 }
+
 func noSums() sums { return sums{high: math.Inf(-1), low: math.Inf(1)} }
 
 // rails are the lowest and the highest code of a format, as sums has them; floats have none.

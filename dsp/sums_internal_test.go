@@ -1,6 +1,7 @@
 package dsp
 
 import (
+	"encoding/binary"
 	"math"
 	"testing"
 )
@@ -26,6 +27,27 @@ func TestSums_AgreeWithConvertedSamples(t *testing.T) {
 				if got.high != want.high || got.low != want.low || math.Abs(got.squares-want.squares) > relative*want.squares ||
 					math.Abs(got.i-want.i) > most || math.Abs(got.q-want.q) > most {
 					t.Fatalf("%s, %s, %d samples: got %+v, want %+v", e.name, format, n, got, want)
+				}
+			}
+		}
+	}
+}
+
+// TestSums_FloatsThatAreNone has them in each place of a vector, and in what is left over behind the last.
+func TestSums_FloatsThatAreNone(t *testing.T) {
+	for _, n := range []int{1, 31, 32, 33, 100} {
+		for at := range 2 * n {
+			for _, v := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), 3e38, -3e38} {
+				raw := randomRaw(n, CF32)
+				binary.LittleEndian.PutUint32(raw[4*at:], math.Float32bits(v))
+				want := sumsOfConverted(raw, CF32)
+				for _, e := range runnableEngines() {
+					got := e.sums(raw, CF32)
+					most := 1e-6 * math.Sqrt(want.squares*float64(n))
+					if got.high != want.high || got.low != want.low || !(math.Abs(got.squares-want.squares) <= 1e-6*want.squares) ||
+						!(math.Abs(got.i-want.i) <= most) || !(math.Abs(got.q-want.q) <= most) {
+						t.Fatalf("%s, %d samples, %g in place %d: got %+v, want %+v", e.name, n, v, at, got, want)
+					}
 				}
 			}
 		}

@@ -20,7 +20,7 @@ type Welch struct {
 	count   int       // frames in sum and recent
 }
 
-// NewWelch makes an estimator of n bins, a power of two from MinFFT to MaxFFT.
+// NewWelch makes an estimator of n bins, a power of two from MinFFT to MaxFFT: others are an error. It also returns Engine's.
 func NewWelch(n int) (*Welch, error) {
 	e, err := chosen()
 	if err != nil {

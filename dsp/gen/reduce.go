@@ -19,7 +19,7 @@ func sumsProgram(s source) *program {
 	var re, im, high, low value
 	for g := range groups {
 		x := s.read(p, g)
-		p.append(op{code: accumulate, args: []value{x.re, x.im}, at: place{"sums", g, 0}})
+		p.append(op{code: accumulate, args: []value{x.re, x.im}, at: place{"totals", g, 0}})
 		most, least := p.of(larger, x.re, x.im), p.of(smaller, x.re, x.im)
 		if g == 0 {
 			re, im, high, low = x.re, x.im, most, least
@@ -32,7 +32,7 @@ func sumsProgram(s source) *program {
 		c code
 		v value
 	}{{add, re}, {add, im}, {larger, high}, {smaller, low}} {
-		p.store(p.of(r.c, r.v, p.load("sums", groups+i, 0)), "sums", groups+i, 0)
+		p.store(p.of(r.c, r.v, p.load("totals", groups+i, 0)), "totals", groups+i, 0)
 	}
 	return p
 }
@@ -43,7 +43,7 @@ func sumsKernel(b *bytes.Buffer, s source) {
 		switch f, ok := fixed(p); {
 		case ok:
 			return f
-		case p.array == "sums":
+		case p.array == "totals":
 			return fmt.Sprintf("%d(DI)", p.k*vectorBytes)
 		}
 		return fmt.Sprintf("%d(SI)", p.k*lanes*s.bytes+p.part*vectorBytes)
