@@ -118,7 +118,7 @@ func readRange(h http.Header) {
 		if number = strings.TrimLeft(number, "0"); len(number) < 19 {
 			return "0" + number
 		}
-		return strconv.Itoa(math.MaxInt64)
+		return strconv.FormatInt(math.MaxInt64, 10)
 	})
 	for one := range strings.SplitSeq(ranges, ",") {
 		first, last, _ := strings.Cut(strings.TrimSpace(one), "-")
