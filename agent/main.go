@@ -25,6 +25,7 @@ const programName = "heimdall-agent"
 
 // commandLine is the whole command line; kong makes help, parsing and errors from it.
 type commandLine struct {
+	Setup   SetupCmd   `cmd:"" help:"Ask what the station needs to know, and write its configuration."`
 	Run     RunCmd     `cmd:"" help:"The service itself: survey, store, deliver."`
 	Check   CheckCmd   `cmd:"" help:"Try everything: config, each receiver, clock, disk, broker, collector."`
 	Tap     TapCmd     `cmd:"" help:"A live line a second of what is heard."`

@@ -8,6 +8,8 @@ import (
 	"github.com/fulgidus/heimdall/packaging/service"
 )
 
+const serviceDescription = "Heimdall agent: hears what is on air beside a receiver and delivers it"
+
 // ServiceCmd makes the agent a service of this computer.
 type ServiceCmd struct {
 	Action     string `arg:"" enum:"install,uninstall,start,stop,restart,status" help:"install, uninstall, start, stop, restart or status."`
@@ -22,7 +24,7 @@ func (ServiceCmd) Help() string {
 
 // Run is called by the command line.
 func (c ServiceCmd) Run(s streams) error {
-	m := service.Manager{Program: programName, Description: "Heimdall agent: hears what is on air beside a receiver and delivers it", Out: s.out}
+	m := service.Manager{Program: programName, Description: serviceDescription, Out: s.out}
 	if c.Action != "install" {
 		return m.Do(c.Action)
 	}

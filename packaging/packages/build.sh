@@ -63,6 +63,7 @@ lay() {
   sed -i "s/@PROGRAM@/$name/" "$root/usr/share/lintian/overrides/$name"
   next="write /etc/heimdall/$1.yaml ($name's example is in /usr/share/doc/$name/examples), then: sudo systemctl enable --now $name"
   if [ "$1" = agent ]; then
+    next='sudo heimdall-agent setup'
     install -D -m 644 $here/70-heimdall-agent.rules "$root/usr/lib/udev/rules.d/70-heimdall-agent.rules"
     install -D -m 644 -t "$root/usr/share/$name" packaging/service/units/usb.conf packaging/service/units/sound.conf
   fi

@@ -61,6 +61,50 @@ func (m Manager) do(action string, sys system) error {
 	return nil
 }
 
+// Possible tells why the program cannot be made a service here and now; nil when it can.
+func (m Manager) Possible() error { return m.possible(thisSystem()) }
+
+func (m Manager) possible(sys system) error {
+	switch {
+	case runtime.GOOS == "linux" && !sys.systemd:
+		return errors.New("no systemd runs here")
+	case !sys.admin:
+		return errors.New("that needs root")
+	}
+	return nil
+}
+
+// Enable starts the program now and at boot, as the service of its package or of its own.
+func (m Manager) Enable() error { return m.enable(thisSystem()) }
+
+func (m Manager) enable(sys system) error {
+	if m.packageUnit(sys) == "" {
+		if err := m.do("install", sys); err != nil {
+			return err
+		}
+		return m.do("start", sys)
+	}
+	if err := m.prepare(sys); err != nil {
+		return err
+	}
+	for _, args := range [][]string{{"daemon-reload"}, {"enable", m.Program}, {"restart", m.Program}} {
+		if err := sys.run("systemctl", args...); err != nil {
+			return fmt.Errorf("%w; %s", err, m.whereToLook())
+		}
+	}
+	return nil
+}
+
+// prepare makes what a unit needs beside itself.
+func (m Manager) prepare(sys system) error {
+	for _, step := range []func(system) error{m.account, m.openConfig, m.writeDropIns} {
+		if err := step(sys); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // whereToLook is where a service that fails says why.
 func (m Manager) whereToLook() string {
 	switch runtime.GOOS {
@@ -123,13 +167,7 @@ func (m Manager) install(sys system) error {
 	if err != nil {
 		return err
 	}
-	if err := m.account(sys); err != nil {
-		return err
-	}
-	if err := m.openConfig(sys); err != nil {
-		return err
-	}
-	if err := m.writeDropIns(sys); err != nil {
+	if err := m.prepare(sys); err != nil {
 		return err
 	}
 	return m.register(sys, executable, unit)

@@ -40,21 +40,31 @@ refused systemctl start heimdall-agent
 [ "$(systemctl show -P ExecMainStatus heimdall-agent)" = 2 ]
 [ "$(systemctl show -P NRestarts heimdall-agent)" = 0 ]
 
-# Configured, with the password as a credential that the account itself cannot read.
+# Configured by setup, which also starts it: a place, who may know it, a name, the broker with an account, and no recordings.
 cp /scene.yaml /etc/heimdall/scene.yaml
-cat >/etc/heimdall/agent.yaml <<'EOF'
-station: {id: torino}
-mqtt: {url: "mqtt://127.0.0.1:1883", username: torino}
-receivers: [{id: r0, source: "sim:/etc/heimdall/scene.yaml?station=torino&center=145.5M", fft: 1024, history: 4MiB, measurement: {every: 100ms}}]
-EOF
-chgrp heimdall-agent /etc/heimdall/agent.yaml
-chmod 640 /etc/heimdall/agent.yaml
+systemctl start broker
+printf '%s\n' '45.03411 7.29310 612m' 1 torino b mqtt://127.0.0.1:1883 torino wrong mqtt://127.0.0.1:1883 torino pass-agent n y |
+  heimdall-agent setup --source 'sim:/etc/heimdall/scene.yaml?station=torino&center=145.5M' >/test/said
+cat /test/said
+grep 'not [Aa]uthori[sz]ed' /test/said
+grep 'the broker answers' /test/said
+grep 'running after' /test/said
+[ "$(stat -c '%G %a' /etc/heimdall/agent.yaml)" = 'heimdall-agent 640' ]
+systemctl is-enabled heimdall-agent
+heimdall-agent status | grep 'torino running'
+refused heimdall-agent setup --yes
+systemctl stop broker
+
+# More often, for a collector, and with the password as a credential that the account itself cannot read.
+sed -i '/format: json/d; /^delivery:/,+1d; /password:/d' /etc/heimdall/agent.yaml
+printf '    fft: 1024\n    history: 4MiB\n    measurement: {every: 100ms}\n' >>/etc/heimdall/agent.yaml
+cat /etc/heimdall/agent.yaml
 mkdir -p /etc/credstore
 install -m 600 /dev/null /etc/credstore/heimdall-agent.mqtt.password
 echo pass-agent >/etc/credstore/heimdall-agent.mqtt.password
 refused heimdall-agent service install
 heimdall-agent service install 2>&1 | grep 'systemctl enable --now heimdall-agent'
-systemctl enable --now heimdall-agent
+systemctl restart heimdall-agent
 heimdall-agent service status | grep 'is running'
 eventually 20 'systemctl show -P StatusText heimdall-agent | grep "^running"'
 [ "$(ps -o user:20= -p "$(pid heimdall-agent)")" = heimdall-agent ]

@@ -1,0 +1,365 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/fulgidus/heimdall/agent/discover"
+	"github.com/fulgidus/heimdall/agent/link"
+	"github.com/fulgidus/heimdall/agent/radio"
+	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/packaging/service"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// SetupCmd asks what a station needs to know, and writes its configuration.
+type SetupCmd struct {
+	Source string `help:"The receiver, as in receivers[].source; otherwise one is looked for." placeholder:"URL"`
+	Config string `help:"Where to write the configuration; the system's own place otherwise." placeholder:"F"`
+	Yes    bool   `help:"Ask nothing: take what is found, and for the rest what is proposed."`
+}
+
+// Help begins with the example.
+func (SetupCmd) Help() string {
+	return "Example:  heimdall-agent setup --source kiwi://kiwi.local\n\n" +
+		"Five questions: receiver, place, name, where to send, and whether the network may order recordings. As root it offers to start\n" +
+		"the service. What is there already is not written over."
+}
+
+// Run is called by the command line.
+func (c SetupCmd) Run(ctx context.Context, s streams) error {
+	path := c.Config
+	if path == "" {
+		path = systemConfig()
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return usageError{err}
+	}
+	i := &interview{in: bufio.NewReader(os.Stdin), out: s.out, yes: c.Yes, hidden: hiddenLine, scan: func() []discover.Found { return discover.Scan(ctx, discover.System{}) }}
+	if err := i.station(ctx, c.Source, path); err != nil {
+		return err
+	}
+	return i.start(service.Manager{Program: programName, Description: serviceDescription, Config: path, DropIns: dropIns([]ReceiverConfig{{Source: i.source}}), Out: s.out})
+}
+
+// interview is the conversation of setup.
+type interview struct {
+	in     *bufio.Reader
+	out    io.Writer
+	yes    bool
+	hidden func(in *bufio.Reader) (string, error) // reads a line that is not shown
+	scan   func() []discover.Found
+
+	source string // of the receiver, once it is known
+}
+
+var errNoAnswer = errors.New("the answers ended: answer all questions, or take what is proposed with --yes")
+
+// ask asks a question; an empty answer is what is proposed.
+func (i *interview) ask(question, proposed string) (string, error) {
+	fmt.Fprint(i.out, question)
+	if proposed != "" {
+		fmt.Fprintf(i.out, " [%s]", proposed)
+	}
+	fmt.Fprint(i.out, " ")
+	if i.yes {
+		fmt.Fprintln(i.out, proposed)
+		return proposed, nil
+	}
+	answer, err := i.in.ReadString('\n')
+	if err != nil && answer == "" {
+		return "", errNoAnswer
+	}
+	if answer = strings.TrimSpace(answer); answer == "" {
+		answer = proposed
+	}
+	return answer, nil
+}
+
+// agree asks a question of yes or no.
+func (i *interview) agree(question string, proposed bool) (bool, error) {
+	choices := map[bool]string{true: "Y/n", false: "y/N"}[proposed]
+	for {
+		answer, err := i.ask(question, choices)
+		switch strings.ToLower(answer) {
+		case strings.ToLower(choices):
+			return proposed, err
+		case "y", "yes":
+			return true, err
+		case "n", "no":
+			return false, err
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// until asks again as long as the answer is not taken. Without somebody who answers, the first refusal ends it.
+func (i *interview) until(question, proposed string, take func(answer string) error) error {
+	for {
+		answer, err := i.ask(question, proposed)
+		if err != nil {
+			return err
+		}
+		if err = take(answer); err == nil || i.yes {
+			return err
+		}
+		fmt.Fprintf(i.out, "               %v\n", err)
+	}
+}
+
+// station asks the five questions and writes the configuration.
+func (i *interview) station(ctx context.Context, source, path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return fmt.Errorf("%s is there already: change it with an editor, or name another place with --config", path)
+	}
+	found, err := i.receiver(ctx, source)
+	if err != nil {
+		return err
+	}
+	place, err := i.place()
+	if err != nil {
+		return err
+	}
+	id := ""
+	err = i.until("3/5 Name       station id", stationID(), func(answer string) error {
+		id = answer
+		return protocol.ValidStation(answer)
+	})
+	if err != nil {
+		return err
+	}
+	broker, err := i.broker(ctx, id)
+	if err != nil {
+		return err
+	}
+	recordings, err := i.agree("5/5 May the network order recordings of IQ here?", false)
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "# Written by heimdall-agent setup. configs/agent.yaml of the source, or the package's example, has every key.\nstation:\n  id: %s\n%s%s", id, place, broker)
+	fmt.Fprintf(&text, "receivers:\n  - id: r0\n    source: %q\n", i.source)
+	if recordings {
+		text.WriteString("control:\n  allow: [capture]\n")
+	}
+	if err := writeConfig(path, text.String()); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(i.out, "Wrote %s. It listens to %s around %s; change receivers[].plan.\n", path, samplesPerSecond(found.RateHz), configs.Hertz(found.Info.Tuning.CenterHz))
+	return err
+}
+
+// writeConfig writes a configuration that can be used, for root and the service only: it may hold a password.
+func writeConfig(path, text string) error {
+	cfg := DefaultConfig()
+	if err := configs.Decode(path, []byte(text), &cfg); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("write the configuration: %w", err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o640); err != nil {
+		return fmt.Errorf("write the configuration: %w; run it with sudo, or name another place with --config", err)
+	}
+	return nil
+}
+
+// receiver finds the receiver and listens to it.
+func (i *interview) receiver(ctx context.Context, source string) (radio.Report, error) {
+	var report radio.Report
+	listen := func(source string) error {
+		var err error
+		if i.source = source; source == "" {
+			return errors.New("name a source, such as rtlsdr://0, rtltcp://127.0.0.1:1234 or kiwi://kiwi.local")
+		}
+		report, err = radio.Probe(ctx, source, radio.Options{Wall: wallOf(newClock(DefaultConfig(), slog.New(slog.DiscardHandler)))}, listenFor)
+		if err == nil {
+			fmt.Fprintf(i.out, "               %s: %s for %s, %d samples lost\n", oneLine(report.Info.Hardware), samplesPerSecond(report.RateHz), listenFor, report.Lost)
+		}
+		return err
+	}
+	const question = "1/5 Receiver  "
+	if source != "" {
+		fmt.Fprintln(i.out, question, source)
+		return report, listen(source)
+	}
+	fmt.Fprintln(i.out, "Looking for receivers …")
+	proposed := ""
+	for _, f := range i.scan() {
+		fmt.Fprintf(i.out, "               %s (%s)\n", f.Source, oneLine(f.What))
+		if f.Mend != "" {
+			fmt.Fprintf(i.out, "               %s\n", oneLine(f.Mend))
+		}
+		if proposed == "" {
+			proposed = f.Source
+		}
+	}
+	return report, i.until(question, proposed, listen)
+}
+
+// place asks where the antenna is, and who may know it.
+func (i *interview) place() (text string, err error) {
+	var p *PositionConfig
+	err = i.until("2/5 Place      latitude, longitude, height in m; or a locator; empty: unknown:", "", func(answer string) error {
+		var err error
+		p, err = parsePlace(answer)
+		return err
+	})
+	if err != nil || p == nil {
+		return "", err
+	}
+	publish := map[string]string{"e": "exact", "1": "10km", "h": "hidden"}
+	err = i.until("               shown to others as: (e)xact, (1)0 km, (h)idden?", "1", func(answer string) error {
+		if p.Publish = publish[strings.ToLower(answer[:1])]; p.Publish == "" {
+			return fmt.Errorf("%q: want e, 1 or h", answer)
+		}
+		return nil
+	})
+	text = fmt.Sprintf("  position: {lat: %g, lon: %g, publish: %s", p.Lat, p.Lon, p.Publish)
+	if p.HeightM != nil {
+		text += fmt.Sprintf(", height_m: %g", *p.HeightM)
+	}
+	if p.UncertaintyM != nil {
+		text += fmt.Sprintf(", uncertainty_m: %g", *p.UncertaintyM)
+	}
+	return text + "}\n", err
+}
+
+// broker asks where to send what is heard, and tries it.
+func (i *interview) broker(ctx context.Context, id string) (text string, err error) {
+	choice := ""
+	err = i.until("4/5 Send to    (b)roker, (n)owhere yet?", "n", func(answer string) error {
+		if choice = strings.ToLower(answer[:1]); choice != "b" && choice != "n" {
+			return fmt.Errorf("%q: want b or n", answer)
+		}
+		return nil
+	})
+	if err != nil || choice == "n" {
+		return "", err
+	}
+	cfg, online := DefaultConfig(), false
+	cfg.Station.ID = id
+	err = i.until("               its address:", "mqtt://127.0.0.1:1883", func(answer string) error {
+		cfg.MQTT.URL = answer
+		if err := i.account(&cfg.MQTT, id); err != nil {
+			return err
+		}
+		var fault error
+		cfg.checkMQTT(func(field, message string) { fault = errors.Join(fault, fmt.Errorf("%s: %s", field, message)) })
+		if fault != nil {
+			return fault
+		}
+		ctx, cancel := context.WithTimeout(ctx, brokerWait)
+		defer cancel()
+		if online, err = link.Probe(ctx, linkConfig(cfg)); err != nil {
+			return errors.New(brokerFault(ctx, err))
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	text = fmt.Sprintf("mqtt:\n  url: %s\n", cfg.MQTT.URL)
+	if cfg.MQTT.Username != "" {
+		text += fmt.Sprintf("  username: %q\n  password: %q\n", cfg.MQTT.Username, string(cfg.MQTT.Password))
+	}
+	if online {
+		fmt.Fprintln(i.out, "               the broker answers, and a collector is there")
+		return text, nil
+	}
+	fmt.Fprintln(i.out, "               the broker answers; no collector is there, so what it has taken counts as delivered (delivery.ack: broker)")
+	return text + "  format: json\ndelivery:\n  ack: broker\n", nil
+}
+
+// account asks for the account at the broker. The password is not shown.
+func (i *interview) account(m *MQTTConfig, id string) error {
+	name, err := i.ask("               account, - for none:", id)
+	if err != nil {
+		return err
+	}
+	if m.Username, m.Password = name, ""; name == "-" {
+		m.Username = ""
+		return nil
+	}
+	fmt.Fprint(i.out, "               password: ")
+	text, err := i.hidden(i.in)
+	fmt.Fprintln(i.out)
+	m.Password = configs.Secret(text)
+	return err
+}
+
+// hiddenLine reads a line without showing it, where a terminal would.
+func hiddenLine(in *bufio.Reader) (string, error) {
+	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
+		text, err := term.ReadPassword(fd)
+		return string(text), err
+	}
+	text, err := in.ReadString('\n')
+	if err != nil && text == "" {
+		return "", errNoAnswer
+	}
+	return strings.TrimRight(text, "\r\n"), nil
+}
+
+// start offers to make a service of it.
+func (i *interview) start(m service.Manager) error {
+	if err := m.Possible(); err != nil {
+		_, err := fmt.Fprintf(i.out, "Start it: heimdall-agent run --config %s\n", m.Config)
+		return err
+	}
+	yes, err := i.agree("Start now and at boot?", true)
+	if err != nil || !yes {
+		return err
+	}
+	began := time.Now()
+	if err := m.Enable(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(i.out, "running after %s; `sudo heimdall-agent status` says how it is\n", time.Since(began).Round(100*time.Millisecond))
+	return err
+}
+
+const mostHeightM = 100_000
+
+// parsePlace reads "45.03411 7.29310 612m" or a Maidenhead locator such as JN35ua; nil for nothing.
+func parsePlace(text string) (*PositionConfig, error) {
+	parts := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' || r == ';' })
+	switch len(parts) {
+	case 0:
+		return nil, nil
+	case 1:
+		return parseLocator(parts[0])
+	case 2, 3:
+	default:
+		return nil, fmt.Errorf("%q: want latitude, longitude and height, such as 45.03411 7.29310 612m", text)
+	}
+	var numbers [3]float64
+	for k, part := range parts {
+		var err error
+		if numbers[k], err = strconv.ParseFloat(strings.TrimSuffix(part, "m"), 64); err != nil || !(math.Abs(numbers[k]) <= mostHeightM) {
+			return nil, fmt.Errorf("%q: want a number, such as 45.03411", part)
+		}
+	}
+	p := &PositionConfig{Lat: numbers[0], Lon: numbers[1]}
+	if len(parts) == 3 {
+		p.HeightM = &numbers[2]
+	}
+	var fault error
+	(&Config{Station: StationConfig{Position: p}}).checkPosition(func(field, message string) { fault = fmt.Errorf("%s: %s", field, message) })
+	return p, fault
+}
