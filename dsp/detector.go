@@ -20,7 +20,7 @@ const (
 type DetectorConfig struct {
 	Bins        int     // of a frame, a power of two from 16; a row spans 2.5 frames and comes every 2
 	ThresholdDB float64 // of a cell over the noise floor, to start an event; 8
-	GrowDB      float64 // of a cell over the noise floor, to belong to an event; 4.5
+	GrowDB      float64 // of a cell over the noise floor, to belong to an event; 4.5, or ThresholdDB where that is less
 	JoinBins    int     // cells of a row with pauses up to this many bins between are one emission; 2
 	GapSamples  int     // pauses up to this long do not end an event
 	MaxOpen     int     // events followed at once; the weakest is given up for a new one; 256
@@ -28,7 +28,7 @@ type DetectorConfig struct {
 	RailLevel   float64 // |I| or |Q| from which a sample is clipped; 0: never
 
 	Step          float64 // of the quantiser, full scale 1; 0: floats
-	EnergySamples int     // in the windows of whole power that time broad events; Bins when 0
+	EnergySamples int     // in the windows of whole power that time broad events, at least Bins/2; 0: Bins
 	ReportSamples int     // an event on air is reported each time it has lasted this much longer; 0: only at its end
 }
 
@@ -94,23 +94,32 @@ type row struct {
 	clipped bool
 }
 
+// withDefaults has no field at zero whose default is something else.
+func (c DetectorConfig) withDefaults() DetectorConfig {
+	if c.ThresholdDB == 0 {
+		c.ThresholdDB = 8
+	}
+	if c.GrowDB == 0 {
+		c.GrowDB = math.Min(4.5, c.ThresholdDB)
+	}
+	if c.JoinBins == 0 {
+		c.JoinBins = 2
+	}
+	if c.MaxOpen == 0 {
+		c.MaxOpen = 256
+	}
+	if c.EnergySamples == 0 {
+		c.EnergySamples = c.Bins
+	}
+	return c
+}
+
 // NewDetector makes a detector. Bins that are no power of two from 16 to 65536 are an error. It also returns Engine's.
 func NewDetector(cfg DetectorConfig) (*Detector, error) {
 	if n := cfg.Bins; n < 16 || n > 65536 || n&(n-1) != 0 {
 		return nil, fmt.Errorf("%d detector bins: want a power of two from 16 to 65536", cfg.Bins)
 	}
-	if cfg.ThresholdDB == 0 {
-		cfg.ThresholdDB = 8
-	}
-	if cfg.GrowDB == 0 {
-		cfg.GrowDB = math.Min(4.5, cfg.ThresholdDB)
-	}
-	if cfg.JoinBins == 0 {
-		cfg.JoinBins = 2
-	}
-	if cfg.MaxOpen == 0 {
-		cfg.MaxOpen = 256
-	}
+	cfg = cfg.withDefaults()
 	n := cfg.Bins
 	window := Hann(n)
 	e, err := chosen()
@@ -138,9 +147,6 @@ func NewDetector(cfg DetectorConfig) (*Detector, error) {
 		}
 	}
 	d.floor = newFloorTracker(n, cfg.MaskDC)
-	if cfg.EnergySamples == 0 {
-		cfg.EnergySamples = n
-	}
 	d.energy = newEnergyMeter(max(cfg.EnergySamples, n/2), cfg.RailLevel) // at most four a row: they are kept as long as the rows
 	return d, nil
 }

@@ -7,7 +7,8 @@ import "math"
 const flushFrames = 256
 
 // Welch averages the power spectra of Hann-windowed frames at half overlap [Welch67]. Blocks may have any size: the
-// result depends on the samples only. Buffers are made once; Write does not allocate.
+// result depends on the samples only. Writing allocates nothing but a
+// frame of bytes when the format changes.
 type Welch struct {
 	segment segment
 	window  Window

@@ -1,5 +1,5 @@
-// Command gen writes the generated files of package dsp: the unrolled passes of the transform, its kernels in
-// assembly, and the table of exact detection thresholds. Run it in the package's folder by "go generate".
+// Command gen writes the generated files of package dsp: the unrolled passes of the transform, the kernels in
+// assembly with their declarations, and the table of exact detection thresholds. Run it in the package's folder by "go generate".
 package main
 
 import (

@@ -34,7 +34,7 @@ type op struct {
 type code int
 
 const (
-	load       code = iota // at; moved next to its use by back ends: no store to the array may lie between
+	load       code = iota // at; moved next to its use by back ends: no store to the same place may lie between
 	store                  // args[0] to at
 	accumulate             // args[0]^2 + args[1]^2 is added to at
 	add                    // args[0] + args[1]
@@ -164,7 +164,7 @@ func (p *program) pass(radix int, from, factor func(k int) pair, to func(k int, 
 }
 
 // uses is where each value is used, in order. A load may be moved up to its last use: it panics where a store to the same
-// array lies between.
+// place lies between.
 func (p *program) uses() [][]int {
 	uses := make([][]int, len(p.ops))
 	for i, o := range p.ops {
