@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -21,7 +22,7 @@ import (
 type BenchCmd struct {
 	JSON bool `name:"json" xor:"form" help:"Print JSON."`
 	TSV  bool `name:"tsv" xor:"form" help:"Print a line a case: name, Msps, median and best, with tabs between."`
-	// Only is the end of a case's name.
+	// Only is a case's name, or what follows "heimdall_" in it.
 	Only string `name:"only" placeholder:"CASE" help:"Measure one case, for example cu8_4096."`
 
 	// effort is what a test lessens; zero: fullEffort.
@@ -91,7 +92,12 @@ func (c BenchCmd) Run(ctx context.Context, s streams) error {
 		}
 		v, err := c.effort.measure(ctx, computed, work)
 		if err != nil {
-			return err
+			progress.end()
+			err = fmt.Errorf("stopped after %d of %d cases: %w", len(report.Cases), len(cases), err)
+			if c.TSV || c.JSON || len(report.Cases) == 0 { // a program would take a part for the whole
+				return err
+			}
+			return errors.Join(report.print(s.out), err)
 		}
 		v.Name, v.Text = one.name, one.text
 		report.Cases = append(report.Cases, v)
@@ -118,12 +124,15 @@ func (c BenchCmd) cases() ([]benchCase, error) {
 	if c.Only == "" {
 		return all, nil
 	}
+	var known []string
 	for _, one := range all {
-		if strings.HasSuffix(one.name, "_"+c.Only) {
+		if one.name == c.Only || strings.HasSuffix(one.name, "_"+c.Only) {
 			return []benchCase{one}, nil
 		}
+		words := strings.Split(one.name, "_")
+		known = append(known, strings.Join(words[2:], "_"))
 	}
-	return nil, usageError{fmt.Errorf("--only %s: there is no such case; --tsv without it lists them", c.Only)}
+	return nil, usageError{fmt.Errorf("--only %s: want one of %s", c.Only, strings.Join(known, ", "))}
 }
 
 // measure has work done again and again, each time over the signal; computed is threadTime's.
@@ -148,7 +157,7 @@ func (e effort) measure(ctx context.Context, computed func() time.Duration, work
 }
 
 func (r benchReport) print(w io.Writer) error {
-	fmt.Fprintf(w, "One core of %d, engine %s (HEIMDALL_DSP chooses another):\n\n    Msps     best\n", r.CPUs, r.Engine)
+	fmt.Fprintf(w, "One core of %d, engine %s (HEIMDALL_DSP chooses another); million samples a second, median and best of all rounds:\n\n    Msps     best\n", r.CPUs, r.Engine)
 	for _, v := range r.Cases {
 		fmt.Fprintf(w, "%8.1f %8.1f  %s\n", v.Median, v.Best, v.Text)
 	}

@@ -44,12 +44,48 @@ func TestBenchCmd(t *testing.T) {
 	if text := bench(BenchCmd{JSON: true, Only: "cu8_detection"}); strings.Contains(text, "carries") {
 		t.Errorf("one case: %s", text)
 	}
-	if err := (BenchCmd{Only: "cu8_7"}).Run(t.Context(), streams{out: io.Discard, err: io.Discard}); !errors.As(err, new(usageError)) {
+	if text := bench(BenchCmd{TSV: true, Only: "chain_heimdall_cf32_512"}); !strings.HasPrefix(text, "chain_heimdall_cf32_512\t") {
+		t.Errorf("by the name that it prints: %s", text)
+	}
+	err := BenchCmd{Only: "cu8_7"}.Run(t.Context(), streams{out: io.Discard, err: io.Discard})
+	if !errors.As(err, new(usageError)) || !strings.Contains(err.Error(), "--only cu8_7: want one of cu8_4096, ") || !strings.HasSuffix(err.Error(), ", cu8_detection") {
 		t.Errorf("a case that there is not: %v", err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := (BenchCmd{}).Run(ended, streams{out: io.Discard, err: io.Discard}); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
+	var nothing strings.Builder
+	if err := (BenchCmd{}).Run(ended, streams{out: &nothing, err: io.Discard}); !errors.Is(err, context.Canceled) || nothing.Len() > 0 {
+		t.Errorf("got %v and %q", err, nothing.String())
+	}
+}
+
+// endsAfter is a context that ends when it was asked so often.
+type endsAfter struct {
+	context.Context //nolint:containedctx // it is one
+	left            int
+}
+
+func (e *endsAfter) Err() error {
+	if e.left--; e.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestBenchCmd_Interrupted: a person still gets what was measured until then.
+func TestBenchCmd_Interrupted(t *testing.T) {
+	for _, one := range []struct {
+		cmd  BenchCmd
+		want string // of the second case, which was measured
+	}{{BenchCmd{}, "  spectrum of 256 bins from cu8\n"}, {BenchCmd{TSV: true}, "chain_heimdall_cu8_256\t"}, {BenchCmd{JSON: true}, ""}} {
+		var out strings.Builder
+		one.cmd.effort = effort{samples: 1 << 14, rounds: 1}
+		err := one.cmd.Run(&endsAfter{t.Context(), 2}, streams{out: &out, err: io.Discard})
+		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "stopped after 2 of 17 cases") {
+			t.Errorf("got %v", err)
+		}
+		if !strings.Contains(out.String(), one.want) || strings.Contains(out.String(), "512 bins") || strings.Contains(out.String(), "_512") || one.cmd.JSON && out.Len() > 0 {
+			t.Errorf("%q is not in, or more than it: %s", one.want, out.String())
+		}
 	}
 }

@@ -29,5 +29,6 @@ func (p *progressLine) show(line string) {
 func (p *progressLine) end() {
 	if p.shown != "" {
 		fmt.Fprintln(p.w)
+		p.shown = ""
 	}
 }
