@@ -35,20 +35,44 @@ func main() {
 	flag.Float64Var(&s.thresholdDB, "threshold", 0, "dB: count false events at this one only; 0: at all")
 	flag.StringVar(&s.chart, "chart", "", "SVG file to draw a whole run to")
 	flag.Parse()
+	if err := s.check(flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
 	if err := run(s, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(s settings, out, progress io.Writer) error {
-	r, err := measure(s, progress)
-	if err != nil {
-		return err
+// mostSamples is a year of 2.4 MHz.
+const mostSamples = 1e14
+
+// check finds what nobody can have meant; rest is what follows the flags.
+func (s settings) check(rest []string) error {
+	_, known := parts[s.only]
+	switch {
+	case len(rest) > 0:
+		return fmt.Errorf("argument %q: there are only flags, such as -only %s", rest[0], rest[0])
+	case s.only != "" && !known:
+		return fmt.Errorf("-only %s: want cells, events, detection or estimates", s.only)
+	case !(s.samples >= bins && s.samples <= mostSamples):
+		return fmt.Errorf("-samples %g: want %d to %g", s.samples, bins, mostSamples)
+	case s.trials < 2:
+		return fmt.Errorf("-trials %d: want 2 or more", s.trials)
+	case s.workers < 1:
+		return fmt.Errorf("-workers %d: want 1 or more", s.workers)
+	case !(s.thresholdDB == 0 || s.thresholdDB >= 1 && s.thresholdDB <= 40):
+		return fmt.Errorf("-threshold %g: want 1 to 40 dB, or 0 for all", s.thresholdDB)
 	}
+	return nil
+}
+
+func run(s settings, out, progress io.Writer) error {
+	r := measure(s, progress)
 	r.print(out)
-	if s.chart == "" || s.only != "" {
-		return nil // a part would leave the chart's other panels empty
+	if s.chart == "" || s.only != "" || s.thresholdDB != 0 {
+		return nil // a part would leave panels of the chart empty
 	}
 	return r.draw(s.chart)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -39,17 +38,12 @@ var (
 	tradeEnergies = []float64{17, 19, 21}
 )
 
-var errNoPart = errors.New("want -only cells, events, detection or estimates")
-
 // parts is what can be measured alone. Each adds its work; the results are put in place under the lock.
 var parts = map[string]func(s settings, r *report, table *noiseTable, w *workload){
 	"cells": planCells, "events": planEvents, "detection": planDetection, "estimates": planEstimates,
 }
 
-func measure(s settings, progress io.Writer) (*report, error) {
-	if _, ok := parts[s.only]; !ok && s.only != "" {
-		return nil, fmt.Errorf("part %q: %w", s.only, errNoPart)
-	}
+func measure(s settings, progress io.Writer) *report {
 	var r report
 	var w workload
 	table := newNoiseTable()
@@ -59,7 +53,7 @@ func measure(s settings, progress io.Writer) (*report, error) {
 		}
 	}
 	w.run(s.workers, progress)
-	return &r, nil
+	return &r
 }
 
 // workload is jobs that do not depend on one another.

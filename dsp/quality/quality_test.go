@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/xml"
-	"errors"
 	"io"
 	"math"
 	"os"
@@ -235,8 +234,31 @@ func TestRun(t *testing.T) {
 	if _, err := os.Stat(chart); err == nil {
 		t.Error("a part of the run has drawn the chart")
 	}
-	if err := run(settings{only: "all"}, io.Discard, io.Discard); !errors.Is(err, errNoPart) {
-		t.Errorf("an unknown part: %v", err)
+}
+
+func TestSettings_Check(t *testing.T) {
+	good := settings{samples: 1e10, trials: 200, workers: 2}
+	if err := good.check(nil); err != nil {
+		t.Error(err)
+	}
+	for want, change := range map[string]func(s *settings){
+		"-only all: want cells":       func(s *settings) { s.only = "all" },
+		"-samples 1000: want 1024":    func(s *settings) { s.samples = 1000 },
+		"-samples +Inf: want 1024":    func(s *settings) { s.samples = math.Inf(1) },
+		"-samples NaN: want 1024":     func(s *settings) { s.samples = math.NaN() },
+		"-trials 1: want 2":           func(s *settings) { s.trials = 1 },
+		"-workers 0: want 1":          func(s *settings) { s.workers = 0 },
+		"-threshold -3: want 1 to 40": func(s *settings) { s.thresholdDB = -3 },
+		"-threshold NaN: want 1":      func(s *settings) { s.thresholdDB = math.NaN() },
+	} {
+		s := good
+		change(&s)
+		if err := s.check(nil); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	if err := good.check([]string{"cells"}); err == nil || !strings.HasPrefix(err.Error(), `argument "cells": `) {
+		t.Errorf("a word without a flag: %v", err)
 	}
 }
 
