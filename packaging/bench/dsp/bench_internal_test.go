@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"maps"
 	"math"
@@ -33,6 +34,32 @@ func TestReadOutput(t *testing.T) {
 	} {
 		if o, err := readOutput(strings.NewReader(line)); err == nil {
 			t.Errorf("%q was read: %v", line, o)
+		}
+	}
+}
+
+func TestCasesLike(t *testing.T) {
+	for expression, want := range map[string]int{"": 15, "cu8_4096": 1, "cu8": 5, "_(256|512)$": 6} {
+		if got, err := casesLike(expression); err != nil || len(got) != want {
+			t.Errorf("%q: got %v, %v, want %d", expression, got, err, want)
+		}
+	}
+	for expression, want := range map[string]string{"[": "-only: ", "cu8_7": "-only cu8_7: finds none of [cu8_256 "} {
+		if got, err := casesLike(expression); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: got %v, %v", expression, got, err)
+		}
+	}
+}
+
+// TestRun_Usage: what nobody can have meant is refused before anything is measured.
+func TestRun_Usage(t *testing.T) {
+	for want, args := range map[string][]string{
+		"-rounds 0: want 1 or more": {"-rounds", "0"},
+		`argument "cu8": `:          {"cu8", "-rounds", "1"},
+		"-only none: finds none of": {"-only", "none"},
+	} {
+		if err := run(t.Context(), args); !errors.As(err, new(usageError)) || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: got %v, want %s", args, err, want)
 		}
 	}
 }

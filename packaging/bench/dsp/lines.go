@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -18,7 +20,7 @@ type chainCase struct {
 
 func (c chainCase) String() string { return fmt.Sprintf("%s_%d", c.format, c.bins) }
 
-// allCases begin with the one that stations mostly run.
+// allCases are in the order of the tables.
 func allCases() []chainCase {
 	var all []chainCase
 	for _, format := range []string{"cu8", "ci16", "cf32"} {
@@ -27,6 +29,20 @@ func allCases() []chainCase {
 		}
 	}
 	return all
+}
+
+// casesLike are those that a regular expression finds.
+func casesLike(expression string) ([]chainCase, error) {
+	wanted, err := regexp.Compile(expression)
+	if err != nil {
+		return nil, fmt.Errorf("-only: %w", err)
+	}
+	all := allCases()
+	some := slices.DeleteFunc(slices.Clone(all), func(c chainCase) bool { return !wanted.MatchString(c.String()) })
+	if len(some) == 0 {
+		return nil, fmt.Errorf("-only %s: finds none of %v", expression, all)
+	}
+	return some, nil
 }
 
 // output is what a program printed.

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"regexp"
 	"syscall"
 
 	"github.com/fulgidus/heimdall/packaging/servers"
@@ -22,11 +21,24 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:])
 	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
+	switch {
+	case err == nil || errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errFlags): // package flag has said it
+		os.Exit(2)
+	case errors.As(err, new(usageError)):
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	default:
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
+
+// errFlags is a flag that there is not, or of which the value cannot be read.
+var errFlags = errors.New("wrong flags")
+
+// usageError is what nobody can have meant.
+type usageError struct{ error }
 
 func run(ctx context.Context, args []string) error {
 	if len(args) > 0 && args[0] == "gonum" {
@@ -37,12 +49,19 @@ func run(ctx context.Context, args []string) error {
 	only := flags.String("only", "", "cases to run, by regular expression: cu8_4096")
 	agent := flags.String("agent", "bin/heimdall-agent", "our program")
 	scripts := flags.String("peers", "packaging/bench/dsp/peers", "folder of the peers in Python")
-	if err := flags.Parse(args); err != nil {
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
 		return err
+	case err != nil:
+		return errFlags
+	case flags.NArg() > 0:
+		return usageError{fmt.Errorf("argument %q: there are only flags, such as -only %s", flags.Arg(0), flags.Arg(0))}
+	case *rounds < 1:
+		return usageError{fmt.Errorf("-rounds %d: want 1 or more", *rounds)}
 	}
-	wanted, err := regexp.Compile(*only)
+	cases, err := casesLike(*only)
 	if err != nil {
-		return fmt.Errorf("-only: %w", err)
+		return usageError{err}
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -50,12 +69,8 @@ func run(ctx context.Context, args []string) error {
 	}
 	b := bench{
 		programs: programs(self, *agent, *scripts, filepath.Join(servers.CacheDir(), "bin")),
+		cases:    cases,
 		progress: os.Stderr,
-	}
-	for _, c := range allCases() {
-		if wanted.MatchString(c.String()) {
-			b.cases = append(b.cases, c)
-		}
 	}
 	before := load()
 	err = b.run(ctx, *rounds)

@@ -17,9 +17,9 @@ import (
 // program is one that runs the chain.
 type program struct {
 	name    string
-	command []string // a case may follow
+	command []string // cases follow
 	env     []string
-	// whole: it runs once a round with all cases, because it takes long to start. The others run once a case, right after one another.
+	// whole: it runs once a round, with all cases, because it takes long to start. The others run once a case, right after one another.
 	whole bool
 	// mend is what one does when it cannot run.
 	mend string
@@ -62,9 +62,9 @@ func programs(self, agent, scripts, built string) []*program {
 
 // run runs the program for a case, or for all of them, and keeps what it measured.
 func (p *program) run(ctx context.Context, round int, cases ...chainCase) error {
-	command := p.command
-	if !p.whole {
-		command = append(command[:len(command):len(command)], cases[0].String())
+	command := slices.Clone(p.command)
+	for _, one := range cases {
+		command = append(command, one.String())
 	}
 	c := exec.CommandContext(ctx, command[0], command[1:]...)
 	c.Env = append(os.Environ(), p.env...)

@@ -31,10 +31,10 @@ def complex64(format, iq):
 
 def measure_all(name, rounds, prepare):
     """prepare(format, bins) returns what runs once and returns samples and the seconds of processor that they took. Measures every
-    case, or the one that an argument names."""
+    case, or those that arguments name."""
     for format in FORMATS:
         for bins in BINS:
-            if len(sys.argv) > 1 and sys.argv[1] != f"{format}_{bins}":
+            if len(sys.argv) > 1 and f"{format}_{bins}" not in sys.argv[1:]:
                 continue
             once = prepare(format, bins)
             once()
