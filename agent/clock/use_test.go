@@ -44,6 +44,7 @@ var monotonic = map[string]string{
 	"recorder/turns.go":         "how long a turn lasted",
 	"spool":                     "when a commit is due, how fast records come; times of records are of Options.Now",
 	"survey/survey.go":          "how long the publisher stalled, how long a receiver was away",
+	"survey/status.go":          "how long a block has been worked at",
 }
 
 // data are methods of a time that make data of it.
