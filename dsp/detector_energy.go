@@ -30,18 +30,14 @@ func newEnergyMeter(size int, rail float64) energyMeter {
 
 func (e *energyMeter) write(raw []byte, format Format) {
 	width := int64(format.BytesPerSample())
-	step := StepOf(format)
-	if step == 0 {
-		step = 1
-	}
 	for len(raw) > 0 {
 		n := min(int64(len(raw))/width, e.size-e.at%e.size, sumsBlock)
 		s := sum(raw[:n*width], format)
-		e.sum += s.squares * step * step
+		e.sum += s.squares
 		e.filled += n
 		e.at += n
 		raw = raw[n*width:]
-		if e.rail > 0 && max(s.high, -s.low)*step >= e.rail {
+		if e.rail > 0 && max(s.high, -s.low) >= e.rail {
 			e.railedAt = e.at - 1
 		}
 		if e.at%e.size == 0 {

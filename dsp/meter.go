@@ -27,19 +27,15 @@ func (m *Meter) Write(raw []byte, format Format) {
 	if bytes == 0 {
 		return
 	}
-	step := StepOf(format)
-	if step == 0 {
-		step = 1
-	}
 	low, high := rails(format)
 	for len(raw) >= bytes {
 		n := min(len(raw)/bytes, sumsBlock)
 		part := raw[:n*bytes]
 		s := sum(part, format)
 		m.samples += uint64(n)
-		m.sumI += s.i * step
-		m.sumQ += s.q * step
-		m.sumSquares += s.squares * step * step
+		m.sumI += s.i
+		m.sumQ += s.q
+		m.sumSquares += s.squares
 		if s.low <= low || s.high >= high {
 			m.atRails(part, format)
 		} else {

@@ -9,20 +9,27 @@ import (
 // and that a code at the converter's rails has only a short stretch looked at in detail.
 const sumsBlock = 1024
 
-// sums is what some samples add up to, in codes (unsigned ones less 127.5) or, for floats, in full scale.
+// sums is what some samples add up to. Engines reckon in codes (unsigned ones less 127.5), or, for floats, in full scale.
 type sums struct {
 	i, q, squares float64
 	high, low     float64 // highest and lowest code of both I and Q
 }
 
-// sum adds up at most sumsBlock samples with the engine chosen. A Meter has no constructor that could say that the one asked for is
-// not there: then the portable one does it.
+// sum adds up at most sumsBlock samples with the engine chosen, in full scale. Where none could be chosen, somebody else says so.
 func sum(raw []byte, format Format) sums {
 	e, err := chosen()
 	if err != nil {
 		e = portable
 	}
-	return e.sums(raw, format)
+	s := e.sums(raw, format)
+	if step := StepOf(format); step > 0 {
+		s.i *= step
+		s.q *= step
+		s.squares = s.squares * step * step
+		s.high *= step
+		s.low *= step
+	}
+	return s
 }
 
 func portableSums(raw []byte, format Format) sums {
@@ -96,15 +103,16 @@ func sumsOfCF32(raw []byte) sums {
 
 func noSums() sums { return sums{high: math.Inf(-1), low: math.Inf(1)} }
 
-// rails are the lowest and the highest code of a format, as sums has them; floats have none.
+// rails are the lowest and the highest sample of a format, full scale 1; floats have none.
 func rails(format Format) (low, high float64) {
+	step := StepOf(format)
 	switch format {
 	case CU8:
-		return -127.5, 127.5
+		return -127.5 * step, 127.5 * step
 	case CS8:
-		return math.MinInt8, math.MaxInt8
+		return math.MinInt8 * step, math.MaxInt8 * step
 	case CS16:
-		return math.MinInt16, math.MaxInt16
+		return math.MinInt16 * step, math.MaxInt16 * step
 	case CF32, FormatUnknown:
 	}
 	return math.Inf(-1), math.Inf(1)
