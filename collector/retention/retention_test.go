@@ -123,15 +123,15 @@ func (c captures) FailRecording(_ context.Context, capture archive.Capture, reas
 	return fmt.Errorf("capture %v: %s", capture, reason)
 }
 
-func TestPass_RemovesRecordingsWholly(t *testing.T) {
-	db, lease := open(t)
-	long := time.Now().Add(-100 * day)
-	commitCapture(t, db, long)
-	a, err := archive.Open(t.Context(), archive.Config{Location: "file:" + t.TempDir(), Source: captures{db}, Now: func() time.Time { return long }})
+// recorded puts one recording, made at an instant, into an archive of its own.
+func recorded(t *testing.T, db *store.DB, at time.Time) (*archive.Archive, []protocol.Recording) {
+	t.Helper()
+	commitCapture(t, db, at)
+	a, err := archive.Open(t.Context(), archive.Config{Location: "file:" + t.TempDir(), Source: captures{db}, Now: func() time.Time { return at }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer a.Close()
+	t.Cleanup(func() { a.Close() })
 	if err := a.Assemble(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -139,6 +139,13 @@ func TestPass_RemovesRecordingsWholly(t *testing.T) {
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%d recordings, %v", len(list), err)
 	}
+	return a, list
+}
+
+func TestPass_RemovesRecordingsWholly(t *testing.T) {
+	db, lease := open(t)
+	long := time.Now().Add(-100 * day)
+	a, list := recorded(t, db, long)
 	o := &objects{Archive: a, broken: errors.New("the object store is away")}
 	r := retention.New(retention.Keep{Recording: 90 * day, Audit: day}, o, slog.New(slog.DiscardHandler))
 	for range 2 {
@@ -178,19 +185,7 @@ func TestPass_MakesRoomForRecordings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			db, lease := open(t)
 			at := time.Now().Add(-age)
-			commitCapture(t, db, at)
-			a, err := archive.Open(t.Context(), archive.Config{Location: "file:" + t.TempDir(), Source: captures{db}, Now: func() time.Time { return at }})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer a.Close()
-			if err := a.Assemble(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			list, _, err := db.Recordings(t.Context(), protocol.Filter{})
-			if err != nil || len(list) != 1 {
-				t.Fatalf("%d recordings, %v", len(list), err)
-			}
+			a, list := recorded(t, db, at)
 			limit := int64(10) // its size
 			excess := func(ctx context.Context) (int64, error) {
 				n, err := db.RecordingBytes(ctx)
