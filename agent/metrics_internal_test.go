@@ -5,11 +5,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/fulgidus/heimdall/packaging/prometheus"
 	"github.com/fulgidus/heimdall/packaging/servers"
 )
 
@@ -57,7 +56,7 @@ func TestMetrics_OfARunningAgent(t *testing.T) {
 	if says, err := servers.Promtool(t, text, "check", "metrics"); err != nil || says != "" {
 		t.Errorf("promtool: %v\n%s", err, says)
 	}
-	for _, line := range missingFromPage(t, text) {
+	for _, line := range prometheus.MissingFromPage(text) {
 		t.Errorf("packaging/prometheus/METRICS.md has no line: %s", line)
 	}
 	if t.Failed() {
@@ -99,19 +98,4 @@ func TestConfig_MetricsStayOnThisComputer(t *testing.T) {
 			t.Errorf("%q: %v", address, faults)
 		}
 	}
-}
-
-// missingFromPage are the lines that the page of all metrics should have and does not.
-func missingFromPage(t *testing.T, text string) (missing []string) {
-	t.Helper()
-	page, err := os.ReadFile("../packaging/prometheus/METRICS.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range regexp.MustCompile(`# HELP (\w+) (.+)\n# TYPE \w+ (\w+)\n`).FindAllStringSubmatch(text, -1) {
-		if line := "| `" + m[1] + "` | " + m[3] + " | " + m[2] + " |\n"; !strings.Contains(string(page), line) {
-			missing = append(missing, line)
-		}
-	}
-	return missing
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fulgidus/heimdall/packaging/prometheus"
 	"github.com/fulgidus/heimdall/packaging/servers"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -105,7 +106,7 @@ func TestWatching_ACollectorWithAStation(t *testing.T) {
 			t.Errorf("an alert asks for %s, which is not there", name)
 		}
 	}
-	for _, line := range missingFromPage(t, text) {
+	for _, line := range prometheus.MissingFromPage(text) {
 		t.Errorf("packaging/prometheus/METRICS.md has no line: %s", line)
 	}
 	if t.Failed() {
@@ -119,19 +120,4 @@ func TestWatching_ACollectorWithAStation(t *testing.T) {
 	if code := run([]string{"station", "list", "--json", "--url", w.remote.URL}, streams{&out, &errs}); code != 0 || !strings.Contains(out.String(), `"reception":[{"receiver":"r0","samples_total":1000,"lost_samples_total":7}]`) {
 		t.Errorf("ended with %d: %s%s", code, out.String(), errs.String())
 	}
-}
-
-// missingFromPage are the lines that the page of all metrics should have and does not.
-func missingFromPage(t *testing.T, text string) (missing []string) {
-	t.Helper()
-	page, err := os.ReadFile("../packaging/prometheus/METRICS.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range regexp.MustCompile(`# HELP (\w+) (.+)\n# TYPE \w+ (\w+)\n`).FindAllStringSubmatch(text, -1) {
-		if line := "| `" + m[1] + "` | " + m[3] + " | " + m[2] + " |\n"; !strings.Contains(string(page), line) {
-			missing = append(missing, line)
-		}
-	}
-	return missing
 }
