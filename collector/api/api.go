@@ -114,6 +114,9 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if err := ruled(routes()); err != nil {
+		return nil, err
+	}
 	s := &server{Config: cfg, routes: routes(), mux: http.NewServeMux(), bulk: make(chan struct{}, mostBulk)}
 	var err error
 	if s.openAPI, err = s.describe(); err != nil {

@@ -30,7 +30,7 @@ const (
 
 func captureRoute() route {
 	return route{
-		method: "POST", path: "/api/v1/detections/{id}/capture", id: "captureDetection", tag: "acquisitions",
+		method: "POST", path: "/api/v1/detections/{id}/capture", id: "captureDetection", tag: "acquisitions", role: protocol.RoleOperator,
 		summary: "Asks every station for the IQ around a detection",
 		detail: "An acquisition whose start lies in the past: at the detection's centre, from before_s (0.5) ahead of it to after_s (0.5) behind " +
 			"what is known of it; one that is still open ends with what has been heard. Stations keep half a second around their own " +

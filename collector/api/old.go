@@ -78,16 +78,16 @@ func oldRoutes() []route {
 func oldServiceRoutes() []route {
 	return []route{
 		{
-			method: "GET", path: "/health", id: "oldHealth", summary: "Is alive", detail: "Use /healthz.", open: true, anyQuery: true,
+			method: "GET", path: "/health", id: "oldHealth", summary: "Is alive", detail: "Use /healthz.", role: roleOpen, anyQuery: true,
 			answer: content{types: []string{jsonType}, schema: "OldAlive", example: OldAlive{"healthy", oldService, "1.0.0", exampleTime}}, serve: (*server).oldHealth,
 		},
 		{
 			method: "GET", path: "/ready", id: "oldReady", summary: "Can do its work, and if not, why",
-			detail: "Answers 503 with the same body as long as a condition does not hold. Use /readyz.", open: true, anyQuery: true,
+			detail: "Answers 503 with the same body as long as a condition does not hold. Use /readyz.", role: roleOpen, anyQuery: true,
 			answer: content{types: []string{jsonType}, schema: "OldReadiness", example: exampleOldReadiness()}, serve: (*server).oldReady,
 		},
 		{
-			method: "GET", path: oldPath + "config", id: "oldConfiguration", summary: "What can be asked for",
+			method: "GET", path: oldPath + "config", id: "oldConfiguration", summary: "What can be asked for", role: protocol.RoleViewer,
 			answer: content{types: []string{jsonType}, schema: "OldConfiguration", example: oldConfiguration("1.0.0", 7)}, serve: (*server).oldConfig,
 		},
 	}

@@ -81,7 +81,7 @@ const sentNow = 2 * time.Second
 func oldAcquisitionRoutes() []route {
 	return []route{
 		{
-			method: "POST", path: oldPath + "acquire", id: "oldAcquire", summary: "Asks stations for the same stretch of time",
+			method: "POST", path: oldPath + "acquire", id: "oldAcquire", summary: "Asks stations for the same stretch of time", role: protocol.RoleOperator,
 			detail: "Records IQ at 12.5 kHz (10 kHz wide). A start_time of the last two seconds means at once, an earlier one is taken from the " +
 				"stations' histories. Use POST /api/v1/acquisitions.",
 			body:     &content{types: []string{jsonType}, schema: "OldAcquire", example: OldAcquire{FrequencyMHz: 145.5, DurationSeconds: 10, WebSDRs: []int{1}}},
@@ -89,7 +89,7 @@ func oldAcquisitionRoutes() []route {
 			problems: []problemKind{badField, tooLarge, wrongType, crossOrigin}, serve: (*server).oldAcquire,
 		},
 		{
-			method: "GET", path: oldPath + "status/{id}", id: "oldStatus", summary: "How an acquisition gets on, and what it gave", detail: "Use /api/v1/acquisitions/{id}.",
+			method: "GET", path: oldPath + "status/{id}", id: "oldStatus", summary: "How an acquisition gets on, and what it gave", detail: "Use /api/v1/acquisitions/{id}.", role: protocol.RoleViewer,
 			answer: content{types: []string{jsonType}, schema: "OldStatus", example: exampleOldStatus()}, problems: []problemKind{notFound}, serve: (*server).oldStatus,
 		},
 	}

@@ -68,11 +68,11 @@ func oldWebSDRRoutes() []route {
 	changes := []problemKind{badField, nameTaken, tooLarge, wrongType, crossOrigin}
 	return []route{
 		{
-			method: "GET", path: oldPath + "websdrs", id: "oldListWebSDRs", summary: "Stations in use, by number", detail: "Use /api/v1/stations.",
+			method: "GET", path: oldPath + "websdrs", id: "oldListWebSDRs", summary: "Stations in use, by number", detail: "Use /api/v1/stations.", role: protocol.RoleViewer,
 			answer: content{types: []string{jsonType}, schema: "OldWebSDRList", example: []OldWebSDR{exampleOldWebSDR()}}, serve: (*server).listWebSDRs,
 		},
 		{
-			method: "GET", path: oldPath + "websdrs-all", id: "oldListAllWebSDRs", summary: "Stations with all that is known of them", detail: "Use /api/v1/stations.",
+			method: "GET", path: oldPath + "websdrs-all", id: "oldListAllWebSDRs", summary: "Stations with all that is known of them", detail: "Use /api/v1/stations.", role: protocol.RoleViewer,
 			query: []parameter{{
 				name: "include_inactive", text: "Also those out of use.", example: "true", schema: map[string]any{"type": "string", "enum": []string{"true", "false"}},
 			}},
@@ -80,25 +80,25 @@ func oldWebSDRRoutes() []route {
 			problems: []problemKind{badField}, serve: (*server).listAllWebSDRs,
 		},
 		{
-			method: "GET", path: oldPath + "websdrs/health", id: "oldWebSDRHealth", summary: "Which stations are online, by UUID", detail: "Use /api/v1/stations.",
+			method: "GET", path: oldPath + "websdrs/health", id: "oldWebSDRHealth", summary: "Which stations are online, by UUID", detail: "Use /api/v1/stations.", role: protocol.RoleViewer,
 			answer: content{types: []string{jsonType}, schema: "OldWebSDRHealthMap", example: exampleOldWebSDRHealth()}, serve: (*server).webSDRHealth,
 		},
 		{
-			method: "GET", path: one, id: "oldGetWebSDR", summary: "One station, by number, UUID or id", detail: "Use /api/v1/stations/{id}.",
+			method: "GET", path: one, id: "oldGetWebSDR", summary: "One station, by number, UUID or id", detail: "Use /api/v1/stations/{id}.", role: protocol.RoleViewer,
 			answer: detail, problems: []problemKind{notFound}, serve: (*server).webSDR,
 		},
 		{
-			method: "POST", path: oldPath + "websdrs", id: "oldCreateWebSDR", summary: "Writes down a station that has no agent yet",
+			method: "POST", path: oldPath + "websdrs", id: "oldCreateWebSDR", summary: "Writes down a station that has no agent yet", role: protocol.RoleAdmin,
 			detail: "It gets a number and an id made from its name; an agent that comes under that id takes it over. Until then it is offline.",
 			body:   said, answer: detail, status: http.StatusCreated, problems: changes, serve: (*server).createWebSDR,
 		},
 		{
-			method: "PUT", path: one, id: "oldUpdateWebSDR", summary: "Changes what is said of a station",
+			method: "PUT", path: one, id: "oldUpdateWebSDR", summary: "Changes what is said of a station", role: protocol.RoleAdmin,
 			detail: "Members that are left out stay. What an agent says of itself stays beside it.",
 			body:   said, answer: detail, problems: append([]problemKind{badBody, notFound}, changes...), serve: (*server).updateWebSDR,
 		},
 		{
-			method: "DELETE", path: one, id: "oldDeleteWebSDR", summary: "Takes a station out of use",
+			method: "DELETE", path: one, id: "oldDeleteWebSDR", summary: "Takes a station out of use", role: protocol.RoleAdmin,
 			detail: "It stays, with is_active false. With hard_delete=true a station that never had an agent is removed; the data of others stays.",
 			query: []parameter{{
 				name: "hard_delete", text: "Remove it.", example: "false", schema: map[string]any{"type": "string", "enum": []string{"true", "false"}},

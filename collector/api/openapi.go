@@ -78,7 +78,7 @@ func (rt *route) operation() map[string]any {
 	if rt.detail != "" {
 		operation["description"] = rt.detail
 	}
-	if !rt.open {
+	if rt.role != roleOpen {
 		operation["security"] = []any{map[string]any{}, map[string]any{"token": []string{}}}
 	}
 	if rt.body != nil {
@@ -139,7 +139,7 @@ func (rt *route) allProblems() []problemKind {
 	default:
 		all = append(all, badQuery)
 	}
-	if !rt.open {
+	if rt.role != roleOpen {
 		all = append(all, unauthorized)
 	}
 	return append(all, rt.problems...)

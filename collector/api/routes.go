@@ -24,7 +24,7 @@ type route struct {
 	answer   content
 	status   int
 	problems []problemKind // besides those that every address can answer with
-	open     bool          // asks for no token
+	role     protocol.Role // the least that may ask; a route without one is refused by New
 	anyQuery bool          // parameters are not looked at
 	old      bool          // for clients of the former service only
 	lasting  bool          // the answer is a stream or a file, which takes any time
@@ -106,42 +106,42 @@ func frequencySchema() map[string]any {
 func routes() []route {
 	table := []route{
 		{
-			method: "GET", path: "/", id: "root", tag: "service", summary: "Says that the service runs; a browser gets the documentation",
+			method: "GET", path: "/", id: "root", tag: "service", summary: "Says that the service runs; a browser gets the documentation", role: protocol.RoleViewer,
 			answer: content{types: []string{jsonType, htmlType}, schema: "Root", example: exampleRoot()}, anyQuery: true, serve: (*server).root,
 		},
 		{
-			method: "GET", path: "/healthz", id: "healthz", tag: "service", summary: "Is alive", open: true,
+			method: "GET", path: "/healthz", id: "healthz", tag: "service", summary: "Is alive", role: roleOpen,
 			answer: content{types: []string{jsonType}, schema: "Alive", example: Alive{Status: "ok", Version: "1.0.0"}}, anyQuery: true, serve: (*server).healthz,
 		},
 		{
 			method: "GET", path: "/readyz", id: "readyz", tag: "service", summary: "Can do its work, and if not, why",
-			detail: "Answers 503 with the same body as long as a condition does not hold.", open: true,
+			detail: "Answers 503 with the same body as long as a condition does not hold.", role: roleOpen,
 			answer: content{types: []string{jsonType}, schema: "Readiness", example: exampleReadiness()}, anyQuery: true, serve: (*server).readyz,
 		},
 		{
-			method: "GET", path: "/metrics", id: "metrics", tag: "service", summary: "Prometheus metrics", anyQuery: true,
+			method: "GET", path: "/metrics", id: "metrics", tag: "service", summary: "Prometheus metrics", role: protocol.RoleViewer, anyQuery: true,
 			answer: content{types: []string{metricsType}, text: "Prometheus text exposition format 0.0.4"}, serve: (*server).metrics,
 		},
 		{
-			method: "GET", path: "/docs", id: "docs", tag: "service", summary: "This description for people", anyQuery: true,
+			method: "GET", path: "/docs", id: "docs", tag: "service", summary: "This description for people", role: protocol.RoleViewer, anyQuery: true,
 			answer: content{types: []string{htmlType}, text: "A page"}, serve: (*server).docsPage,
 		},
 		{
-			method: "GET", path: "/docs/style.css", id: "docsStyle", tag: "service", summary: "The look of the documentation", anyQuery: true,
+			method: "GET", path: "/docs/style.css", id: "docsStyle", tag: "service", summary: "The look of the documentation", role: protocol.RoleViewer, anyQuery: true,
 			answer: content{types: []string{"text/css"}, text: "A style sheet"}, serve: (*server).docsStyle,
 		},
 		{
-			method: "GET", path: "/api/v1/openapi.json", id: "openapi", tag: "service", summary: "This description for programs (OpenAPI 3.1)",
+			method: "GET", path: "/api/v1/openapi.json", id: "openapi", tag: "service", summary: "This description for programs (OpenAPI 3.1)", role: protocol.RoleViewer,
 			answer: content{types: []string{jsonType}, text: "An OpenAPI 3.1 document"}, serve: (*server).openAPIDocument,
 		},
 		{
-			method: "GET", path: "/api/v1/stations", id: "listStations", tag: "stations", summary: "All stations",
+			method: "GET", path: "/api/v1/stations", id: "listStations", tag: "stations", summary: "All stations", role: protocol.RoleViewer,
 			detail:  steadyDetail + bulkDetail,
 			answer:  content{types: listTypes(), schema: "StationList", example: list([]protocol.Station{exampleStation()}, "")},
 			listing: &listing{columns: goColumns(reflect.TypeFor[protocol.Station]()), pages: stationPages, steady: steadyStations},
 		},
 		{
-			method: "GET", path: "/api/v1/stations/{id}", id: "getStation", tag: "stations", summary: "One station: condition, receivers, clock, delivery",
+			method: "GET", path: "/api/v1/stations/{id}", id: "getStation", tag: "stations", summary: "One station: condition, receivers, clock, delivery", role: protocol.RoleViewer,
 			detail:   strings.TrimSpace(steadyDetail),
 			answer:   content{types: []string{jsonType}, schema: "Station", example: exampleStation()},
 			problems: []problemKind{notFound}, serve: (*server).station,
@@ -173,7 +173,7 @@ func listedKinds() []listed {
 
 func recordRoute(l listed) route {
 	return route{
-		method: "GET", path: "/api/v1/" + l.plural, id: "list" + strings.ToUpper(l.plural[:1]) + l.plural[1:], tag: "records",
+		method: "GET", path: "/api/v1/" + l.plural, id: "list" + strings.ToUpper(l.plural[:1]) + l.plural[1:], tag: "records", role: protocol.RoleViewer,
 		summary: l.text, detail: "Newest first. " + bulkDetail, query: recordParameters,
 		answer:  content{types: listTypes(), schema: schemaName(l.kind) + "RecordList", example: exampleRecords(l.kind)},
 		listing: &listing{columns: recordColumns(l.kind), pages: recordPages(l)},
@@ -183,7 +183,7 @@ func recordRoute(l listed) route {
 func acquisitionRoutes() []route {
 	return []route{
 		{
-			method: "POST", path: "/api/v1/acquisitions", id: "createAcquisition", tag: "acquisitions",
+			method: "POST", path: "/api/v1/acquisitions", id: "createAcquisition", tag: "acquisitions", role: protocol.RoleOperator,
 			summary: "Asks several stations for the same stretch of time",
 			detail: "Frequencies and the duration may also be text such as \"145.5M\" and \"250ms\". The Location header is the address of the new acquisition. " +
 				"A request that is the same in all, its label too, as that of an acquisition whose start is still ahead joins it, and gets it as the answer.",
@@ -192,26 +192,26 @@ func acquisitionRoutes() []route {
 			problems: []problemKind{badBody, badField, tooSlow, tooLarge, wrongType, crossOrigin}, serve: (*server).createAcquisition,
 		},
 		{
-			method: "GET", path: "/api/v1/acquisitions", id: "listAcquisitions", tag: "acquisitions", summary: "Acquisitions, newest first",
+			method: "GET", path: "/api/v1/acquisitions", id: "listAcquisitions", tag: "acquisitions", summary: "Acquisitions, newest first", role: protocol.RoleViewer,
 			detail: bulkDetail, query: []parameter{limitParameter, cursorParameter},
 			answer:  content{types: listTypes(), schema: "AcquisitionList", example: list([]protocol.Acquisition{exampleAcquired()}, "")},
 			listing: &listing{columns: goColumns(reflect.TypeFor[protocol.Acquisition]()), pages: acquisitionPages},
 		},
 		{
-			method: "GET", path: "/api/v1/acquisitions/{id}", id: "getAcquisition", tag: "acquisitions", summary: "One acquisition: state, progress, and each station's part",
+			method: "GET", path: "/api/v1/acquisitions/{id}", id: "getAcquisition", tag: "acquisitions", summary: "One acquisition: state, progress, and each station's part", role: protocol.RoleViewer,
 			answer:   content{types: []string{jsonType}, schema: "Acquisition", example: exampleAcquired()},
 			problems: []problemKind{notFound}, serve: (*server).acquisition,
 		},
 		captureRoute(),
 		{
-			method: "DELETE", path: "/api/v1/acquisitions/{id}", id: "cancelAcquisition", tag: "acquisitions", summary: "Cancels what has not started",
+			method: "DELETE", path: "/api/v1/acquisitions/{id}", id: "cancelAcquisition", tag: "acquisitions", summary: "Cancels what has not started", role: protocol.RoleOperator,
 			detail: "Stations that have not begun become cancelled at once and are told so; one that captures or sends goes on. The answer is the " +
 				"acquisition as it is then. One that has ended stays as it is, so the request may be repeated.",
 			answer:   content{types: []string{jsonType}, schema: "Acquisition", example: exampleCancelled()},
 			problems: []problemKind{notFound, crossOrigin}, serve: (*server).cancelAcquisition,
 		},
 		{
-			method: "GET", path: "/api/v1/events", id: "events", tag: "events", summary: "What happens, while it happens (server-sent events)",
+			method: "GET", path: "/api/v1/events", id: "events", tag: "events", summary: "What happens, while it happens (server-sent events)", role: protocol.RoleViewer,
 			detail: "Events are record, acquisition and station; data is the same JSON as in the lists. Each has an id: who comes again with it, in the " +
 				"header Last-Event-ID as browsers do or as last_event_id, first gets every record that the collector has stored since, also " +
 				"while it was not running, then all stations and the newest 1000 acquisitions as they are now. Nothing is lost; something may come twice: " +
@@ -227,18 +227,18 @@ func recordingRoutes() []route {
 	const one = "/api/v1/recordings/{id}"
 	file := func(suffix, id, summary, mediaType string, serve func(*server, http.ResponseWriter, *http.Request) error) route {
 		return route{
-			method: "GET", path: one + suffix, id: id, tag: "recordings", summary: summary, detail: "Ranges may be asked for, also on condition (If-Range). The ETag of samples is their SHA-512.",
+			method: "GET", path: one + suffix, id: id, tag: "recordings", summary: summary, role: protocol.RoleViewer, detail: "Ranges may be asked for, also on condition (If-Range). The ETag of samples is their SHA-512.",
 			answer: content{types: []string{mediaType}, text: "A file"}, problems: []problemKind{notFound, changed, wrongRange}, lasting: true, serve: serve,
 		}
 	}
 	return []route{
 		{
-			method: "GET", path: "/api/v1/recordings", id: "listRecordings", tag: "recordings", summary: "Recordings, newest first", detail: bulkDetail, query: recordParameters,
+			method: "GET", path: "/api/v1/recordings", id: "listRecordings", tag: "recordings", summary: "Recordings, newest first", role: protocol.RoleViewer, detail: bulkDetail, query: recordParameters,
 			answer:  content{types: listTypes(), schema: "RecordingList", example: list([]protocol.Recording{exampleRecording()}, "")},
 			listing: &listing{columns: goColumns(reflect.TypeFor[protocol.Recording]()), pages: recordingPages},
 		},
 		{
-			method: "GET", path: one, id: "getRecording", tag: "recordings", summary: "One recording",
+			method: "GET", path: one, id: "getRecording", tag: "recordings", summary: "One recording", role: protocol.RoleViewer,
 			answer:   content{types: []string{jsonType}, schema: "Recording", example: exampleRecording()},
 			problems: []problemKind{notFound}, serve: (*server).recording,
 		},

@@ -89,7 +89,7 @@ func (rt *route) answerIn(s *server, w http.ResponseWriter, r *http.Request) err
 
 // admit checks what can be checked before the route's own handler runs.
 func (s *server) admit(rt *route, r *http.Request) error {
-	if s.Authorize != nil && !rt.open {
+	if s.Authorize != nil && rt.role != roleOpen {
 		if err := s.Authorize(r); err != nil {
 			return unauthorized.with(printable(err.Error()))
 		}

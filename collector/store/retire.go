@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -61,15 +60,4 @@ func (db *DB) RetireSpool(ctx context.Context, stream protocol.Stream, actor str
 		return nil, nil
 	}
 	return owed, wrap(err, "retire spool %x of %s", stream.Spool, stream.Station)
-}
-
-// audit notes what somebody did.
-func (db *DB) audit(ctx context.Context, tx *sql.Tx, at time.Time, actor, action, subject string, detail map[string]any) error {
-	text, err := json.Marshal(detail)
-	if err != nil {
-		return err
-	}
-	_, err = db.exec(ctx, tx, "INSERT INTO audit (time, actor, action, subject, detail) VALUES ($1, $2, $3, $4, $5::jsonb)",
-		at, storableText(actor), action, subject, string(text))
-	return wrap(err, "note in the audit")
 }

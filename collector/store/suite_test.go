@@ -185,6 +185,7 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"RemoveRecordings":  testRemoveRecordings,
 		"RemoveRejected":    testRemoveRejected,
 		"RemoveAudit":       testRemoveAudit,
+		"Audit":             testAudit,
 		"RetireSpool":       testRetireSpool,
 		"Holes":             testHoles,
 	}
