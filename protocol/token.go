@@ -2,7 +2,10 @@ package protocol
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
+	"strings"
+	"time"
 )
 
 // Role is what a token may do. Each may all that the one before it may.
@@ -35,6 +38,29 @@ type Token struct {
 	LastUsed string   `json:"last_used,omitempty"` // to the hour; absent: never
 	Expires  string   `json:"expires,omitempty"`
 	Revoked  string   `json:"revoked,omitempty"`
+}
+
+// longestTokenName is as long as a station's id may be.
+const longestTokenName = 32
+
+// ValidTokenName is the error of a name that no token can have.
+func ValidTokenName(name string) error {
+	odd := func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }
+	switch {
+	case name == "" || len(name) > longestTokenName || strings.ContainsFunc(name, odd):
+		return errors.New("want 1 to 32 of a-z, 0-9 and -")
+	case name == ActorLocal:
+		return errors.New("local is who acts without a token; choose another name")
+	}
+	return nil
+}
+
+// AuditFilter selects entries of the audit; its zero value takes all, newest first.
+type AuditFilter struct {
+	Actor, Action string
+	From, To      time.Time // To is exclusive
+	Limit         int       // 0: 100
+	Cursor        string
 }
 
 // AuditEntry is what somebody did.

@@ -209,6 +209,10 @@ func decodeCursor(cursor string, into any) error {
 		if !storable(at.Station) || len(at.Spool) != protocol.SpoolBytes || !storableMicros(at.Micros) {
 			return fault
 		}
+	case *auditCursor:
+		if at.Given < 0 || at.Given > mostAtOnce || !storableMicros(at.Micros) {
+			return fault
+		}
 	case *idCursor:
 		if !storable(at.ID) || !storableMicros(at.Micros) {
 			return fault

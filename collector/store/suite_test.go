@@ -19,7 +19,7 @@ import (
 )
 
 // newestMigration is the number of the last file in migrations.
-const newestMigration = 11
+const newestMigration = 12
 
 // server is one database that a case of the suite has for itself.
 type server struct {
@@ -186,6 +186,9 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"RemoveRejected":    testRemoveRejected,
 		"RemoveAudit":       testRemoveAudit,
 		"Audit":             testAudit,
+		"AuditPages":        testAuditPages,
+		"Tokens":            testTokens,
+		"BadTokens":         testBadTokens,
 		"RetireSpool":       testRetireSpool,
 		"Holes":             testHoles,
 	}
