@@ -19,7 +19,7 @@ import (
 )
 
 // newestMigration is the number of the last file in migrations.
-const newestMigration = 12
+const newestMigration = 13
 
 // server is one database that a case of the suite has for itself.
 type server struct {
@@ -188,6 +188,7 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"Audit":             testAudit,
 		"AuditPages":        testAuditPages,
 		"Tokens":            testTokens,
+		"Enrolment":         testEnrolment,
 		"BadTokens":         testBadTokens,
 		"RetireSpool":       testRetireSpool,
 		"Holes":             testHoles,

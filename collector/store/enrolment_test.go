@@ -1,0 +1,111 @@
+package store_test
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fulgidus/heimdall/collector/store"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+func testEnrolment(t *testing.T, s *server) {
+	db, other := s.open(t), s.open(t)
+	now := time.Now()
+	hash := func(name string) []byte { h := sha256.Sum256([]byte(name)); return h[:] }
+	add := func(name, station string, expires time.Time) {
+		t.Helper()
+		if err := db.AddCode(t.Context(), hash(name), protocol.CodeState{Station: station, Expires: expires}, "chief", now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cert := func(serial, station string) protocol.CertificateState {
+		return protocol.CertificateState{Serial: serial, Station: station, Expires: now.Add(90 * 24 * time.Hour)}
+	}
+	use := func(db *store.DB, name string, c protocol.CertificateState, at time.Time) (used, replaced bool) {
+		t.Helper()
+		used, replaced, err := db.UseCode(t.Context(), hash(name), c, protocol.EnrolmentFacts{Version: "1.2"}, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return used, replaced
+	}
+	if _, err := db.Code(t.Context(), hash("none")); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("an unknown code: %v", err)
+	}
+	add("old", "torino", now.Add(time.Hour))
+	add("new", "torino", now.Add(time.Hour))
+	add("short", "genova", now.Add(time.Minute))
+	if c, err := db.Code(t.Context(), hash("old")); err != nil || !c.Revoked || c.Used || c.Station != "torino" {
+		t.Errorf("a code that another one followed: %+v, %v", c, err)
+	}
+	for name, c := range map[string]protocol.CertificateState{"old": cert("a", "torino"), "new": cert("b", "genova"), "none": cert("c", "torino")} {
+		if used, _ := use(db, name, c, now); used {
+			t.Errorf("code %s was used for %s", name, c.Station)
+		}
+	}
+	if used, _ := use(db, "short", cert("d", "genova"), now.Add(time.Minute)); used {
+		t.Error("a code that has ended was used")
+	}
+
+	// Of a hundred at once, over two collectors, one gets it.
+	var won atomic.Int64
+	var group sync.WaitGroup
+	for i := range 100 {
+		group.Go(func() {
+			at := []*store.DB{db, other}[i%2]
+			used, _, err := at.UseCode(t.Context(), hash("new"), cert(fmt.Sprintf("e%d", i), "torino"), protocol.EnrolmentFacts{}, now)
+			if err != nil {
+				t.Error(err)
+			}
+			if used {
+				won.Add(1)
+			}
+		})
+	}
+	group.Wait()
+	if n := s.number(t, "SELECT count(*) FROM certificate"); won.Load() != 1 || n != 1 {
+		t.Errorf("%d of 100 could use the code, %d certificates are noted; want 1 and 1", won.Load(), n)
+	}
+
+	if enrolled, err := db.EnrolledStation(t.Context(), "torino", now); err != nil || !enrolled {
+		t.Errorf("torino is not enrolled: %v", err)
+	}
+	add("again", "torino", now.Add(time.Hour))
+	if used, replaced := use(db, "again", cert("f", "torino"), now); !used || !replaced {
+		t.Errorf("used %v, replaced %v", used, replaced)
+	}
+	if list, err := other.RevokedCertificates(t.Context(), now); err != nil || len(list) != 1 || list[0].Station != "torino" {
+		t.Errorf("after another enrolment these are revoked: %+v, %v", list, err)
+	}
+	renew := func(before, serial string) bool {
+		t.Helper()
+		ok, err := db.RenewCertificate(t.Context(), before, cert(serial, "torino"), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if !renew("f", "g") || !renew("of a lost time", "h") {
+		t.Error("a good certificate was not renewed")
+	}
+	if n, err := db.RevokeStation(t.Context(), "torino", "revoke", "chief", now); err != nil || n != 3 {
+		t.Errorf("revoked %d, %v; want f, g and h", n, err)
+	}
+	if renew("g", "i") {
+		t.Error("a revoked certificate was renewed")
+	}
+	if enrolled, err := db.EnrolledStation(t.Context(), "torino", now); err != nil || enrolled {
+		t.Errorf("torino is still enrolled: %v", err)
+	}
+	if list, err := db.RevokedCertificates(t.Context(), now.Add(91*24*time.Hour)); err != nil || len(list) != 0 {
+		t.Errorf("after all have ended, these are listed: %v, %v", list, err)
+	}
+	if n := s.number(t, "SELECT count(*) FROM audit WHERE action IN ('code', 'enrol', 'renew', 'revoke')"); n != 9 {
+		t.Errorf("%d entries in the audit, want 4 codes, 2 enrolments, 2 renewals and 1 revocation", n)
+	}
+}
