@@ -86,6 +86,12 @@ func (t Topics) JSON(station string, kind Kind) string {
 	return t.base() + station + "/json/" + string(kind)
 }
 
+// JSONFilter is all that collectors mirror of a station.
+func (t Topics) JSONFilter(station string) string { return t.base() + station + "/json/#" }
+
+// All is everything of this version.
+func (t Topics) All() string { return t.base() + "#" }
+
 // CollectorStatus is where a collector's presence is retained.
 func (t Topics) CollectorStatus(collector string) string {
 	return t.base() + "collector/" + collector + "/status"

@@ -189,6 +189,7 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"AuditPages":        testAuditPages,
 		"Tokens":            testTokens,
 		"Enrolment":         testEnrolment,
+		"Accounts":          testAccounts,
 		"BadTokens":         testBadTokens,
 		"RetireSpool":       testRetireSpool,
 		"Holes":             testHoles,
