@@ -2,10 +2,12 @@ package link
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"sync"
 	"syscall"
 
@@ -42,10 +44,6 @@ func OpenBroker(ctx context.Context, listen string, log *slog.Logger) (*Broker, 
 	case err != nil:
 		return nil, fmt.Errorf("mqtt.embedded.listen: %s: cannot listen there; write host:port, such as 127.0.0.1:18830: %w", listen, err)
 	}
-	if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
-		log.WarnContext(ctx, "embedded broker has no accounts and can be reached from other machines", "listen", a.String())
-	}
-
 	caps := mochi.NewDefaultServerCapabilities()
 	caps.MaximumClients = maxClients
 	caps.MaximumPacketSize = maxPacketBytes
@@ -69,11 +67,28 @@ func OpenBroker(ctx context.Context, listen string, log *slog.Logger) (*Broker, 
 // Addr is the address that the broker listens on, with the actual port.
 func (b *Broker) Addr() string { return b.listener.Address() }
 
-// URL is where clients reach the broker.
-func (b *Broker) URL() string { return "mqtt://" + b.Addr() }
+// Secure has the broker speak TLS from Run on. A client's certificate is asked for; the configuration says which are good. Whoever
+// has none is refused, as is whoever has one and claims to be another.
+func (b *Broker) Secure(conf *tls.Config) { b.listener.tls = conf }
+
+// URL is where clients on this machine reach the broker.
+func (b *Broker) URL() string {
+	scheme := "mqtt://"
+	if b.listener.tls != nil {
+		scheme = "mqtts://"
+	}
+	a, ok := b.listener.Addr().(*net.TCPAddr)
+	if ok && a.IP.IsUnspecified() {
+		return scheme + net.JoinHostPort("127.0.0.1", strconv.Itoa(a.Port))
+	}
+	return scheme + b.Addr()
+}
 
 // Run serves until ctx ends, and returns when the last connection is closed.
 func (b *Broker) Run(ctx context.Context) error {
+	if a, ok := b.listener.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() && b.listener.tls == nil {
+		b.listener.log.WarnContext(ctx, "embedded broker has no accounts and can be reached from other machines", "listen", a.String())
+	}
 	if err := b.server.Serve(); err != nil {
 		return fmt.Errorf("start the embedded broker: %w", err)
 	}
@@ -94,9 +109,26 @@ func (b *Broker) Close() error {
 	return nil
 }
 
+// Cut ends the connection of a station's agent, if it has one, and waits until everything is over, its will included.
+func (b *Broker) Cut(ctx context.Context, station string) error {
+	over := b.listener.cut(agentPrefix + station)
+	if over == nil {
+		return nil
+	}
+	select {
+	case <-over:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("end the connection of %s: %w", station, ctx.Err())
+	}
+}
+
+// agentPrefix begins the client ids of agents.
+const agentPrefix = "heimdall-agent-"
+
 // Disconnect ends the connection of a station's agent, if it has one. Its agent will come back, after its pause.
 func (b *Broker) Disconnect(station string) {
-	if client, ok := b.server.Clients.Get("heimdall-agent-" + station); ok {
+	if client, ok := b.server.Clients.Get(agentPrefix + station); ok {
 		client.Stop(errFlood)
 	}
 }

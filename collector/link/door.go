@@ -2,6 +2,8 @@ package link
 
 import (
 	"bytes"
+	"crypto/tls"
+	"strings"
 	"sync"
 
 	mochi "github.com/mochi-mqtt/server/v2"
@@ -42,8 +44,20 @@ func (*door) Provides(b byte) bool {
 	}, b) >= 0
 }
 
-// OnConnectAuthenticate accepts any name and password.
-func (*door) OnConnectAuthenticate(*mochi.Client, packets.Packet) bool { return true }
+// OnConnectAuthenticate accepts any name and password where connections are plain: only this machine reaches the broker then. With
+// TLS it wants a certificate, and that the client says nothing else of itself.
+func (*door) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
+	g, ok := cl.Net.Conn.(*guest)
+	if !ok {
+		return false
+	}
+	if _, secure := g.Conn.(*tls.Conn); !secure {
+		return true
+	}
+	username := string(pk.Connect.Username)
+	id, agent := strings.CutPrefix(pk.Connect.ClientIdentifier, agentPrefix)
+	return g.name != "" && (username == "" || username == g.name) && (!agent || id == g.name)
+}
 
 // OnConnect makes every session a clean one. What a session would keep for its client is kept by the agents.
 func (*door) OnConnect(cl *mochi.Client, _ packets.Packet) error {

@@ -2,6 +2,7 @@ package link
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +37,8 @@ const (
 type guest struct {
 	net.Conn
 	in *bufio.Reader
+	// name is the common name of the client's certificate, which was verified; empty: it has none. Set before CONNECT is read.
+	name string
 	// held are the bytes that are kept for this client, allHeld the ones for all.
 	held    atomic.Int64
 	allHeld *atomic.Int64
@@ -59,6 +62,22 @@ func newGuest(conn net.Conn, allHeld *atomic.Int64) *guest {
 		Conn: conn, in: bufio.NewReaderSize(conn, 4<<10), allHeld: allHeld,
 		unacked: make(map[uint16]int), wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
+}
+
+// handshake agrees on TLS where the connection has it, and learns whose certificate the client has.
+func (g *guest) handshake() error {
+	secure, ok := g.Conn.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	err := g.SetWriteDeadline(time.Now().Add(connectTimeout)) // reading has its own
+	if err = errors.Join(err, secure.Handshake()); err != nil {
+		return fmt.Errorf("TLS: %w", err)
+	}
+	if chain := secure.ConnectionState().PeerCertificates; len(chain) > 0 {
+		g.name = chain[0].Subject.CommonName
+	}
+	return nil
 }
 
 // readPacket reads the next packet into buf and gives its first byte and its body.

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -29,6 +30,7 @@ const (
 type listener struct {
 	net.Listener
 	log     *slog.Logger
+	tls     *tls.Config    // nil: connections are plain
 	wg      sync.WaitGroup // one for each connection being served, and one for accepting
 	open    chan struct{}  // closed when mochi is ready for connections
 	closing chan struct{}  // closed when the listener is
@@ -109,6 +111,9 @@ func (l *listener) begin() bool {
 
 // admit registers a connection, or closes it when the listener has been closed meanwhile.
 func (l *listener) admit(conn net.Conn) *guest {
+	if l.tls != nil {
+		conn = tls.Server(conn, l.tls)
+	}
 	g := newGuest(conn, &l.allHeld)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -148,6 +153,9 @@ func (l *listener) serve(g *guest, establish listeners.EstablishFn) {
 
 	err := g.SetReadDeadline(time.Now().Add(connectTimeout))
 	if err == nil {
+		err = g.handshake()
+	}
+	if err == nil {
 		var hello connectPacket
 		if hello, err = g.greet(); err == nil {
 			id = hello.clientID
@@ -177,6 +185,18 @@ func (l *listener) name(g *guest, id string) bool {
 	_ = before.Close()
 	<-before.done // it does nothing any more that waits for others
 	return !g.isClosed()
+}
+
+// cut ends the connection of a client id, and gives what is closed when it is over; nil when there is none.
+func (l *listener) cut(id string) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g := l.names[id]
+	if g == nil {
+		return nil
+	}
+	_ = g.Close()
+	return g.done
 }
 
 // dismiss forgets a connection that has ended.
