@@ -46,7 +46,8 @@ type Credentials struct {
 	CommonName                   string // of its certificate, which was verified; empty: it has none
 }
 
-// Admit gives a client its pass; nil refuses it. A certificate speaks for the station of its name, and for nobody else.
+// Admit gives a client its pass; nil refuses it. A certificate speaks for the station of its name, or for a collector, and for
+// nobody else.
 func (e *Embedded) Admit(c Credentials) *Pass {
 	if c.CommonName != "" && c.Username != "" && c.Username != c.CommonName {
 		return nil
@@ -58,14 +59,14 @@ func (e *Embedded) Admit(c Credentials) *Pass {
 	e.mu.Lock()
 	pass := e.known[name]
 	e.mu.Unlock()
-	if c.CommonName == "" && name == protocol.CollectorUsername {
+	if name == protocol.CollectorUsername {
 		pass = e.own
 	}
 	if pass == nil || !mayCallItself(pass.account, c.ClientID) {
 		return nil
 	}
 	if c.CommonName != "" {
-		if pass.account.Kind != protocol.AccountStation {
+		if pass.account.Kind == protocol.AccountSubscriber {
 			return nil
 		}
 		return pass

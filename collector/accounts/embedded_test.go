@@ -26,7 +26,7 @@ func TestEmbedded_LetsInWhoIsWhoTheySay(t *testing.T) {
 	}{
 		"collector":                                   {collector, true},
 		"collector with a wrong password":             {accounts.Credentials{Username: "collector", Password: "x"}, false},
-		"collector by a certificate":                  {accounts.Credentials{CommonName: "collector"}, false},
+		"collector by a certificate":                  {accounts.Credentials{CommonName: "collector"}, true},
 		"station by its certificate":                  {certified, true},
 		"station by its certificate and name":         {accounts.Credentials{Username: "torino", CommonName: "torino"}, true},
 		"station with another's certificate":          {accounts.Credentials{Username: "torino", CommonName: "genova"}, false},

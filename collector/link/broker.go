@@ -58,7 +58,7 @@ func OpenBroker(ctx context.Context, listen string, log *slog.Logger) (*Broker, 
 		SysTopicResendInterval: sysTopicsIntervalS,
 	})
 	b := &Broker{server: server, listener: newListener(l, log)}
-	if err := errors.Join(server.AddHook(newDoor(), nil), server.AddListener(b.listener)); err != nil {
+	if err := errors.Join(server.AddHook(newDoor(log), nil), server.AddListener(b.listener)); err != nil {
 		return nil, errors.Join(fmt.Errorf("set up the embedded broker: %w", err), l.Close())
 	}
 	return b, nil

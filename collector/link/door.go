@@ -3,8 +3,10 @@ package link
 import (
 	"bytes"
 	"crypto/tls"
+	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -17,10 +19,11 @@ const (
 	maxRetainedBytes = 64 << 20
 )
 
-// door lets everybody in, for the broker is for one machine and its receivers check what it carries; but nobody can
-// make it keep more than a bound.
+// door holds clients to what their passes allow, where there are passes; and nobody can make it keep more than a bound.
 type door struct {
 	mochi.HookBase
+	log     *slog.Logger
+	refused seldom
 
 	// retaining is written to by whoever retains a message and read by whoever is sent the retained ones. mochi v2.7.9
 	// has no lock around the latter, and would read a string while it changes.
@@ -31,7 +34,7 @@ type door struct {
 	retainedBytes int
 }
 
-func newDoor() *door { return &door{retained: make(map[string]int)} }
+func newDoor(log *slog.Logger) *door { return &door{log: log, retained: make(map[string]int)} }
 
 // ID names the hook in mochi's log.
 func (*door) ID() string { return "door" }
@@ -44,14 +47,14 @@ func (*door) Provides(b byte) bool {
 	}, b) >= 0
 }
 
-// OnConnectAuthenticate accepts any name and password where connections are plain: only this machine reaches the broker then. With
-// TLS it wants a certificate, and that the client says nothing else of itself.
+// OnConnectAuthenticate accepts whom the listener has given a pass. Where there are no passes it accepts any name and password on plain
+// connections: only this machine reaches the broker then. With TLS it wants a certificate, and that the client says nothing else of itself.
 func (*door) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 	g, ok := cl.Net.Conn.(*guest)
 	if !ok {
 		return false
 	}
-	if _, secure := g.Conn.(*tls.Conn); !secure {
+	if _, secure := g.Conn.(*tls.Conn); !secure || g.pass != nil {
 		return true
 	}
 	username := string(pk.Connect.Username)
@@ -65,10 +68,11 @@ func (*door) OnConnect(cl *mochi.Client, _ packets.Packet) error {
 	return nil
 }
 
-// OnACLCheck accepts any topic, but holds messages back from a client that does not take what it has.
-func (*door) OnACLCheck(cl *mochi.Client, _ string, write bool) bool {
+// OnACLCheck is asked about each filter and each message to a client, and also holds messages back from one that does not take
+// what it has. What a client publishes is for OnPublish to judge: mochi would end the session of one that publishes where it may not.
+func (*door) OnACLCheck(cl *mochi.Client, filter string, write bool) bool {
 	g, ok := cl.Net.Conn.(*guest)
-	return write || !ok || !g.full()
+	return write || !ok || g.mayRead(filter) && !g.full()
 }
 
 // OnPacketRead frees the packet identifier of a request. mochi keeps the identifiers of both directions in one table, and
@@ -102,8 +106,15 @@ func (*door) OnPacketProcessed(cl *mochi.Client, _ packets.Packet, _ error) {
 	}
 }
 
-// OnPublish passes a message on without retaining it when too much is retained.
+// OnPublish passes a message on without retaining it when too much is retained. One that its client may not publish is confirmed and
+// goes nowhere, as MQTT 3.1.1 has no other answer than to end the session.
 func (d *door) OnPublish(cl *mochi.Client, pk packets.Packet) (packets.Packet, error) {
+	if g, ok := cl.Net.Conn.(*guest); ok && !g.mayPublish(pk.TopicName) {
+		if more, ok := d.refused.tell(time.Now()); ok {
+			d.log.Warn("a client published where it may not: the message goes nowhere", "username", g.pass.Username(), "topic", pk.TopicName, "untold", more)
+		}
+		return pk, packets.CodeSuccessIgnore
+	}
 	pk.FixedHeader.Retain = pk.FixedHeader.Retain && d.retain(cl, pk.TopicName, len(pk.Payload))
 	return pk, nil
 }

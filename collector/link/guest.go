@@ -39,6 +39,8 @@ type guest struct {
 	in *bufio.Reader
 	// name is the common name of the client's certificate, which was verified; empty: it has none. Set before CONNECT is read.
 	name string
+	// pass is what the client may do; nil: everything. Written under the listener's lock, before mochi knows the client.
+	pass Pass
 	// held are the bytes that are kept for this client, allHeld the ones for all.
 	held    atomic.Int64
 	allHeld *atomic.Int64

@@ -29,12 +29,14 @@ const (
 // newer one's subscriptions.
 type listener struct {
 	net.Listener
-	log     *slog.Logger
-	tls     *tls.Config    // nil: connections are plain
-	wg      sync.WaitGroup // one for each connection being served, and one for accepting
-	open    chan struct{}  // closed when mochi is ready for connections
-	closing chan struct{}  // closed when the listener is
-	allHeld atomic.Int64   // bytes that the broker holds for its clients
+	log *slog.Logger
+	wg  sync.WaitGroup // one for each connection being served, and one for accepting
+	tls *tls.Config    // nil: connections are plain
+	// admission gives whoever is let in a pass; nil: everybody may do everything.
+	admission func(Visitor) Pass
+	open      chan struct{} // closed when mochi is ready for connections
+	closing   chan struct{} // closed when the listener is
+	allHeld   atomic.Int64  // bytes that the broker holds for its clients
 
 	mu        sync.Mutex // guards the rest
 	closed    bool
@@ -159,7 +161,7 @@ func (l *listener) serve(g *guest, establish listeners.EstablishFn) {
 		var hello connectPacket
 		if hello, err = g.greet(); err == nil {
 			id = hello.clientID
-			if l.name(g, id) {
+			if l.enter(g, hello) {
 				err = establish(l.ID(), g)
 			}
 		}
@@ -169,13 +171,19 @@ func (l *listener) serve(g *guest, establish listeners.EstablishFn) {
 	}
 }
 
-// name gives a guest its client id once the one before has let go of it. It tells whether the guest has it.
-func (l *listener) name(g *guest, id string) bool {
+// call gives a guest its client id once the one before has let go of it, unless that one is of another account. It tells whether
+// the guest has it.
+func (l *listener) call(g *guest, id string) bool {
 	l.mu.Lock()
 	delete(l.strangers, g)
 	var before *guest
 	if id != "" { // else mochi invents one
 		before = l.names[id]
+		if before != nil && before.forAnother(g) {
+			l.mu.Unlock()
+			_, _ = g.Write([]byte{0x20, 2, 0, refusedClientID})
+			return false
+		}
 		l.names[id] = g
 	}
 	l.mu.Unlock()

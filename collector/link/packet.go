@@ -42,7 +42,8 @@ func (e versionError) Error() string {
 
 // connectPacket is what the listener itself needs of a CONNECT.
 type connectPacket struct {
-	clientID string
+	clientID, username, password string
+	will                         string // topic; empty: there is none
 }
 
 // checkConnect takes the body of a first packet.
@@ -74,16 +75,17 @@ func checkConnect(header byte, body []byte) (connectPacket, error) {
 		return c, fmt.Errorf("a client id of %d bytes is not accepted", len(c.clientID))
 	}
 	if flags&will != 0 {
-		if err := checkTopic(p.text()); err != nil {
+		c.will = p.text()
+		if err := checkTopic(c.will); err != nil {
 			return c, fmt.Errorf("will: %w", err)
 		}
 		p.bytes()
 	}
 	if flags&username != 0 {
-		_ = p.text()
+		c.username = p.text()
 	}
 	if flags&password != 0 {
-		p.bytes()
+		c.password = string(p.bytes())
 	}
 	return c, p.end()
 }
