@@ -24,7 +24,7 @@ type MeasureCmd struct {
 	Format   string         `help:"Sample format when the file does not say: cu8, cs8, cs16 or cf32."`
 	Rate     *configs.Hertz `placeholder:"HZ" help:"Sample rate when the file does not say, such as 250k."`
 	Center   configs.Hertz  `placeholder:"HZ" help:"Centre frequency when the file does not say, such as 433.92M."`
-	FFT      int            `name:"fft" placeholder:"N" help:"Bins of the spectrum, a power of two (4096; fewer for a short recording)."`
+	FFT      *int           `name:"fft" placeholder:"N" help:"Bins of the spectrum, a power of two (4096; fewer for a short recording)."`
 	DC       string         `name:"dc" placeholder:"mask|keep" help:"Whether what stands at 0 Hz is the receiver's own spike (mask) or an emission (keep). Raw recordings mask it, SigMF and timed WAV keep it."`
 	Spectrum bool           `help:"Print the averaged spectrum too."`
 	JSON     bool           `name:"json" help:"JSON lines, with the fields of the wire."`
@@ -98,8 +98,13 @@ func (c MeasureCmd) options() (radio.Options, error) {
 		}
 		opts.Format = f
 	}
-	if _, err := survey.NewAnalyzer(survey.Config{FFT: c.FFT}); err != nil {
-		return opts, fmt.Errorf("--%w", err)
+	if c.FFT != nil {
+		if *c.FFT == 0 { // which is the default in a survey's configuration
+			return opts, errors.New("--fft 0: want a power of two from 64 to 65536")
+		}
+		if _, err := survey.NewAnalyzer(survey.Config{FFT: *c.FFT}); err != nil {
+			return opts, fmt.Errorf("--%w", err)
+		}
 	}
 	return opts, nil
 }
@@ -152,9 +157,10 @@ func (c MeasureCmd) file(ctx context.Context, path string, opts radio.Options, s
 
 // analysis fits the analyzer to a recording: fewer bins for a short one, one measurement for all of it.
 func (c MeasureCmd) analysis(info radio.Info) survey.Config {
-	cfg := survey.Config{FFT: c.FFT, MaskDC: info.MaskDC, Detect: survey.Detect{ReportEvery: -1}}
-	if cfg.FFT == 0 {
-		cfg.FFT = 4096
+	cfg := survey.Config{FFT: defaultFFT, MaskDC: info.MaskDC, Detect: survey.Detect{ReportEvery: -1}}
+	if c.FFT != nil {
+		cfg.FFT = *c.FFT
+	} else {
 		for cfg.FFT > 64 && info.Samples > 0 && uint64(cfg.FFT)*leastFrames/2 > info.Samples {
 			cfg.FFT /= 2
 		}

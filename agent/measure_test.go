@@ -235,7 +235,7 @@ func tone(t *testing.T, name string, samples int, tail ...byte) string {
 
 func TestMeasure_JSON(t *testing.T) {
 	path := tone(t, "g001_433.92M_250k.cu8", 100000)
-	got, stderr, err := measureJSON(t, MeasureCmd{Files: []string{path}, Spectrum: true, FFT: 1024})
+	got, stderr, err := measureJSON(t, MeasureCmd{Files: []string{path}, Spectrum: true, FFT: new(1024)})
 	if err != nil || stderr != "" {
 		t.Fatal(err, stderr)
 	}
@@ -306,7 +306,8 @@ func TestMeasure_Refusals(t *testing.T) {
 		usage bool
 		want  string
 	}{
-		{MeasureCmd{Files: []string{good}, FFT: 1000}, true, "fft 1000"},
+		{MeasureCmd{Files: []string{good}, FFT: new(1000)}, true, "fft 1000"},
+		{MeasureCmd{Files: []string{good}, FFT: new(0)}, true, "fft 0"},
 		{MeasureCmd{Files: []string{good}, Format: "cu9"}, true, "cu9"},
 		{MeasureCmd{Files: []string{good}, Rate: new(configs.Hertz(-1))}, true, "--rate"},
 		{MeasureCmd{Files: []string{filepath.Join(t.TempDir(), "none.cu8")}, Rate: new(configs.Hertz(1e6))}, false, "none.cu8"},

@@ -48,6 +48,12 @@ func main() {
 // mostSamples is a year of 2.4 MHz.
 const mostSamples = 1e14
 
+// The least that is drawn: a quick run must not replace the chart of a long one.
+const (
+	leastDrawnSamples = 1e9
+	leastDrawnTrials  = 50
+)
+
 // check finds what nobody can have meant; rest is what follows the flags.
 func (s settings) check(rest []string) error {
 	_, known := parts[s.only]
@@ -73,6 +79,11 @@ func run(s settings, out, progress io.Writer) error {
 	r.print(out)
 	if s.chart == "" || s.only != "" || s.thresholdDB != 0 {
 		return nil // a part would leave panels of the chart empty
+	}
+	if s.samples < leastDrawnSamples || s.trials < leastDrawnTrials {
+		fmt.Fprintf(progress, "%s stays as it is: fewer than %g samples or %d trials are too rough to be shown\n",
+			s.chart, leastDrawnSamples, leastDrawnTrials)
+		return nil
 	}
 	return r.draw(s.chart)
 }
