@@ -55,6 +55,15 @@ func (c CheckCmd) Run(ctx context.Context, s streams) error {
 	if err := cfg.MQTT.examine(); err != nil {
 		return usageError{err}
 	}
+	findings := checkAll(ctx, cfg)
+	if err := c.print(s.out, findings); err != nil {
+		return err
+	}
+	return c.verdict(findings)
+}
+
+// checkAll tries everything.
+func checkAll(ctx context.Context, cfg Config) []finding {
 	clk := newClock(cfg, slog.New(slog.DiscardHandler))
 	findings := []finding{{"ok", "config", "station " + cfg.Station.ID + ", " + receivers(len(cfg.Receivers))}}
 	findings = append(findings, checkStation(ctx, cfg, clk)...)
@@ -63,10 +72,7 @@ func (c CheckCmd) Run(ctx context.Context, s streams) error {
 	if len(cfg.Control.Allow) == 0 {
 		findings = append(findings, finding{"ok", "control", "takes no orders from the network (control.allow is empty)"})
 	}
-	if err := c.print(s.out, findings); err != nil {
-		return err
-	}
-	return c.verdict(findings)
+	return findings
 }
 
 // verdict is how the check ends.

@@ -26,6 +26,9 @@ func (i *Interval) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// String prints the duration.
+func (i Interval) String() string { return configs.Duration(i).String() }
+
 // SampleRate is a rate that cannot be 0, for the same reason.
 type SampleRate configs.Hertz
 
@@ -41,6 +44,9 @@ func (r *SampleRate) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// String prints the rate with its unit.
+func (r SampleRate) String() string { return configs.Hertz(r).String() }
+
 // Uncertainty is a duration written with its unit: clocks are off by anything from nanoseconds to hours.
 type Uncertainty configs.Duration
 
@@ -51,6 +57,9 @@ func (u *Uncertainty) UnmarshalText(text []byte) error {
 	}
 	return (*configs.Duration)(u).UnmarshalText(text)
 }
+
+// String prints the duration.
+func (u Uncertainty) String() string { return configs.Duration(u).String() }
 
 // Keep is how long acknowledged records stay; a spool is no archive.
 type Keep configs.Duration
@@ -65,6 +74,9 @@ func (k *Keep) UnmarshalText(text []byte) error {
 	}
 	return err
 }
+
+// String prints the duration.
+func (k Keep) String() string { return configs.Duration(k).String() }
 
 const (
 	mostMeasurement = time.Hour // of samples in one measurement

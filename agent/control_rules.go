@@ -26,6 +26,11 @@ func (b *Band) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// String prints the band with units.
+func (b Band) String() string {
+	return configs.Hertz(b.LowHz).String() + "-" + configs.Hertz(b.HighHz).String()
+}
+
 func (b Band) overlaps(low, high float64) bool { return low <= b.HighHz && high >= b.LowHz }
 
 func (b Band) contains(low, high float64) bool { return low >= b.LowHz && high <= b.HighHz }

@@ -35,6 +35,7 @@ type commandLine struct {
 	Probe   ProbeCmd   `cmd:"" help:"What a source is: device, ranges, time, losses."`
 	Service ServiceCmd `cmd:"" help:"Install, start and stop the agent as a service of this computer."`
 	Bench   BenchCmd   `cmd:"" help:"How fast this computer surveys, and which sample rate it can carry."`
+	Support SupportCmd `cmd:"" help:"One text to paste when asking for help, without passwords and the exact place."`
 	Version VersionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -132,6 +132,14 @@ func (a *Age) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// String prints the age.
+func (a Age) String() string {
+	if a == 0 {
+		return "forever"
+	}
+	return configs.Duration(a).String()
+}
+
 // LimitsConfig protects the collector from a single station and from a full disk.
 type LimitsConfig struct {
 	StationRate  float64       `yaml:"station_rate"`
@@ -165,6 +173,17 @@ func (r *Room) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q: want a part of the disk such as 80%%, bytes such as 500GiB, or none", text)
 	}
 	return nil
+}
+
+// String prints it as it is written.
+func (r Room) String() string {
+	switch {
+	case r.Part > 0:
+		return strconv.FormatFloat(100*r.Part, 'g', 4, 64) + "%"
+	case r.Bytes > 0:
+		return r.Bytes.String()
+	}
+	return "none"
 }
 
 // LogConfig is what is logged, and how.

@@ -40,6 +40,7 @@ type commandLine struct {
 	Restore    RestoreCmd    `cmd:"" help:"Put such a copy back."`
 	Migrate    MigrateCmd    `cmd:"" help:"Bring the database up to date."`
 	Service    ServiceCmd    `cmd:"" help:"Install, start and stop the collector as a service of this computer."`
+	Support    SupportCmd    `cmd:"" help:"One text to paste when asking for help, without passwords."`
 	Version    VersionCmd    `cmd:"" help:"Print the version."`
 }
 

@@ -193,6 +193,7 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"BadTokens":         testBadTokens,
 		"RetireSpool":       testRetireSpool,
 		"Holes":             testHoles,
+		"Inventory":         testInventory,
 	}
 }
 
