@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -46,12 +47,15 @@ type problem struct {
 	Status int                  `json:"status"`
 	Detail string               `json:"detail"`
 	Errors protocol.FieldErrors `json:"errors"`
+	wait   time.Duration        // that the collector asks for, if it is a short one
 }
 
 // Error is what the user has to know: the faults of the request, each once, or else what the collector says.
 func (p problem) Error() string {
 	switch {
-	case len(p.Errors) > 0:
+	case p.Status == http.StatusUnauthorized:
+		return fmt.Sprintf("the collector wants a token: %s; put one that it knows into %s", p.Detail, tokenVariable)
+	case len(p.Errors) > 0 && p.Status != http.StatusForbidden:
 		return p.Errors.Error()
 	case p.Detail == "":
 		return fmt.Sprintf("the collector answers %d: %s", p.Status, p.Title)
@@ -82,8 +86,36 @@ func (r remote) call(ctx context.Context, method, path string, body, answer any)
 	return nil
 }
 
-// send sends one request and gives the answer, unless that is a problem.
+// mostWaitS is more than a right token is asked to wait.
+const mostWaitS = 5
+
+// mostWaits is how often a request that came too soon after others is sent again.
+const mostWaits = 10
+
+// send sends one request and gives the answer, unless that is a problem. A token may ask only so often: where it was too often, it
+// waits as long as the collector wants.
 func (r remote) send(ctx context.Context, method, path string, body any, header http.Header) (*http.Response, error) {
+	for waits := 0; ; waits++ {
+		resp, err := r.sendOnce(ctx, method, path, body, header)
+		if p, ok := errors.AsType[problem](err); !ok || p.Status != http.StatusTooManyRequests || p.wait <= 0 || waits == mostWaits {
+			return resp, err
+		} else if err := pause(ctx, p.wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// pause waits.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+func (r remote) sendOnce(ctx context.Context, method, path string, body any, header http.Header) (*http.Response, error) {
 	var content io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -120,6 +152,9 @@ func (r remote) send(ctx context.Context, method, path string, body any, header 
 		p = problem{Title: http.StatusText(resp.StatusCode), Detail: strings.TrimSpace(string(text))}
 	}
 	p.Status = resp.StatusCode
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds <= mostWaitS {
+		p.wait = time.Duration(seconds) * time.Second
+	}
 	if p.usage() {
 		return nil, usageError{p}
 	}

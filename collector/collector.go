@@ -251,6 +251,7 @@ func (c *Collector) openAPI(context.Context) error {
 	c.jobs = c.groupJobs()
 	handler, err := api.New(api.Config{
 		Reader: c.store, Commander: commander{c.acquisitions, c.store}, Recordings: c.store, Files: c.archive, WebSDRs: c.store, Events: c.events,
+		Tokens: c.store, Audit: c.store, AskTokens: c.cfg.HTTP.Tokens, Hosts: c.cfg.HTTP.names(),
 		Ready: c.conditions, Metrics: metrics{c}, Version: c.version, Log: c.component("api"),
 	})
 	if err != nil {
@@ -269,6 +270,14 @@ func (c *Collector) openAPI(context.Context) error {
 		c.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
 	}
 	return nil
+}
+
+// scheme is how the API is spoken to.
+func (c *Collector) scheme() string {
+	if c.cfg.HTTP.TLS != nil {
+		return "https"
+	}
+	return "http"
 }
 
 // HTTPAddr is the address of the API, with the actual port.
@@ -310,7 +319,7 @@ func (c *Collector) conditions(ctx context.Context) []api.Condition {
 // Run works until the context ends or a part fails for good. It stops in the order in which data flows, so that what is
 // committed is also acknowledged.
 func (c *Collector) Run(ctx context.Context) error {
-	if err := c.data.announce(running{PID: os.Getpid(), HTTP: "http://" + c.HTTPAddr(), MQTT: c.BrokerURL()}); err != nil {
+	if err := c.data.announce(running{PID: os.Getpid(), HTTP: c.scheme() + "://" + c.HTTPAddr(), MQTT: c.BrokerURL()}); err != nil {
 		return errors.Join(err, c.close())
 	}
 	ctx, stop := context.WithCancelCause(ctx)
@@ -341,7 +350,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		for _, part := range c.workers() {
 			run(ctx, &work, part)
 		}
-		c.notifier.Status("running, API at http://" + c.HTTPAddr())
+		c.notifier.Status("running, API at " + c.scheme() + "://" + c.HTTPAddr())
 		c.log.InfoContext(ctx, "collector is running", "http", c.HTTPAddr(), "broker", c.BrokerURL(), "version", c.version)
 	}
 	<-ctx.Done()

@@ -167,7 +167,7 @@ func TestCollector_AnswersBeforeItEnds(t *testing.T) {
 	}
 	defer conn.Close()
 	const body = `{"frequency_hz": 145500000, "duration_s": 5, "stations": ["torino"]}`
-	fmt.Fprintf(conn, "POST /api/v1/acquisitions HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
+	fmt.Fprintf(conn, "POST /api/v1/acquisitions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(body))
 	answer := bufio.NewReader(conn)
 	if line, err := answer.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") { // the handler reads
 		t.Fatalf("%q, %v", line, err)

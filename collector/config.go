@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -70,10 +71,34 @@ func (c ArchiveConfig) credentials() archive.Credentials {
 	return archive.Credentials{AccessKey: c.AccessKey, SecretKey: string(c.SecretKey)}
 }
 
-// HTTPConfig is where the REST API listens.
+// HTTPConfig is where the REST API listens, and whom it answers.
 type HTTPConfig struct {
 	Listen string     `yaml:"listen"`
 	TLS    *TLSConfig `yaml:"tls"`
+	Tokens bool       `yaml:"tokens"` // without, whoever reaches it may do all
+	Hosts  []string   `yaml:"hosts"`
+}
+
+// names are those that the API goes by; nil for any. On loopback a page whose name was made to lead here would otherwise reach what
+// asks for no token; beyond it there are always TLS, whose certificate has no such name, and tokens, which no browser sends by itself.
+func (c HTTPConfig) names() []string {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if (err != nil || !loopback(host)) && len(c.Hosts) == 0 {
+		return nil
+	}
+	names := []string{"localhost", "127.0.0.1", "::1"}
+	for _, name := range append([]string{host}, c.Hosts...) {
+		if name = strings.ToLower(name); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// loopback tells whether only this machine reaches a host.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // TLSConfig names a certificate and its key.
@@ -199,7 +224,7 @@ func DefaultConfig() Config {
 	return Config{
 		ID:   "main",
 		MQTT: MQTTConfig{Prefix: "heimdall", Embedded: EmbeddedConfig{Listen: "127.0.0.1:18830"}, SharedGroup: "heimdall"},
-		HTTP: HTTPConfig{Listen: "127.0.0.1:8090"},
+		HTTP: HTTPConfig{Listen: "127.0.0.1:8090", Hosts: []string{}},
 		Data: "heimdall-data",
 		Log:  LogConfig{Level: "info", Format: "text"},
 		Retention: RetentionConfig{
@@ -384,6 +409,9 @@ func (c *Config) checkMQTT(report func(field, message string)) {
 	}
 }
 
+// hostName is a name as it stands in an address.
+var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$`)
+
 const noUsername = "missing: mqtt.password needs the account that it belongs to"
 
 // checkListen wants an address that only this machine reaches; why tells the reason and what to do instead.
@@ -393,7 +421,7 @@ func checkListen(report func(field, message string), field, address, example, wh
 		report(field, "want host:port, for instance "+example+"; port 0 takes any free one")
 		return
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !loopback(host) {
 		report(field, "only a loopback address, for instance "+example+", "+why)
 	}
 }
@@ -402,5 +430,16 @@ func (c *Config) checkHTTP(report func(field, message string)) {
 	if t := c.HTTP.TLS; t != nil && (t.Cert == "" || t.Key == "") {
 		report("http.tls", "TLS needs both http.tls.cert and http.tls.key")
 	}
-	checkListen(report, "http.listen", c.HTTP.Listen, "127.0.0.1:8090", "until tokens and TLS are there; put a reverse proxy in front")
+	for _, name := range c.HTTP.Hosts {
+		if net.ParseIP(name) == nil && !hostName.MatchString(name) {
+			report("http.hosts", "want names or addresses without a port, such as heimdall.example.org")
+		}
+	}
+	if c.HTTP.TLS != nil && c.HTTP.Tokens {
+		if _, port, err := net.SplitHostPort(c.HTTP.Listen); err == nil && port != "" {
+			return
+		}
+	}
+	checkListen(report, "http.listen", c.HTTP.Listen, "127.0.0.1:8090",
+		"unless http.tls names a certificate and http.tokens is true; set both, or put a reverse proxy in front")
 }

@@ -75,6 +75,8 @@ type Config struct {
 	Recordings Recordings
 	Files      Files
 	WebSDRs    WebSDRs
+	Tokens     Tokens
+	Audit      Auditor
 	// Events carries what /api/v1/events sends.
 	Events *Hub
 	// Ready lists the conditions of /readyz; nil means none. A request that fails while one does not hold is answered with 503
@@ -82,9 +84,12 @@ type Config struct {
 	Ready func(ctx context.Context) []Condition
 	// Metrics adds to /metrics; nil means nothing but the interface's own.
 	Metrics Metrics
-	// Authorize refuses a request by an error, whose text the client sees; nil lets everybody in, which is right on
-	// loopback only. /healthz and /readyz ask nobody.
-	Authorize func(r *http.Request) error
+	// AskTokens has every route that is not open ask for a token of its role. Without, whoever asks may do all, which is right on
+	// loopback only.
+	AskTokens bool
+	// Hosts are the names, in lower case, that requests may come under; nil lets every name in, which is right where a page of
+	// another site cannot reach.
+	Hosts []string
 	// Version is the collector's, as in its version command.
 	Version string
 	// Now is the clock; nil means the system's.
@@ -98,6 +103,9 @@ type server struct {
 	routes  []route
 	mux     *http.ServeMux
 	traffic traffic
+	// requests counts those of each token, failures the wrong tokens of each address.
+	requests, failures *limiter
+
 	bulk    chan struct{} // holds one for each bulk read that is going on
 	openAPI []byte        // made once
 	docs    []byte
@@ -105,8 +113,9 @@ type server struct {
 
 // New makes the handler. It fails when a required part is absent.
 func New(cfg Config) (http.Handler, error) {
-	if cfg.Reader == nil || cfg.Commander == nil || cfg.Recordings == nil || cfg.Files == nil || cfg.WebSDRs == nil || cfg.Events == nil {
-		return nil, errors.New("api: Reader, Commander, Recordings, Files, WebSDRs and Events are required")
+	if cfg.Reader == nil || cfg.Commander == nil || cfg.Recordings == nil || cfg.Files == nil || cfg.WebSDRs == nil || cfg.Events == nil ||
+		cfg.Tokens == nil || cfg.Audit == nil {
+		return nil, errors.New("api: Reader, Commander, Recordings, Files, WebSDRs, Events, Tokens and Audit are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -118,6 +127,7 @@ func New(cfg Config) (http.Handler, error) {
 		return nil, err
 	}
 	s := &server{Config: cfg, routes: routes(), mux: http.NewServeMux(), bulk: make(chan struct{}, mostBulk)}
+	s.requests, s.failures = newLimiter(tokenRate, tokenBurst), newLimiter(failureRate/60.0, failureRate)
 	var err error
 	if s.openAPI, err = s.describe(); err != nil {
 		return nil, err

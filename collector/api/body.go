@@ -33,12 +33,15 @@ func (s *server) createAcquisition(w http.ResponseWriter, r *http.Request) error
 	if err != nil {
 		return err
 	}
+	if err := s.within(r.Context(), &request); err != nil {
+		return err
+	}
 	made, err := s.Commander.Create(r.Context(), request)
-	return acquired(w, r, made, err)
+	return s.acquired(w, r, actAcquire, made, err)
 }
 
-// acquired answers with a new acquisition and its address.
-func acquired(w http.ResponseWriter, r *http.Request, made *protocol.Acquisition, err error) error {
+// acquired notes a new acquisition, and answers with it and its address.
+func (s *server) acquired(w http.ResponseWriter, r *http.Request, action string, made *protocol.Acquisition, err error) error {
 	if err != nil {
 		problem, own := problemOf(err, badField)
 		if own {
@@ -46,6 +49,7 @@ func acquired(w http.ResponseWriter, r *http.Request, made *protocol.Acquisition
 		}
 		return problem
 	}
+	s.noteDone(r, action, made.ID, ordered(made))
 	w.Header().Set("Location", "/api/v1/acquisitions/"+made.ID)
 	return send(w, r, http.StatusAccepted, wholeAcquisition(made))
 }

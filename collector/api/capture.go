@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"io/fs"
 	"net/http"
 	"time"
 
@@ -61,12 +62,18 @@ func (s *server) captureDetection(w http.ResponseWriter, r *http.Request) error 
 	if err != nil {
 		return err
 	}
+	if !callerOf(r.Context()).sees(stored.Record.GetStation()) {
+		return absent(fs.ErrNotExist, "detection", id)
+	}
 	request, err := around(id, stored.Record, asked)
 	if err != nil {
 		return err
 	}
+	if err := s.within(r.Context(), &request); err != nil {
+		return err
+	}
 	made, err := s.Commander.CreateFitting(r.Context(), request)
-	return acquired(w, r, made, err)
+	return s.acquired(w, r, actCapture, made, err)
 }
 
 // parseCapture reads the body of a capture; nothing at all is the usual one.

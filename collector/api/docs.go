@@ -24,12 +24,12 @@ var hostForm = regexp.MustCompile(`^[A-Za-z0-9.:\[\]-]+$`)
 
 // docsRoute is what the page shows of a route.
 type docsRoute struct {
-	ID, Method, Path, Summary, Detail string
-	Status                            int
-	Types                             []string
-	Query                             []docsParameter
-	Curl, Body, Answer                string
-	Problems                          []problemKind
+	ID, Method, Path, Role, Summary, Detail string
+	Status                                  int
+	Types                                   []string
+	Query                                   []docsParameter
+	Curl, Body, Answer                      string
+	Problems                                []problemKind
 }
 
 type docsParameter struct{ Name, Text, Example string }
@@ -53,7 +53,7 @@ func (s *server) renderDocs() ([]byte, error) {
 			if s.routes[i].tag != tag.name {
 				continue
 			}
-			shown, err := s.routes[i].shown()
+			shown, err := s.routes[i].shown(s.AskTokens)
 			if err != nil {
 				return nil, err
 			}
@@ -69,13 +69,13 @@ func (s *server) renderDocs() ([]byte, error) {
 	return body.Bytes(), nil
 }
 
-func (rt *route) shown() (docsRoute, error) {
-	curl, err := rt.curl()
+func (rt *route) shown(asksTokens bool) (docsRoute, error) {
+	curl, err := rt.curl(asksTokens)
 	if err != nil {
 		return docsRoute{}, err
 	}
 	shown := docsRoute{
-		ID: rt.id, Method: rt.method, Path: rt.path, Summary: rt.summary, Detail: rt.detail, Status: rt.success(), Types: rt.answer.types, Problems: rt.allProblems(), Curl: curl,
+		ID: rt.id, Method: rt.method, Path: rt.path, Role: string(rt.role), Summary: rt.summary, Detail: rt.detail, Status: rt.success(), Types: rt.answer.types, Problems: rt.allProblems(), Curl: curl,
 	}
 	for _, p := range rt.query {
 		shown.Query = append(shown.Query, docsParameter{p.name, p.text, p.example})
@@ -93,8 +93,11 @@ func (rt *route) shown() (docsRoute, error) {
 const docsAddress = "http://collector.invalid"
 
 // curl is a command that asks for the route, with the first of its parameters.
-func (rt *route) curl() (string, error) {
+func (rt *route) curl(asksTokens bool) (string, error) {
 	options := "-s"
+	if asksTokens && rt.role != roleOpen {
+		options += ` -H "Authorization: Bearer $HEIMDALL_TOKEN"`
+	}
 	if method := rt.method; method != http.MethodGet && (method != http.MethodPost || rt.body == nil) {
 		options += " -X " + method
 	}
@@ -122,7 +125,7 @@ func (rt *route) exampleID() string {
 	things, _, _ := strings.Cut(strings.TrimPrefix(rt.path, "/api/v1/"), "/{id}")
 	return map[string]string{
 		"stations": exampleStation().ID, "acquisitions": exampleAcquisition, "recordings": exampleCapture, "detections": exampleDetection,
-		"acquisition/status": exampleAcquisition, "acquisition/websdrs": "1",
+		"acquisition/status": exampleAcquisition, "tokens": exampleToken().Name, "acquisition/websdrs": "1",
 	}[things]
 }
 

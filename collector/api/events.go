@@ -29,8 +29,8 @@ const (
 	mostClients = 256
 	// setBack is how far a clock may be set back without a loss to those who resume.
 	setBack = 2 * time.Second
-	// pingEvery keeps proxies from closing a quiet stream, and finds clients that have gone.
-	pingEvery = 15 * time.Second
+	// pingEvery keeps proxies from closing a quiet stream, and finds clients that have gone or whose token was revoked.
+	pingEvery = 10 * time.Second
 )
 
 // Hub hands what happens to the clients of /api/v1/events. Telling it never waits: a client whose queue is full is
@@ -233,7 +233,7 @@ func eventParameters() []parameter {
 // events streams what happens until the client goes, falls behind, or the collector stops; first, what happened since the place
 // that the client names.
 func (s *server) events(w http.ResponseWriter, r *http.Request) error {
-	q := parseQuery(r.URL.RawQuery, eventParameters())
+	q := askedOf(r, eventParameters())
 	wants := eventFilter{names: q.choices("event", eventNames()), kinds: q.choices("kind", eventKinds()), stations: q.stations("station")}
 	from := q.resumePoint(r.Header)
 	if err := q.err(); err != nil {
@@ -253,7 +253,7 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", eventsType)
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep events back
-	out := &eventWriter{w: w, flush: http.NewResponseController(w).Flush}
+	out := &eventWriter{w: w, who: q.who, flush: http.NewResponseController(w).Flush}
 	if from == nil {
 		s.Events.attend(c)
 		out.send(": heimdall events\nid: " + s.Events.settled().String() + "\nretry: 2000\n\n")
@@ -290,6 +290,7 @@ func (s *server) follow(ctx context.Context, out *eventWriter, c *client) error 
 // eventWriter writes messages and keeps the first error.
 type eventWriter struct {
 	w     http.ResponseWriter
+	who   *caller
 	flush func() error
 	err   error
 	// waiting is what was added and not sent yet.
@@ -320,6 +321,13 @@ func (s *eventWriter) event(e event, queue <-chan event) {
 
 // add writes a message behind those that are to be sent.
 func (s *eventWriter) add(e event) {
+	var err error
+	if e.data, err = s.who.seenEvent(e); err != nil && s.err == nil {
+		s.err = err
+	}
+	if e.data == nil {
+		return
+	}
 	fmt.Fprintf(&s.waiting, "event: %s\nid: %s\ndata: %s\n\n", e.name, e.id, e.data)
 }
 

@@ -2,13 +2,17 @@ package api_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -139,6 +143,81 @@ func (f *webSDRs) UpdateWebSDR(_ context.Context, station string, at time.Time, 
 
 func (f *webSDRs) RemoveWebSDR(context.Context, string) error { return f.err }
 
+// tokens are by secret; what is made has the secret of its name.
+type tokens struct {
+	mu   sync.Mutex // guards held and err
+	held map[string]protocol.Token
+	err  error // of the database
+}
+
+func (f *tokens) TokenOf(_ context.Context, secret string) (*protocol.Token, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	token, ok := f.held[secret]
+	if f.err != nil || !ok || token.Revoked != "" {
+		return nil, cmp.Or(f.err, fs.ErrNotExist)
+	}
+	return &token, nil
+}
+
+func (f *tokens) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+}
+
+func (f *tokens) Tokens(context.Context) ([]protocol.Token, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.SortedFunc(maps.Values(f.held), func(a, b protocol.Token) int { return strings.Compare(a.Name, b.Name) }), f.err
+}
+
+func (f *tokens) AddToken(_ context.Context, t protocol.Token, _ string) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t.Created = protocol.FormatTime(noon)
+	f.held["hdt_"+t.Name] = t
+	return "hdt_" + t.Name, f.err
+}
+
+func (f *tokens) RevokeToken(_ context.Context, name, _ string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t, ok := f.held["hdt_"+name]
+	if !ok {
+		return fs.ErrNotExist
+	}
+	t.Revoked = protocol.FormatTime(noon)
+	f.held["hdt_"+name] = t
+	return nil
+}
+
+// audit keeps what is noted, as "actor action subject".
+type audit struct {
+	mu      sync.Mutex // guards entries and details
+	entries []string
+	details []map[string]any
+	err     error
+}
+
+func (f *audit) Audit(_ context.Context, actor, action, subject string, detail map[string]any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.entries, f.details = append(f.entries, actor+" "+action+" "+subject), append(f.details, detail)
+	return f.err
+}
+
+func (f *audit) AuditEntries(context.Context, protocol.AuditFilter) ([]protocol.AuditEntry, string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var list []protocol.AuditEntry
+	for _, entry := range f.entries {
+		words := strings.SplitN(entry, " ", 3)
+		list = append(list, protocol.AuditEntry{Time: protocol.FormatTime(noon), Actor: words[0], Action: words[1], Subject: words[2]})
+	}
+	return list, "", nil
+}
+
 // world is a collector with a little of everything in it.
 type world struct {
 	reader     *reader
@@ -146,6 +225,8 @@ type world struct {
 	recordings *recordings
 	files      files
 	webSDRs    *webSDRs
+	tokens     *tokens
+	audit      *audit
 	config     api.Config
 	asked      protocol.Filter // of the latest list
 	kind       protocol.Kind   // likewise
@@ -161,7 +242,11 @@ const (
 )
 
 func newWorld() *world {
-	w := &world{webSDRs: &webSDRs{station: "torino"}, detected: recordOf(protocol.KindDetection)}
+	w := &world{
+		webSDRs: &webSDRs{station: "torino"}, audit: &audit{},
+		tokens: &tokens{held: map[string]protocol.Token{"hdt_club": {Name: "club", Role: protocol.RoleViewer, Created: protocol.FormatTime(noon)}}},
+	}
+	w.detected = recordOf(protocol.KindDetection)
 	w.detected.GetDetection().CenterHz = proto.Float64(145.5e6)
 	station := &protocol.Station{ID: "torino", Number: 1, Status: "online", LastSeen: protocol.FormatTime(noon)}
 	w.reader = &reader{
@@ -238,6 +323,7 @@ func newWorld() *world {
 	w.files = files{recordingKey + ".sigmf-data": "0123456789", recordingKey + ".sigmf-meta": `{"global":{}}`, recordingKey + ".sigmf": "tar"}
 	w.config = api.Config{
 		Reader: w.reader, Commander: w.commander, Recordings: w.recordings, Files: w.files, WebSDRs: w.webSDRs, Events: api.NewHub(),
+		Tokens: w.tokens, Audit: w.audit,
 		Version: "1.2.3", Now: func() time.Time { return noon },
 	}
 	return w

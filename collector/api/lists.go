@@ -57,7 +57,7 @@ type listing struct {
 // sendList answers with a page as JSON, or with all of the list in another form.
 func (s *server) sendList(rt *route, w http.ResponseWriter, r *http.Request) error {
 	form, _ := preferred(r.Header.Values("Accept"), rt.answer.types)
-	q := parseQuery(r.URL.RawQuery, rt.query)
+	q := askedOf(r, rt.query)
 	q.bulk = form != jsonType
 	read := rt.listing.pages(s, q).timely()
 	limit, cursor := q.limit(), q.cursor()
@@ -130,9 +130,9 @@ func absent(err error, what, id string) error {
 // stationPages gives all stations at once: a network has not so many.
 func stationPages(s *server, _ *query) pager {
 	return func(ctx context.Context, _ int, _ string) ([]json.RawMessage, string, error) {
-		stations, err := s.Reader.Stations(ctx)
+		stations, err := s.stations(ctx)
 		if err != nil {
-			return nil, "", fmt.Errorf("list stations: %w", err)
+			return nil, "", err
 		}
 		items, err := itemsOf(stations, func(station *protocol.Station) any { return wholeStation(station) })
 		return items, "", err
@@ -145,7 +145,7 @@ func (s *server) station(w http.ResponseWriter, r *http.Request) error {
 		return notFound.with("no station can have this id", fieldError("id", id, stationAdvice))
 	}
 	station, err := s.Reader.Station(r.Context(), id)
-	if err == nil && station == nil {
+	if err == nil && (station == nil || !callerOf(r.Context()).sees(id)) {
 		err = fs.ErrNotExist
 	}
 	if err != nil {
@@ -235,11 +235,11 @@ func recordItem(stored *protocol.StoredRecord) (json.RawMessage, error) {
 	return protocol.AppendMembers(body, members...)
 }
 
-func acquisitionPages(s *server, _ *query) pager {
+func acquisitionPages(s *server, q *query) pager {
 	return func(ctx context.Context, limit int, cursor string) ([]json.RawMessage, string, error) {
-		acquisitions, next, err := s.Commander.Acquisitions(ctx, limit, cursor)
+		acquisitions, next, err := s.acquisitionsSeen(ctx, q.who, limit, cursor)
 		if err != nil {
-			return nil, "", fmt.Errorf("list acquisitions: %w", err)
+			return nil, "", err
 		}
 		items, err := itemsOf(acquisitions, func(a **protocol.Acquisition) any { return wholeAcquisition(*a) })
 		return items, next, err
@@ -248,7 +248,7 @@ func acquisitionPages(s *server, _ *query) pager {
 
 func (s *server) acquisition(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
-	a, err := one(r.Context(), "acquisition", id, s.Commander.Acquisition)
+	a, err := s.acquisitionSeen(r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -256,11 +256,34 @@ func (s *server) acquisition(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) cancelAcquisition(w http.ResponseWriter, r *http.Request) error {
-	a, err := one(r.Context(), "acquisition", r.PathValue("id"), s.Commander.Cancel)
+	id, who := r.PathValue("id"), callerOf(r.Context())
+	if who.stations != nil {
+		if err := s.cancellable(r.Context(), id); err != nil {
+			return err
+		}
+	}
+	a, err := one(r.Context(), "acquisition", id, s.Commander.Cancel)
 	if err != nil {
 		return err
 	}
+	s.noteDone(r, actCancel, id, nil)
 	return send(w, r, http.StatusOK, wholeAcquisition(a))
+}
+
+// cancellable refuses a limited token what it would take from stations that are not its own.
+func (s *server) cancellable(ctx context.Context, id string) error {
+	seen, err := s.acquisitionSeen(ctx, id)
+	if err != nil {
+		return err
+	}
+	whole, err := one(ctx, "acquisition", id, s.Commander.Acquisition)
+	if err != nil {
+		return err
+	}
+	if len(seen.Stations) < len(whole.Stations) {
+		return forbidden.with("the acquisition is of stations, too, that the token is not for", fieldError("id", id, "cancel it with a token for all its stations"))
+	}
+	return nil
 }
 
 func recordingPages(s *server, q *query) pager {

@@ -121,6 +121,7 @@ func (s *server) oldAcquire(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("create acquisition: %w", err)
 	}
+	s.noteDone(r, actAcquire, made.ID, ordered(made))
 	return send(w, r, http.StatusOK, oldTask(made.ID, request.FrequencyHz/1e6, len(made.Stations)))
 }
 
@@ -210,7 +211,7 @@ func oldNames(faults protocol.FieldErrors) protocol.FieldErrors {
 }
 
 func (s *server) oldStatus(w http.ResponseWriter, r *http.Request) error {
-	a, err := one(r.Context(), "acquisition", r.PathValue("id"), s.Commander.Acquisition)
+	a, err := s.acquisitionSeen(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -229,9 +230,9 @@ func (s *server) oldStatus(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) stationNumbers(ctx context.Context) (map[string]int, error) {
-	stations, err := s.Reader.Stations(ctx)
+	stations, err := s.stations(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list stations: %w", err)
+		return nil, err
 	}
 	numbers := make(map[string]int, len(stations))
 	for _, station := range stations {

@@ -3,7 +3,6 @@ package api_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io/fs"
 	"math"
 	"net/http"
@@ -115,7 +114,7 @@ func TestOldReady_TellsWhatIsMissing(t *testing.T) {
 
 func TestOldService_AsksForATokenLikeTheRest(t *testing.T) {
 	w := newWorld()
-	w.config.Authorize = func(*http.Request) error { return errors.New("no token") }
+	w.config.AskTokens = true
 	h := w.handler(t)
 	for path, want := range map[string]int{
 		"/health": 200, "/ready": 200, "/api/v1/acquisition/config": 401, "/api/v1/acquisition/websdrs": 401, "/api/v1/acquisition/websdrs/health": 401,

@@ -114,11 +114,11 @@ type webSDR struct {
 	said    protocol.WebSDR
 }
 
-// websdrs are all stations, by number.
+// websdrs are all stations that the caller sees, by number.
 func (s *server) websdrs(ctx context.Context) ([]webSDR, error) {
-	stations, err := s.Reader.Stations(ctx)
+	stations, err := s.stations(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list stations: %w", err)
+		return nil, err
 	}
 	said, err := s.WebSDRs.WebSDRs(ctx)
 	if err != nil {
@@ -131,6 +131,9 @@ func (s *server) websdrs(ctx context.Context) ([]webSDR, error) {
 	all := make([]webSDR, len(stations))
 	for i := range stations {
 		all[i] = webSDR{stations[i], byStation[stations[i].ID]}
+		if stations[i].LastSeen != "" && !callerOf(ctx).role.May(protocol.RoleOperator) {
+			all[i].said.LatitudeDeg, all[i].said.LongitudeDeg, all[i].said.AltitudeM = nil, nil, nil // where it is, its agent says as exactly as its owner wants
+		}
 	}
 	return all, nil
 }
@@ -345,6 +348,7 @@ func (s *server) createWebSDR(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return webSDRProblem(fmt.Errorf("create station: %w", err), nameTaken)
 	}
+	s.noteDone(r, actAddWebSDR, station, nil)
 	id := stationUUID(station).String() // not the station's id, which may be the number of another
 	w.Header().Set("Location", oldPath+"websdrs/"+id)
 	r.SetPathValue("id", id)
@@ -376,6 +380,7 @@ func (s *server) updateWebSDR(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return webSDRProblem(fmt.Errorf("change station: %w", err), nameTaken)
 	}
+	s.noteDone(r, actChangeWebSDR, found.station.ID, nil)
 	r.SetPathValue("id", stationUUID(found.station.ID).String())
 	return s.answerWebSDR(w, r, http.StatusOK)
 }
@@ -386,7 +391,8 @@ func (s *server) deleteWebSDR(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if oldFlag(r, "hard_delete") {
+	hard := oldFlag(r, "hard_delete")
+	if hard {
 		err = s.WebSDRs.RemoveWebSDR(r.Context(), found.station.ID)
 	} else {
 		err = s.WebSDRs.UpdateWebSDR(r.Context(), found.station.ID, s.Now(), func(w *protocol.WebSDRFields) { w.Active = new(bool) })
@@ -394,6 +400,7 @@ func (s *server) deleteWebSDR(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return webSDRProblem(fmt.Errorf("delete station: %w", err), badField)
 	}
+	s.noteDone(r, actRemoveWebSDR, found.station.ID, map[string]any{"hard": hard})
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

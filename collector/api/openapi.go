@@ -16,7 +16,7 @@ func (s *server) describe() ([]byte, error) {
 		if paths[rt.path] == nil {
 			paths[rt.path] = map[string]any{}
 		}
-		paths[rt.path][strings.ToLower(rt.method)] = rt.operation()
+		paths[rt.path][strings.ToLower(rt.method)] = rt.operation(s.AskTokens)
 	}
 	document := map[string]any{
 		"openapi": "3.1.0",
@@ -30,7 +30,10 @@ func (s *server) describe() ([]byte, error) {
 		"components": map[string]any{
 			"schemas": allSchemas(),
 			"securitySchemes": map[string]any{
-				"token": map[string]any{"type": "http", "scheme": "bearer", "description": "Needed where the collector listens beyond loopback."},
+				"token": map[string]any{
+					"type": "http", "scheme": "bearer", "bearerFormat": "hdt_…",
+					"description": "Asked for where http.tokens is on, as it must be beyond loopback. Each operation names the least role: viewer, operator or admin, each of which may all that the one before it may. A token may be limited to stations.",
+				},
 			},
 		},
 	}
@@ -65,12 +68,13 @@ func tagTexts() []tagText {
 		{"acquisitions", "One request to many stations for the same stretch of time."},
 		{"recordings", "IQ as SigMF."},
 		{"events", "What happens, while it happens."},
+		{"accounts", "Who may ask, and who did what."},
 		{"service", "The collector itself."},
 		{oldTag, "For clients of the service that Heimdall replaces; others should use the addresses above."},
 	}
 }
 
-func (rt *route) operation() map[string]any {
+func (rt *route) operation(asksTokens bool) map[string]any {
 	operation := map[string]any{"operationId": rt.id, "tags": []string{rt.tag}, "summary": rt.summary, "responses": rt.responses()}
 	if rt.old {
 		operation["deprecated"] = true
@@ -78,8 +82,9 @@ func (rt *route) operation() map[string]any {
 	if rt.detail != "" {
 		operation["description"] = rt.detail
 	}
+	operation["security"] = []any{}
 	if rt.role != roleOpen {
-		operation["security"] = []any{map[string]any{}, map[string]any{"token": []string{}}}
+		operation["security"] = rt.security(asksTokens)
 	}
 	if rt.body != nil {
 		operation["requestBody"] = map[string]any{"required": !rt.bodyless, "content": rt.body.describe()}
@@ -100,6 +105,16 @@ func (rt *route) operation() map[string]any {
 		operation["parameters"] = parameters
 	}
 	return operation
+}
+
+// security says which role a token must have at least, in the way that OpenAPI 3.1 has for roles. Where no tokens are asked for, it
+// may be left out.
+func (rt *route) security(asksTokens bool) []any {
+	token := map[string]any{"token": []string{string(rt.role)}}
+	if asksTokens {
+		return []any{token}
+	}
+	return []any{map[string]any{}, token}
 }
 
 func (rt *route) success() int {
@@ -140,7 +155,7 @@ func (rt *route) allProblems() []problemKind {
 		all = append(all, badQuery)
 	}
 	if rt.role != roleOpen {
-		all = append(all, unauthorized)
+		all = append(all, unauthorized, forbidden, tooMany)
 	}
 	return append(all, rt.problems...)
 }

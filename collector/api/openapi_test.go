@@ -105,6 +105,8 @@ func exampleID(path string) string {
 		return "torino"
 	case strings.Contains(path, "acquisitions"), strings.Contains(path, "acquisition/status"):
 		return acquisitionID
+	case strings.Contains(path, "tokens"):
+		return "club"
 	case strings.Contains(path, "detections"):
 		return detectionID
 	}

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -27,7 +29,17 @@ type Problem struct {
 }
 
 // problemError is a problem that a handler returns.
-type problemError struct{ Problem }
+type problemError struct {
+	Problem
+	retryAfter time.Duration // 0 says nothing of it
+}
+
+// after says how long to wait.
+func (k problemKind) after(wait time.Duration, detail string) *problemError {
+	p := k.with(detail)
+	p.retryAfter = wait
+	return p
+}
 
 func (p *problemError) Error() string { return fmt.Sprintf("%d %s: %s", p.Status, p.Title, p.Detail) }
 
@@ -46,6 +58,9 @@ var (
 	badField       = problemKind{"bad-field", http.StatusUnprocessableEntity, "The request cannot be carried out as asked", "Each entry of errors names a member of the body, its value and what to write instead."}
 	nameTaken      = problemKind{"name-taken", http.StatusBadRequest, "Another one goes by this name", "Choose another name."}
 	unauthorized   = problemKind{"unauthorized", http.StatusUnauthorized, "The request needs a token", "Send Authorization: Bearer and a token of this collector."}
+	forbidden      = problemKind{"forbidden", http.StatusForbidden, "The token may not do this", "Ask the network's admin for a token with the role, or the stations, that it takes."}
+	wrongHost      = problemKind{"wrong-host", http.StatusForbidden, "The collector does not go by this name", "Ask under a name of the collector; http.hosts in its configuration adds one."}
+	tooMany        = problemKind{"too-many-requests", http.StatusTooManyRequests, "That was too often", "Wait as long as Retry-After says."}
 	crossOrigin    = problemKind{"cross-origin", http.StatusForbidden, "Another site's page may not change anything here", "Open the collector's own page, or call it from a program."}
 	notFound       = problemKind{"not-found", http.StatusNotFound, "There is no such thing", "The address or the id in it is not known here."}
 	wrongMethod    = problemKind{"wrong-method", http.StatusMethodNotAllowed, "This address takes other methods", "The Allow header names them."}
@@ -57,14 +72,14 @@ var (
 	wrongRange     = problemKind{"wrong-range", http.StatusRequestedRangeNotSatisfiable, "The file has no such range", "The Content-Range header says how long the file is."}
 	internal       = problemKind{"internal", http.StatusInternalServerError, "Something went wrong here", "The collector's log has the cause under the request's id."}
 	unavailable    = problemKind{"unavailable", http.StatusServiceUnavailable, "This takes too long at the moment", "Try again later; /readyz says what is out of order."}
-	allProblemKind = []problemKind{badQuery, badBody, badField, nameTaken, unauthorized, crossOrigin, notFound, wrongMethod, notAcceptable, tooSlow, changed, tooLarge, wrongType, wrongRange, internal, unavailable}
+	allProblemKind = []problemKind{badQuery, badBody, badField, nameTaken, unauthorized, forbidden, wrongHost, crossOrigin, notFound, wrongMethod, notAcceptable, tooSlow, changed, tooLarge, wrongType, wrongRange, tooMany, internal, unavailable}
 )
 
 func (k problemKind) with(detail string, faults ...protocol.FieldError) *problemError {
 	if faults == nil {
 		faults = []protocol.FieldError{}
 	}
-	return &problemError{Problem{Type: "/docs#" + k.Name, Title: k.Title, Status: k.Status, Detail: detail, Errors: faults}}
+	return &problemError{Problem: Problem{Type: "/docs#" + k.Name, Title: k.Title, Status: k.Status, Detail: detail, Errors: faults}}
 }
 
 // faulty makes a problem of all faults of one request.
@@ -137,7 +152,10 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p *problemError) {
 	}
 	h.Set("Content-Type", problemType)
 	h.Set("Cache-Control", "no-store")
-	if p.Status == http.StatusServiceUnavailable {
+	switch {
+	case p.retryAfter > 0:
+		h.Set("Retry-After", strconv.Itoa(int(p.retryAfter.Seconds())))
+	case p.Status == http.StatusServiceUnavailable:
 		h.Set("Retry-After", "5")
 	}
 	w.WriteHeader(p.Status)

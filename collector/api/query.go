@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"math"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -30,8 +31,18 @@ const (
 // query reads the parameters of one request and collects every fault.
 type query struct {
 	values url.Values
+	who    *caller
 	bulk   bool // all that there is may be asked for, as it is not kept in memory
 	faults protocol.FieldErrors
+	// foreign are stations that the caller may not ask for.
+	foreign protocol.FieldErrors
+}
+
+// askedOf reads the parameters of a request, whose caller may not ask for all stations.
+func askedOf(r *http.Request, known []parameter) *query {
+	q := parseQuery(r.URL.RawQuery, known)
+	q.who = callerOf(r.Context())
+	return q
 }
 
 // parseQuery splits a query and refuses parameters that are not known, repeated where one is meant, or empty.
@@ -95,31 +106,37 @@ func (q *query) fault(field, value, message string) {
 
 // err is all faults so far, nil when there are none.
 func (q *query) err() error {
-	if len(q.faults) == 0 {
-		return nil
+	switch {
+	case len(q.faults) > 0:
+		return badQuery.faulty(q.faults)
+	case len(q.foreign) > 0:
+		return forbidden.faulty(q.foreign)
 	}
-	return badQuery.faulty(q.faults)
+	return nil
 }
 
 // filter reads the parameters that lists of records share, but for where a page begins and ends.
 func (q *query) filter() protocol.Filter {
-	f := protocol.Filter{
-		Stations: q.stations("station"),
-		From:     q.time("from"),
-		To:       q.time("to"),
-		MinHz:    q.frequency("min_hz", frequencyAdvice, parseFrequency),
-		MaxHz:    q.frequency("max_hz", positiveAdvice, parsePositive), // 0 would read as no limit
-	}
-	if !f.From.IsZero() && !f.To.IsZero() && !f.From.Before(f.To) {
-		q.fault("to", q.values.Get("to"), "must be later than from, "+q.values.Get("from"))
-	}
+	f := protocol.Filter{Stations: q.stations("station")}
+	f.From, f.To = q.span()
+	f.MinHz = q.frequency("min_hz", frequencyAdvice, parseFrequency)
+	f.MaxHz = q.frequency("max_hz", positiveAdvice, parsePositive) // 0 would read as no limit
 	if q.values.Has("min_hz") && q.values.Has("max_hz") && f.MaxHz > 0 && f.MinHz > f.MaxHz {
 		q.fault("max_hz", q.values.Get("max_hz"), "must not be below min_hz, "+q.values.Get("min_hz"))
 	}
 	return f
 }
 
-// stations reads station ids, given repeatedly or with commas between.
+// span reads from and to.
+func (q *query) span() (from, to time.Time) {
+	from, to = q.time("from"), q.time("to")
+	if !from.IsZero() && !to.IsZero() && !from.Before(to) {
+		q.fault("to", q.values.Get("to"), "must be later than from, "+q.values.Get("from"))
+	}
+	return from, to
+}
+
+// stations reads station ids, given repeatedly or with commas between; those that the caller sees where it is limited and names none.
 func (q *query) stations(name string) []string {
 	var ids []string
 	for _, value := range q.values[name] {
@@ -136,6 +153,10 @@ func (q *query) stations(name string) []string {
 	if len(ids) > mostStations {
 		q.fault(name, fmt.Sprintf("%d stations", len(ids)), fmt.Sprintf("name at most %d, or leave it out for all", mostStations))
 		return nil
+	}
+	q.foreign = append(q.foreign, q.who.limits(name, ids)...)
+	if len(ids) == 0 {
+		return q.who.stations
 	}
 	return ids
 }

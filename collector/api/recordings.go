@@ -21,11 +21,14 @@ import (
 // filePatience is how long a client may take to read one piece of a file.
 const filePatience = 30 * time.Second
 
-// dataSuffix is that of a recording's samples.
-const dataSuffix = ".sigmf-data"
+// What the names of a recording's files end in.
+const (
+	dataSuffix = ".sigmf-data"
+	metaSuffix = ".sigmf-meta"
+)
 
 func (s *server) recording(w http.ResponseWriter, r *http.Request) error {
-	recording, err := one(r.Context(), "recording", r.PathValue("id"), s.Recordings.Recording)
+	recording, err := s.recordingSeen(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -39,7 +42,7 @@ func (s *server) recordingArchive(w http.ResponseWriter, r *http.Request) error 
 }
 
 func (s *server) recordingMeta(w http.ResponseWriter, r *http.Request) error {
-	return s.sendFile(w, r, ".sigmf-meta", jsonType, func(rec *protocol.Recording) (io.ReadSeekCloser, error) {
+	return s.sendFile(w, r, metaSuffix, jsonType, func(rec *protocol.Recording) (io.ReadSeekCloser, error) {
 		return s.Files.OpenMeta(r.Context(), rec.Key)
 	})
 }
@@ -55,7 +58,7 @@ func fileName(rec *protocol.Recording) string { return rec.Station + "_" + rec.I
 
 // sendFile sends a recording's file or the ranges of it that were asked for.
 func (s *server) sendFile(w http.ResponseWriter, r *http.Request, suffix, mediaType string, open func(*protocol.Recording) (io.ReadSeekCloser, error)) error {
-	recording, err := one(r.Context(), "recording", r.PathValue("id"), s.Recordings.Recording)
+	recording, err := s.recordingSeen(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -79,8 +82,23 @@ func (s *server) sendFile(w http.ResponseWriter, r *http.Request, suffix, mediaT
 	}
 	asked := r.Clone(r.Context())
 	readRange(asked.Header)
-	http.ServeContent(&rangeWriter{ResponseWriter: w, request: r}, asked, name, stored, file)
-	return nil
+	out := &rangeWriter{ResponseWriter: w, request: r}
+	if suffix != metaSuffix && r.Method != http.MethodHead {
+		out.begin = func() error {
+			return s.note(r, actDownload, recording.ID, downloaded(recording, suffix, asked.Header.Get("Range")))
+		}
+	}
+	http.ServeContent(out, asked, name, stored, file)
+	return out.failure
+}
+
+// downloaded is what the audit says of samples that leave.
+func downloaded(recording *protocol.Recording, suffix, ranges string) map[string]any {
+	detail := map[string]any{"station": recording.Station, "file": strings.TrimPrefix(suffix, ".")}
+	if ranges != "" {
+		detail["range"] = printable(ranges)
+	}
+	return detail
 }
 
 // tagFile names the version of a file, which never changes: samples by their own hash, so that a client can check them, what is
@@ -137,6 +155,9 @@ type rangeWriter struct {
 	http.ResponseWriter
 	request *http.Request
 	refused bool
+	// begin is asked before anything of the file is sent; its failure sends nothing.
+	begin   func() error
+	failure error
 }
 
 func (rw *rangeWriter) WriteHeader(status int) {
@@ -151,6 +172,14 @@ func (rw *rangeWriter) WriteHeader(status int) {
 			fault = fieldError("If-Unmodified-Since", h.Get("If-Unmodified-Since"), "the file is newer")
 		}
 		rw.refuse(changed.with("the file is another than the one that the request is about", fault))
+	case http.StatusOK, http.StatusPartialContent:
+		if rw.begin != nil {
+			if rw.failure = rw.begin(); rw.failure != nil {
+				rw.refused = true
+				return
+			}
+		}
+		rw.ResponseWriter.WriteHeader(status)
 	default:
 		rw.ResponseWriter.WriteHeader(status)
 	}
@@ -162,6 +191,9 @@ func (rw *rangeWriter) refuse(p *problemError) {
 }
 
 func (rw *rangeWriter) Write(p []byte) (int, error) {
+	if rw.failure != nil {
+		return 0, rw.failure
+	}
 	if rw.refused {
 		return len(p), nil
 	}

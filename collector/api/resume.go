@@ -139,7 +139,7 @@ func (s *server) showPresent(ctx context.Context, out *eventWriter, c *client) e
 
 // showAcquisitions sends the newest acquisitions as they are.
 func (s *server) showAcquisitions(ctx context.Context, out *eventWriter, id string) error {
-	read := acquisitionPages(s, nil).timely()
+	read := acquisitionPages(s, &query{who: out.who}).timely()
 	cursor := ""
 	for shown := 0; shown < shownAcquisitions && out.err == nil; shown += shownPage {
 		items, next, err := read(ctx, shownPage, cursor)

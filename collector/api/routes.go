@@ -25,6 +25,7 @@ type route struct {
 	status   int
 	problems []problemKind // besides those that every address can answer with
 	role     protocol.Role // the least that may ask; a route without one is refused by New
+	network  bool          // tells of all stations together, and so nothing to a token that is limited to some
 	anyQuery bool          // parameters are not looked at
 	old      bool          // for clients of the former service only
 	lasting  bool          // the answer is a stream or a file, which takes any time
@@ -119,7 +120,7 @@ func routes() []route {
 			answer: content{types: []string{jsonType}, schema: "Readiness", example: exampleReadiness()}, anyQuery: true, serve: (*server).readyz,
 		},
 		{
-			method: "GET", path: "/metrics", id: "metrics", tag: "service", summary: "Prometheus metrics", role: protocol.RoleViewer, anyQuery: true,
+			method: "GET", path: "/metrics", id: "metrics", tag: "service", summary: "Prometheus metrics", role: protocol.RoleViewer, network: true, anyQuery: true,
 			answer: content{types: []string{metricsType}, text: "Prometheus text exposition format 0.0.4"}, serve: (*server).metrics,
 		},
 		{
@@ -150,7 +151,7 @@ func routes() []route {
 	for _, k := range listedKinds() {
 		table = append(table, recordRoute(k))
 	}
-	return slices.Concat(table, acquisitionRoutes(), recordingRoutes(), oldRoutes())
+	return slices.Concat(table, acquisitionRoutes(), recordingRoutes(), tokenRoutes(), oldRoutes())
 }
 
 // listed is a kind of record that has a list.

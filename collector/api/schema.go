@@ -28,11 +28,22 @@ func reference(name string) map[string]any {
 func allSchemas() map[string]any {
 	s := &schemas{components: map[string]any{}}
 	for _, example := range []any{
-		Root{}, Alive{}, Readiness{}, Problem{}, protocol.Station{}, protocol.AcquisitionRequest{}, CaptureRequest{}, protocol.Acquisition{}, protocol.Recording{},
+		Root{},
+		Alive{},
+		Readiness{},
+		Problem{},
+		protocol.Station{},
+		protocol.AcquisitionRequest{},
+		CaptureRequest{},
+		protocol.Acquisition{},
+		protocol.Recording{},
+		TokenRequest{},
+		MadeToken{},
+		protocol.AuditEntry{},
 	} {
 		s.goType(reflect.TypeOf(example))
 	}
-	for _, name := range []string{"Station", "Acquisition", "Recording"} {
+	for _, name := range []string{"Station", "Acquisition", "Recording", "Token", "AuditEntry"} {
 		s.list(name)
 	}
 	s.old()
@@ -293,8 +304,10 @@ func (s *schemas) refine() {
 	enum("Acquisition", "state", "queued", "running", "done", "failed", "cancelled")
 	enum("AcquisitionStation", "state", "queued", "sent", "accepted", "capturing", "uploading", "done", "refused", "failed", "expired", "cancelled")
 	enum("Station", "status", "online", "offline")
+	enum("TokenRequest", "role", "viewer", "operator", "admin")
+	enum("Token", "role", "viewer", "operator", "admin")
 	enum("Position", "precision", "exact", "10km")
-	for _, name := range []string{"AcquisitionRequest", "CaptureRequest"} {
+	for _, name := range []string{"AcquisitionRequest", "CaptureRequest", "TokenRequest"} {
 		c, ok := s.components[name].(map[string]any)
 		if !ok {
 			continue
@@ -307,7 +320,9 @@ func (s *schemas) refine() {
 				maps.Copy(property, boundsOf(member))
 			}
 		}
-		properties["label"].(map[string]any)["maxLength"] = longestLabel
+		if label, ok := properties["label"].(map[string]any); ok {
+			label["maxLength"] = longestLabel
+		}
 		properties["stations"].(map[string]any)["maxItems"] = mostStations
 	}
 }

@@ -18,7 +18,10 @@ import (
 
 type contextKey int
 
-const requestKey contextKey = 0
+const (
+	requestKey contextKey = iota // the id
+	callerKey                    // *caller
+)
 
 // requestID is the id that the answer and the log give a request.
 func requestID(ctx context.Context) string {
@@ -26,7 +29,13 @@ func requestID(ctx context.Context) string {
 	return id
 }
 
-// guard wraps everything: request id, security headers, refusal of other sites' pages.
+// contentPolicy lets the pages here load nothing from elsewhere, and no page show them inside itself.
+const contentPolicy = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; object-src 'none'; form-action 'none'"
+
+// longestAny is more than any request has to say; what reads a body sets its own limit.
+const longestAny = 1 << 20
+
+// guard wraps everything: request id, security headers, refusal of other sites' pages and of other names.
 func (s *server) guard(next http.Handler) http.Handler {
 	origins := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -38,10 +47,16 @@ func (s *server) guard(next http.Handler) http.Handler {
 		h := w.Header()
 		h.Set("X-Request-Id", id.String())
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+		h.Set("Content-Security-Policy", contentPolicy)
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
+		r.Body = http.MaxBytesReader(w, r.Body, longestAny)
+		if !s.named(r.Host) {
+			writeProblem(w, r, wrongHost.with("the collector does not go by the name that the request came under",
+				fieldError("Host", r.Host, "ask under "+strings.Join(s.Hosts, ", ")+", or add the name to http.hosts")))
+			return
+		}
 		if err := origins.Check(r); err != nil {
 			header := "Origin"
 			if r.Header.Get(header) == "" {
@@ -61,7 +76,13 @@ func (s *server) handle(rt *route, w http.ResponseWriter, r *http.Request) {
 	began := s.Now()
 	counted := &countingWriter{ResponseWriter: w, status: http.StatusOK}
 	defer func() { s.traffic.add(rt, counted.status, s.Now().Sub(began)) }()
-	err := s.admit(rt, r)
+	who, err := s.identify(rt, r)
+	if err == nil {
+		ctx := context.WithValue(r.Context(), callerKey, who)
+		r = r.WithContext(ctx)
+		counted.holds, counted.checked = func() bool { return s.holds(ctx, who) }, time.Now()
+		err = s.admit(rt, r)
+	}
 	if err == nil {
 		err = rt.answerIn(s, counted, r)
 	}
@@ -89,11 +110,6 @@ func (rt *route) answerIn(s *server, w http.ResponseWriter, r *http.Request) err
 
 // admit checks what can be checked before the route's own handler runs.
 func (s *server) admit(rt *route, r *http.Request) error {
-	if s.Authorize != nil && rt.role != roleOpen {
-		if err := s.Authorize(r); err != nil {
-			return unauthorized.with(printable(err.Error()))
-		}
-	}
 	if !acceptable(r.Header.Values("Accept"), rt.answer.types) {
 		forms := strings.Join(rt.answer.types, " or ")
 		return notAcceptable.with("this address answers with "+forms, fieldError("Accept", strings.Join(r.Header.Values("Accept"), ", "), "write "+forms+", or leave it out"))
@@ -221,7 +237,12 @@ type countingWriter struct {
 	begun  bool
 	// patience is how long one write may take; 0 leaves the server's own time-out.
 	patience time.Duration
+	// holds tells whether the caller's token still does, and checked when that was asked; nil for who was not let in.
+	holds   func() bool
+	checked time.Time
 }
+
+var errRevoked = errors.New("the token has ended")
 
 // stream frees an answer of the server's time-outs: it may take any time, as long as each write ends within patience.
 func stream(w http.ResponseWriter, patience time.Duration) error {
@@ -244,6 +265,12 @@ func (c *countingWriter) WriteHeader(status int) {
 
 func (c *countingWriter) Write(p []byte) (int, error) {
 	c.begun = true
+	if now := time.Now(); c.holds != nil && now.Sub(c.checked) >= checkEvery {
+		c.checked = now
+		if !c.holds() {
+			return 0, errRevoked
+		}
+	}
 	if c.patience > 0 {
 		err := http.NewResponseController(c.ResponseWriter).SetWriteDeadline(time.Now().Add(c.patience))
 		if err != nil && !errors.Is(err, http.ErrNotSupported) {

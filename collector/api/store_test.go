@@ -72,6 +72,9 @@ func stockedIn(t *testing.T, database string) (h http.Handler, samples []byte) {
 	if _, _, err := db.Commit(t.Context(), noon, records, nil); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := db.AddToken(t.Context(), protocol.Token{Name: "club", Role: protocol.RoleViewer}, "test"); err != nil {
+		t.Fatal(err)
+	}
 	files, err := archive.Open(t.Context(), archive.Config{Location: "file:" + t.TempDir(), Source: captures{db}, Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +83,7 @@ func stockedIn(t *testing.T, database string) (h http.Handler, samples []byte) {
 		t.Fatal(err)
 	}
 	h, err = api.New(api.Config{
-		Reader: db, Recordings: db, Files: files, WebSDRs: db, Commander: storing(db), Events: api.NewHub(), Log: log,
+		Reader: db, Recordings: db, Files: files, WebSDRs: db, Commander: storing(db), Events: api.NewHub(), Tokens: db, Audit: db, Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
