@@ -75,6 +75,19 @@ func (s stationSaver) saved(ctx context.Context, station string, err error) erro
 	return err
 }
 
+// suspender keeps which stations are suspended, and tells the API's clients.
+type suspender struct{ *Collector }
+
+// Suspend notes that nothing is read of a station for a time.
+func (s suspender) Suspend(ctx context.Context, of protocol.Suspension) error {
+	return stationSaver(s).saved(ctx, of.Station, s.store.Suspend(ctx, of))
+}
+
+// Suspensions lists the latest one of each station.
+func (s suspender) Suspensions(ctx context.Context) ([]protocol.Suspension, error) {
+	return s.store.Suspensions(ctx)
+}
+
 // commander shows acquisitions to the API: the conductor begins them, the store knows them.
 type commander struct {
 	*acquisition.Conductor

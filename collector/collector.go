@@ -144,10 +144,12 @@ func (c *Collector) openIngest(topics protocol.Topics) {
 		flood = c.broker.Disconnect // an outside broker's clients are not ours to disconnect
 	}
 	c.ingest = ingest.New(ingest.Config{
-		Topics: topics, Collector: c.cfg.ID, Sink: c.store, Known: c.store, Stations: stationSaver{c}, Publisher: c.client, Flood: flood,
+		Topics: topics, Collector: c.cfg.ID, Sink: c.store, Known: c.store, Stations: stationSaver{c}, Suspensions: suspender{c},
+		Publisher: c.client, Flood: flood,
 		Observers: observers, Log: c.component("ingest"),
 		Limits: ingest.Limits{
 			StationRecords: c.cfg.Limits.StationRate, StationBytes: float64(c.cfg.Limits.StationBytes), MessageBytes: int(c.cfg.Limits.Message),
+			RejectedPerMinute: float64(c.cfg.Limits.RejectedPerMinute), RejectedPerHour: float64(c.cfg.Limits.RejectedPerHour),
 		},
 	})
 }

@@ -172,6 +172,9 @@ type LimitsConfig struct {
 	Message      configs.Bytes `yaml:"message"`
 	CaptureBytes configs.Bytes `yaml:"capture_bytes"`
 	Store        Room          `yaml:"store"`
+	// A station is suspended when more of its records are rejected.
+	RejectedPerMinute int `yaml:"rejected_per_minute"`
+	RejectedPerHour   int `yaml:"rejected_per_hour"`
 }
 
 // Room bounds recordings: a part of the disk that a folder of them is on, bytes of them, or nothing.
@@ -232,6 +235,7 @@ func DefaultConfig() Config {
 		},
 		Limits: LimitsConfig{
 			StationRate: 20000, StationBytes: 8 << 20, Message: 128 << 10, CaptureBytes: 256 << 20, Store: Room{Part: 0.8},
+			RejectedPerMinute: 100, RejectedPerHour: 1000,
 		},
 	}
 }
@@ -371,6 +375,12 @@ func (c *Config) Check(report func(field, message string)) {
 	}
 	if c.Limits.CaptureBytes < 1<<20 {
 		report("limits.capture_bytes", "want at least 1MiB")
+	}
+	if c.Limits.RejectedPerMinute < 1 {
+		report("limits.rejected_per_minute", "want records a minute from 1 on; a very large number suspends no station")
+	}
+	if c.Limits.RejectedPerHour < 1 {
+		report("limits.rejected_per_hour", "want records an hour from 1 on; a very large number suspends no station")
 	}
 	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf(report, "log.format", c.Log.Format, "text", "json")

@@ -63,6 +63,9 @@ func (m metrics) workFamilies() []exposition.Family {
 	all := []exposition.Family{
 		counter("messages_received_total", "Messages received from the broker.", in.Messages),
 		counter("messages_dropped_total", "Messages that found their station's queue full; their senders repeat them.", in.Dropped),
+		counter("messages_unread_total", "Messages of records from suspended stations; their senders repeat them.", in.Unread),
+		counter("suspensions_total", "How often this collector suspended a station, because too many of its records were rejected.", in.Suspensions),
+		gauge("suspended_stations", "Stations of which nothing is read at the moment.", exposition.Of(float64(in.Suspended))),
 		counter("records_committed_total", "Records committed, new or not.", in.Records),
 		counter("records_fresh_total", "Records that were new.", in.Fresh),
 		counter("records_repeated_total", "Records that were stored already.", in.Repeated),

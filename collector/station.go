@@ -16,6 +16,7 @@ import (
 // StationCmd looks after stations.
 type StationCmd struct {
 	List        StationListCmd `cmd:"" help:"How the stations are: last seen and why, clock, spool, loss, version."`
+	Resume      ResumeCmd      `cmd:"" help:"Read a suspended station again before its time."`
 	RetireSpool RetireSpoolCmd `cmd:"" help:"Declare what a spool that will never come back still owed as abandoned."`
 }
 
@@ -66,6 +67,45 @@ func (c RetireSpoolCmd) Run(ctx context.Context, s streams) error {
 		_, err = fmt.Fprintf(s.out, "%s %s owes nothing\n", c.Station, c.Spool)
 	default:
 		_, err = fmt.Fprintf(s.out, "%s %s: declared %d records as abandoned: %s\n", c.Station, c.Spool, owed.Count(), spans(owed))
+	}
+	return err
+}
+
+// ResumeCmd ends a suspension.
+type ResumeCmd struct {
+	configFlag `embed:""`
+	Station    string `arg:"" help:"The station."`
+}
+
+// Help begins with the example.
+func (ResumeCmd) Help() string {
+	return "Example:  heimdall-collector station resume torino\n\nA station most of whose records are rejected is suspended: for a minute, then for two, at most for an hour, nothing is read of it. Its agent keeps what it has, so that nothing is lost. With this command collectors read it again within seconds."
+}
+
+// Run is called by the command line.
+func (c ResumeCmd) Run(ctx context.Context, s streams) error {
+	if err := protocol.ValidStation(c.Station); err != nil {
+		return usageError{fmt.Errorf("STATION: %w", err)}
+	}
+	cfg, err := c.load(s.err)
+	if err != nil {
+		return err
+	}
+	db, err := openUsed(ctx, cfg, "station resume")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	ended, err := db.Resume(ctx, c.Station, operator())
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return fmt.Errorf("%s: no station of this id has ever connected; `heimdall-collector station list` lists them", c.Station)
+	case err != nil:
+		return err
+	case ended == nil:
+		_, err = fmt.Fprintf(s.out, "%s is not suspended\n", c.Station)
+	default:
+		_, err = fmt.Fprintf(s.out, "%s is read again; it was suspended until %s: %s\n", c.Station, protocol.FormatTime(ended.Until), ended.Reason)
 	}
 	return err
 }

@@ -60,7 +60,7 @@ func printStations(w io.Writer, stations []protocol.Station, now time.Time) erro
 
 // statusOf is the connection, and the condition where that is not the usual one.
 func statusOf(s *protocol.Station) string {
-	if s.Status == protocol.Online && s.State != "" && s.State != "running" {
+	if s.State == protocol.StateSuspended || s.Status == protocol.Online && s.State != "" && s.State != "running" {
 		return s.Status + ", " + s.State
 	}
 	return s.Status

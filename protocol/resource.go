@@ -33,6 +33,18 @@ type Rejection struct {
 	Payload []byte // as received, at most 64 KiB
 }
 
+// Suspension is a time in which collectors read nothing of a station, because they rejected too much of what it sent. The station
+// keeps what it has meanwhile.
+type Suspension struct {
+	Station      string
+	Since, Until time.Time
+	Times        int // how often in a row; each one lasts twice as long as the one before
+	Reason       string
+}
+
+// StateSuspended is the state of a Station of which nothing is read. No station says so of itself.
+const StateSuspended = "suspended"
+
 // StoredRecord is a record as a database holds it.
 type StoredRecord struct {
 	Record   *Record
@@ -165,8 +177,8 @@ type Station struct {
 	Number    int              `json:"number"` // stable, from 1 in order of first sight
 	Name      string           `json:"name,omitempty"`
 	Position  *Position        `json:"position,omitempty"`
-	Status    string           `json:"status"` // online, offline
-	State     string           `json:"state,omitempty"`
+	Status    string           `json:"status"`          // online, offline
+	State     string           `json:"state,omitempty"` // as it says itself, or suspended
 	Reason    string           `json:"reason,omitempty"`
 	Since     string           `json:"since,omitempty"`
 	LastSeen  string           `json:"last_seen,omitempty"`

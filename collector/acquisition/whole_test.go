@@ -175,7 +175,7 @@ func startCollectorOn(t *testing.T, url, database string) *collector {
 	c := &collector{db: db, commands: command.New(protocol.Topics{}, client, log)}
 	c.Conductor = acquisition.New(acquisition.Config{Store: db, Commander: c.commands, Stations: db, Log: log})
 	in = ingest.New(ingest.Config{
-		Collector: "one", Sink: db, Known: db, Stations: db, Publisher: client, Log: log,
+		Collector: "one", Sink: db, Known: db, Stations: db, Suspensions: db, Publisher: client, Log: log,
 		Observers: []ingest.Observer{c.commands.Observe, c.Observe},
 	})
 	for _, run := range []func(context.Context) error{client.Run, in.Run, c.commands.Run, c.Run} {

@@ -143,10 +143,11 @@ func (g *Ingest) takeApart(ctx context.Context, records []*protocol.Record, reje
 		return g.both(ctx, records[:half], nil, records[half:], nil)
 	case len(records) == 1:
 		rec := records[0]
-		g.complaints.note(rec.GetStation(), "", codeRefused, why)
+		why = refusedError{why}
+		g.rejected(rec.GetStation(), "", why)
 		out, ok := g.commit(ctx, nil, []protocol.Rejection{{
 			Station: rec.GetStation(), Spool: rec.GetSpool(), Seq: rec.GetSeq(), Kind: rec.Kind(), Time: rec.GetTime(),
-			Reason: string(codeRefused) + ": the database does not take it: " + why.Error(), Payload: cut(encoded(rec)),
+			Reason: reason(why), Payload: cut(encoded(rec)),
 		}})
 		out.fresh = []bool{false}
 		g.counts.rejected.Add(1)

@@ -13,6 +13,20 @@ import (
 // codeRefused is the reason of a record that is right for the protocol and not for the database.
 const codeRefused protocol.Code = "refused"
 
+// refusedError says that a record is right for the protocol and not for the database.
+type refusedError struct{ error }
+
+func (e refusedError) Error() string { return "the database does not take it: " + e.error.Error() }
+
+func (e refusedError) Unwrap() error { return e.error }
+
+func codeOf(err error) protocol.Code {
+	if errors.As(err, new(refusedError)) {
+		return codeRefused
+	}
+	return protocol.CodeOf(err)
+}
+
 // complaints tells the log of what is rejected: the first of a station at once, then one line for each interval.
 type complaints struct {
 	log *slog.Logger
@@ -32,8 +46,8 @@ func newComplaints(log *slog.Logger) *complaints {
 }
 
 // note counts a rejection. The topic may be unknown.
-func (c *complaints) note(station, topic string, code protocol.Code, err error) {
-	why := []any{"reason", code}
+func (c *complaints) note(station, topic string, err error) {
+	why := []any{"reason", codeOf(err)}
 	if topic != "" {
 		why = append(why, "topic", topic)
 	}

@@ -40,6 +40,9 @@ func (g *Ingest) open(m item, b *batch) {
 }
 
 func (g *Ingest) openRecords(m item, b *batch) {
+	if g.unread(m, g.cfg.Now()) { // suspended since it came
+		return
+	}
 	if len(m.Payload) > g.cfg.Limits.MessageBytes {
 		g.inbox.charge(m.topic.Station, 1, m.at)
 		g.refuseBytes(m, m.topic.Kind, m.Payload, tooLarge(len(m.Payload), g.cfg.Limits.MessageBytes), b)
@@ -69,8 +72,18 @@ func (g *Ingest) openRecords(m item, b *batch) {
 	}
 }
 
-// accept adds a decoded record to the batch, or refuses it.
+// accept adds a decoded record to the batch, or refuses it. The spools that it speaks of are known first: each one costs a row,
+// and an Ack that the broker retains.
 func (g *Ingest) accept(m item, rec *protocol.Record, b *batch) {
+	for _, spool := range [][]byte{rec.GetSpool(), rec.GetGap().GetSpool()} {
+		if len(spool) == protocol.SpoolBytes && !g.inbox.keepSpool(m.topic.Station, [protocol.SpoolBytes]byte(spool), m.at) {
+			g.refuseBytes(m, rec.Kind(), alone(m, rec), &protocol.Error{
+				Code: protocol.CodeTooMany, Field: "spool", Value: fmt.Sprintf("%x", spool),
+				Message: fmt.Sprintf("a station may begin %d spools a day", spoolsADay),
+			}, b)
+			return
+		}
+	}
 	if rec.Station == nil {
 		rec.Station = new(m.topic.Station) // not a pointer into m, which would keep the whole message
 	}
@@ -156,7 +169,7 @@ func (g *Ingest) refuse(m item, rec *protocol.Record, err error, b *batch) {
 		g.refuseBytes(m, rec.Kind(), payload, err, b)
 		return
 	}
-	g.complaints.note(m.topic.Station, m.Topic, protocol.CodeOf(err), err)
+	g.rejected(m.topic.Station, m.Topic, err)
 	b.reject(protocol.Rejection{
 		Station: m.topic.Station, Spool: slices.Clone(rec.GetSpool()), Seq: seq, Kind: rec.Kind(), Time: rec.GetTime(),
 		Reason: reason(err), Payload: cut(payload),
@@ -165,8 +178,8 @@ func (g *Ingest) refuse(m item, rec *protocol.Record, err error, b *batch) {
 
 // refuseBytes keeps what has no number, as far as the station's share of the day goes.
 func (g *Ingest) refuseBytes(m item, kind protocol.Kind, payload []byte, err error, b *batch) {
-	g.complaints.note(m.topic.Station, m.Topic, protocol.CodeOf(err), err)
-	if !g.inbox.keepGarbage(m.topic.Station, m.at) {
+	g.rejected(m.topic.Station, m.Topic, err)
+	if g.warden.holds(m.topic.Station, m.at) || !g.inbox.keepGarbage(m.topic.Station, m.at) {
 		g.counts.excess.Add(1)
 		return
 	}
@@ -238,7 +251,7 @@ func tooLarge(size, limit int) error {
 
 // reason is what the table of rejections shows: the code for machines, then the sentence.
 func reason(err error) string {
-	return string(protocol.CodeOf(err)) + ": " + err.Error()
+	return string(codeOf(err)) + ": " + err.Error()
 }
 
 func cut(payload []byte) []byte { return payload[:min(len(payload), keptBytes)] }

@@ -12,7 +12,11 @@ const (
 	maxLanes     = 4096 // stations known at once; over it the idle ones are forgotten
 	// What is kept of a station's undecodable messages: contract 4.4.
 	garbageADay = 1000
-	day         = 24 * time.Hour
+	// A station makes a new spool with a new card, or when another one has its numbers. Those that were in use before this collector
+	// started count as new once.
+	spoolsADay = 64
+	mostSpools = 4096 // remembered of a station; over it all of them count as new once more
+	day        = 24 * time.Hour
 )
 
 // item is a message that waits.
@@ -46,7 +50,9 @@ type lane struct {
 	records bucket
 	volume  bucket
 	garbage bucket
-	flood   [2]bucket // messages and bytes as they come, kept or not
+	begun   bucket
+	spools  map[[protocol.SpoolBytes]byte]bool // those that were charged to begun
+	flood   [2]bucket                          // messages and bytes as they come, kept or not
 }
 
 func newInbox(limits Limits) *inbox {
@@ -106,6 +112,14 @@ func (b *inbox) add(m item) (early []item, dropped int, flood bool) {
 	return early, dropped, flood
 }
 
+// pass counts a message that is not kept, and tells whether its station floods.
+func (b *inbox) pass(m item) (flood bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.lane(m.topic.Station, m.at)
+	return l != nil && b.floods(l, m)
+}
+
 // floods counts a message that came, and tells whether the station is far over its rate; once, until it is so again.
 func (b *inbox) floods(l *lane, m item) bool {
 	l.flood[0].use(1, m.at)
@@ -144,6 +158,8 @@ func (b *inbox) lane(station string, now time.Time) *lane {
 		records: newBucket(b.limits.StationRecords, burst, now),
 		volume:  newBucket(b.limits.StationBytes, burst, now),
 		garbage: newBucket(garbageADay/day.Seconds(), day, now),
+		begun:   newBucket(spoolsADay/day.Seconds(), day, now),
+		spools:  make(map[[protocol.SpoolBytes]byte]bool),
 		flood:   b.limits.floodBuckets(now),
 	}
 	b.lanes[station] = l
@@ -247,6 +263,27 @@ func (b *inbox) keepGarbage(station string, now time.Time) bool {
 		return false
 	}
 	l.garbage.use(1, now)
+	return true
+}
+
+// keepSpool tells whether a station may speak of a spool: it knows that one, or may begin another one today.
+func (b *inbox) keepSpool(station string, spool [protocol.SpoolBytes]byte, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l, ok := b.lanes[station]
+	switch {
+	case !ok:
+		return true // forgotten since its message came, for it was idle
+	case l.spools[spool]:
+		return true
+	case l.begun.tokens(now) < 1:
+		return false
+	}
+	l.begun.use(1, now)
+	if len(l.spools) >= mostSpools {
+		clear(l.spools)
+	}
+	l.spools[spool] = true
 	return true
 }
 

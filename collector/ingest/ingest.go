@@ -59,6 +59,8 @@ type Limits struct {
 	Memory         int     // bytes of all stations' messages that may wait; default 64 MiB
 	BatchRecords   int     // of one commit; default 2000
 	BatchBytes     int     // of one commit; default 1 MiB
+	// A station is suspended for a while when more of its records are rejected: in a minute, default 100, or in an hour, default 1000.
+	RejectedPerMinute, RejectedPerHour float64
 }
 
 // The defaults, and what no operator needs to change.
@@ -69,6 +71,8 @@ const (
 	defaultMemory         = 64 << 20
 	defaultBatchRecords   = 2000
 	defaultBatchBytes     = 1 << 20
+	defaultRejectedMinute = 100
+	defaultRejectedHour   = 1000
 	burst                 = 10 * time.Second // a station may use the rate of so long at once
 	floodFactor           = 10               // over so many times its rate, a station is worth disconnecting
 	lingerMax             = 100 * time.Millisecond
@@ -86,6 +90,8 @@ func (l Limits) withDefaults() Limits {
 	l.Memory = or(l.Memory, defaultMemory)
 	l.BatchRecords = or(l.BatchRecords, defaultBatchRecords)
 	l.BatchBytes = or(l.BatchBytes, defaultBatchBytes)
+	l.RejectedPerMinute = or(l.RejectedPerMinute, defaultRejectedMinute)
+	l.RejectedPerHour = or(l.RejectedPerHour, defaultRejectedHour)
 	return l
 }
 
@@ -103,8 +109,10 @@ type Config struct {
 	Sink      Sink
 	Known     Known
 	Stations  Stations
-	Publisher Publisher
-	Observers []Observer
+	// Suspensions is shared with other collectors.
+	Suspensions Suspensions
+	Publisher   Publisher
+	Observers   []Observer
 	// Flood is told of a station that sends ten times what its limits allow, for who can disconnect it. It must not block.
 	// May be nil.
 	Flood  func(station string)
@@ -122,6 +130,7 @@ type Ingest struct {
 	counts counts
 	// complaints are the log of rejections.
 	complaints *complaints
+	warden     *warden
 
 	// batches hands a batch to the committer. Capacity 0: while it is busy, the next batch goes on growing.
 	batches chan *batch
@@ -146,6 +155,7 @@ func New(cfg Config) *Ingest {
 		acks:       newAckBoard(),
 		saves:      newSaveBoard(),
 		complaints: newComplaints(cfg.Log),
+		warden:     newWarden(cfg.Limits, cfg.Log),
 		batches:    make(chan *batch),
 		committed:  make(chan struct{}, 1),
 		delays:     exposition.NewHistogram(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
@@ -155,7 +165,7 @@ func New(cfg Config) *Ingest {
 // Run works until ctx ends. What was not committed by then has not been acknowledged.
 func (g *Ingest) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	for _, work := range []func(context.Context){g.assemble, g.commitBatches, g.publishAcks, g.saveStations, g.complaints.run} {
+	for _, work := range []func(context.Context){g.assemble, g.commitBatches, g.publishAcks, g.saveStations, g.complaints.run, g.watchSuspensions} {
 		wg.Go(func() { work(ctx) })
 	}
 	wg.Wait()
@@ -171,11 +181,35 @@ func (g *Ingest) Receive(m Message) {
 		m.acknowledge()
 		return
 	}
-	dropped, flood := g.inbox.push(item{Message: m, topic: topic, at: g.cfg.Now()})
-	g.counts.dropped.Add(uint64(dropped))
+	it := item{Message: m, topic: topic, at: g.cfg.Now()}
+	var flood bool
+	if g.unread(it, it.at) {
+		flood = g.inbox.pass(it)
+		m.acknowledge()
+	} else {
+		var dropped int
+		dropped, flood = g.inbox.push(it)
+		g.counts.dropped.Add(uint64(dropped))
+	}
 	if flood && g.cfg.Flood != nil {
 		g.cfg.Flood(topic.Station)
 	}
+}
+
+// unread tells whether a message is one of records of a suspended station, and counts it.
+func (g *Ingest) unread(m item, now time.Time) bool {
+	records := m.topic.Class == protocol.TopicRecord || m.topic.Class == protocol.TopicBatch
+	if !records || !g.warden.holds(m.topic.Station, now) {
+		return false
+	}
+	g.counts.unread.Add(1)
+	return true
+}
+
+// rejected tells of a rejection. The topic may be unknown.
+func (g *Ingest) rejected(station, topic string, err error) {
+	g.complaints.note(station, topic, err)
+	g.warden.note(station, err, g.cfg.Now())
 }
 
 func (m Message) acknowledge() {
@@ -209,7 +243,7 @@ func (g *Ingest) Trying() time.Duration {
 }
 
 type counts struct {
-	messages, records, fresh, repeated, rejected, excess, strange, dropped, commits, retries atomic.Uint64
+	messages, records, fresh, repeated, rejected, excess, strange, dropped, unread, commits, retries atomic.Uint64
 }
 
 // Stats counts what happened since the start.
@@ -222,9 +256,13 @@ type Stats struct {
 	Excess   uint64 // rejections beyond what is kept of one station a day: only counted
 	Strange  uint64 // messages on topics that no station has
 	Dropped  uint64 // messages that found their station's queue full; their senders send them again
+	Unread   uint64 // messages of suspended stations; their senders send them again
 	Commits  uint64
 	Retries  uint64 // commits that failed and were repeated
 	Waiting  int    // bytes of messages that wait
+
+	Suspensions uint64 // how often this collector suspended a station
+	Suspended   int    // stations that are, by whomever
 }
 
 // Delays is how long records took from made, by their station's clock, to committed, by this one's; not those of a backlog.
@@ -233,9 +271,11 @@ func (g *Ingest) Delays() exposition.Sample { return g.delays.Sample() }
 // Stats tells what happened so far.
 func (g *Ingest) Stats() Stats {
 	c := &g.counts
+	suspensions, suspended := g.warden.counted(g.cfg.Now())
 	return Stats{
 		Messages: c.messages.Load(), Records: c.records.Load(), Fresh: c.fresh.Load(), Repeated: c.repeated.Load(),
 		Rejected: c.rejected.Load(), Excess: c.excess.Load(), Strange: c.strange.Load(), Dropped: c.dropped.Load(),
 		Commits: c.commits.Load(), Retries: c.retries.Load(), Waiting: g.inbox.waiting(),
+		Unread: c.unread.Load(), Suspensions: suspensions, Suspended: suspended,
 	}
 }

@@ -42,7 +42,7 @@ type rig struct {
 func newRig(change func(*ingest.Config)) *rig {
 	r := &rig{db: newMemory(), broker: newBroker()}
 	cfg := ingest.Config{
-		Collector: "one", Sink: r.db, Known: r.db, Stations: r.db, Publisher: r.broker,
+		Collector: "one", Sink: r.db, Known: r.db, Stations: r.db, Suspensions: r.db, Publisher: r.broker,
 		Log: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
@@ -51,6 +51,9 @@ func newRig(change func(*ingest.Config)) *rig {
 	r.Ingest = ingest.New(cfg)
 	return r
 }
+
+// patient suspends no station.
+func patient(c *ingest.Config) { c.Limits.RejectedPerMinute, c.Limits.RejectedPerHour = 1e9, 1e9 }
 
 // simulate runs a test on a rig in fake time.
 func simulate(t *testing.T, change func(*ingest.Config), test func(t *testing.T, r *rig)) {
@@ -248,7 +251,10 @@ func TestIngest_RejectsWithAReason(t *testing.T) {
 
 func TestIngest_TellsTheLogOfRejections(t *testing.T) {
 	var log strings.Builder
-	simulate(t, func(c *ingest.Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) }, func(t *testing.T, r *rig) {
+	simulate(t, func(c *ingest.Config) {
+		patient(c)
+		c.Log = slog.New(slog.NewTextHandler(&log, nil))
+	}, func(t *testing.T, r *rig) {
 		told := func() []string {
 			var lines []string
 			for line := range strings.Lines(log.String()) {
@@ -300,7 +306,7 @@ func TestIngest_TellsTheLogOfRejections(t *testing.T) {
 }
 
 func TestIngest_KeepsSoMuchGarbageADay(t *testing.T) {
-	simulate(t, nil, func(t *testing.T, r *rig) {
+	simulate(t, patient, func(t *testing.T, r *rig) {
 		for i := range 1500 {
 			r.send("north/measurement", fmt.Appendf(nil, "\xff%d", i))
 		}

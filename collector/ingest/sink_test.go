@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -25,6 +26,7 @@ type memory struct {
 	status   map[string]bool
 	info     map[string]*protocol.Info
 	state    map[string]*protocol.State
+	held     map[string]protocol.Suspension
 
 	down    error                                                   // every call fails with it
 	refuses func(r *protocol.Record, rej *protocol.Rejection) error // verdict on one thing; may be nil
@@ -36,6 +38,7 @@ func newMemory() *memory {
 		rows:    map[protocol.Stream]map[uint64]*protocol.Record{},
 		settled: map[protocol.Stream]protocol.Ranges{},
 		status:  map[string]bool{}, info: map[string]*protocol.Info{}, state: map[string]*protocol.State{},
+		held: map[string]protocol.Suspension{},
 	}
 }
 
@@ -125,6 +128,21 @@ func (m *memory) Acks(context.Context) (map[protocol.Stream]*protocol.Ack, error
 		acks[s] = m.ack(s)
 	}
 	return acks, nil
+}
+
+func (m *memory) Suspend(_ context.Context, s protocol.Suspension) error {
+	return m.save(func() { m.held[s.Station] = s })
+}
+
+func (m *memory) suspension(station string) protocol.Suspension {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.held[station]
+}
+
+func (m *memory) Suspensions(context.Context) (list []protocol.Suspension, err error) {
+	err = m.save(func() { list = slices.Collect(maps.Values(m.held)) })
+	return list, err
 }
 
 func (m *memory) SaveStatus(_ context.Context, station string, online bool, _ time.Time) error {

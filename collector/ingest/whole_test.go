@@ -50,7 +50,8 @@ func startWhole(t *testing.T, url string) *whole {
 	}
 	mirror := ingest.NewMirror(protocol.Topics{}, w.client, log)
 	w.Ingest = ingest.New(ingest.Config{
-		Collector: "one", Sink: db, Known: db, Stations: db, Publisher: w.client, Observers: []ingest.Observer{mirror.Observe}, Log: log,
+		Collector: "one", Sink: db, Known: db, Stations: db, Suspensions: db, Publisher: w.client, Observers: []ingest.Observer{mirror.Observe}, Log: log,
+		Limits: ingest.Limits{RejectedPerMinute: 1e9, RejectedPerHour: 1e9}, // bad records are to reach the decoder
 	})
 	for _, run := range []func(context.Context) error{w.client.Run, w.Run, mirror.Run} {
 		background(t, run)

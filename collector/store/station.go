@@ -225,8 +225,9 @@ func (db *DB) stations(ctx context.Context, q querier, id string) ([]protocol.St
 	err := db.forEach(ctx, q, `SELECT s.station, s.number, coalesce(s.name, ''), s.status, coalesce(CAST(s.info AS text), ''),
 			coalesce(CAST(s.state AS text), ''), 
 			CASE WHEN coalesce(s.status_at, s.info_at, s.state_at) IS NOT NULL THEN s.last_seen END, (SELECT max(p.last_received) FROM spool p WHERE p.station = s.station),
-			coalesce((SELECT CAST(h.receivers AS text) FROM health h WHERE h.station = s.station ORDER BY h.time DESC LIMIT 1), '')
-		FROM station s WHERE $1::text = '' OR s.station = $1::text ORDER BY s.number`, []any{id}, func(rows *sql.Rows) error {
+			coalesce((SELECT CAST(h.receivers AS text) FROM health h WHERE h.station = s.station ORDER BY h.time DESC LIMIT 1), ''),
+			x.since, x.until, coalesce(x.reason, '')
+		FROM station s LEFT JOIN suspension x ON x.station = s.station WHERE $1::text = '' OR s.station = $1::text ORDER BY s.number`, []any{id}, func(rows *sql.Rows) error {
 		s, err := scanStation(rows)
 		stations = append(stations, s)
 		return err
@@ -237,8 +238,10 @@ func (db *DB) stations(ctx context.Context, q querier, id string) ([]protocol.St
 func scanStation(rows *sql.Rows) (protocol.Station, error) {
 	var s protocol.Station
 	var info, state, receivers string
-	var seen, recorded time.Time
-	if err := rows.Scan(&s.ID, &s.Number, &s.Name, &s.Status, &info, &state, scanTime{&seen}, scanTime{&recorded}, &receivers); err != nil {
+	var seen, recorded, since, until time.Time
+	var reason string
+	err := rows.Scan(&s.ID, &s.Number, &s.Name, &s.Status, &info, &state, scanTime{&seen}, scanTime{&recorded}, &receivers, scanTime{&since}, scanTime{&until}, &reason)
+	if err != nil {
 		return s, err
 	}
 	if recorded.After(seen) {
@@ -265,11 +268,13 @@ func scanStation(rows *sql.Rows) (protocol.Station, error) {
 			return s, err
 		}
 	}
-	tellHistories(&s, &st, time.Now())
+	now := time.Now()
+	tellHistories(&s, &st, now)
+	s.State, s.Reason, s.Since = st.State, st.Reason, st.Since
+	tellSuspension(&s, since, until, reason, now)
 	if state == "" {
 		return s, nil
 	}
-	s.State, s.Reason, s.Since = st.State, st.Reason, st.Since
 	s.Clock = &protocol.StationClock{Quality: st.TimeQuality, UncertaintyS: st.TimeUncertaintyS}
 	s.Delivery = &protocol.StationDelivery{Backlog: st.Backlog, BacklogAgeS: st.BacklogAgeS, SpoolUsedRatio: st.SpoolUsedRatio}
 	steps, err := json.Marshal(st.Receivers)

@@ -19,7 +19,7 @@ import (
 )
 
 // newestMigration is the number of the last file in migrations.
-const newestMigration = 13
+const newestMigration = 14
 
 // server is one database that a case of the suite has for itself.
 type server struct {
@@ -191,6 +191,7 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"Enrolment":         testEnrolment,
 		"Accounts":          testAccounts,
 		"BadTokens":         testBadTokens,
+		"Suspensions":       testSuspensions,
 		"RetireSpool":       testRetireSpool,
 		"Holes":             testHoles,
 		"Inventory":         testInventory,

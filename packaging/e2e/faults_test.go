@@ -69,7 +69,8 @@ func TestKills(t *testing.T) {
 // delivering.
 func TestGarbage(t *testing.T) {
 	t.Parallel() // it waits most of the time
-	n := newNetwork(t, servers.Postgres(t))
+	const readAll = "limits: {rejected_per_minute: 1000000, rejected_per_hour: 1000000}"
+	n := newNetworkOf(t, servers.Postgres(t), readAll)
 	agent, _ := n.agent(t, "north", simulated(t, "north"), "")
 	n.waitOnline(1)
 	random := rand.New(rand.NewPCG(4, 2))

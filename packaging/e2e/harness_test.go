@@ -230,6 +230,12 @@ type network struct {
 // newNetwork starts a collector on a real broker, the given database and a real object store.
 func newNetwork(t testing.TB, database string) *network {
 	t.Helper()
+	return newNetworkOf(t, database, "")
+}
+
+// newNetworkOf is newNetwork with more settings of the collector.
+func newNetworkOf(t testing.TB, database, more string) *network {
+	t.Helper()
 	n := &network{t: t, broker: servers.Mosquitto(t), objects: servers.MinIO(t)}
 	listen := servers.FreeAddress(t)
 	n.api = "http://" + listen
@@ -240,7 +246,8 @@ mqtt: {url: %q, json_mirror: true}
 store: {url: %q}
 archive: {url: %q, access_key: %s, secret_key: %s}
 http: {listen: %q}
-`, t.TempDir(), n.broker.URL, database, n.objects.URL, n.objects.AccessKey, n.objects.SecretKey, listen))
+%s
+`, t.TempDir(), n.broker.URL, database, n.objects.URL, n.objects.AccessKey, n.objects.SecretKey, listen, more))
 	n.collector = start(t, "heimdall-collector", "run", "--config", n.config)
 	n.waitReady()
 	return n
