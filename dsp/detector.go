@@ -30,6 +30,8 @@ type DetectorConfig struct {
 	Step          float64 // of the quantiser, full scale 1; 0: floats
 	EnergySamples int     // in the windows of whole power that time broad events, at least Bins/2; 0: Bins
 	ReportSamples int     // an event on air is reported each time it has lasted this much longer; 0: only at its end
+
+	Meter *Meter // gets all samples, because both need the same sums; nil: none does
 }
 
 // Event is one emission. Times are in samples since the detector's first one, lost samples counted; frequencies are in
@@ -147,7 +149,7 @@ func NewDetector(cfg DetectorConfig) (*Detector, error) {
 		}
 	}
 	d.floor = newFloorTracker(n, cfg.MaskDC)
-	d.energy = newEnergyMeter(max(cfg.EnergySamples, n/2), cfg.RailLevel) // at most four a row: they are kept as long as the rows
+	d.energy = newEnergyMeter(max(cfg.EnergySamples, n/2), cfg.RailLevel, cfg.Meter) // at most four a row: they are kept as long as the rows
 	return d, nil
 }
 
@@ -164,21 +166,17 @@ func (d *Detector) WriteRaw(raw []byte, format Format) []Event {
 		d.format, d.in = format, rawFrames{bytes: make([]byte, d.cfg.Bins*width)}
 	}
 	raw = raw[:len(raw)/width*width]
-	at := 0
-	pass := func(end int) {
-		d.energy.write(raw[at:end], format)
-		d.position += int64((end - at) / width)
-		at = end
-	}
+	d.energy.write(raw, format)
+	before := d.position
 	d.in.each(raw, func(frame []byte, end int) {
-		pass(end)
+		d.position = before + int64(end/width)
 		d.frame(frame)
 		if d.stored >= d.slabAt {
 			d.slab(d.stored - lagRows)
 			d.slabAt += slabRows
 		}
 	})
-	pass(len(raw))
+	d.position = before + int64(len(raw)/width)
 	return d.events
 }
 

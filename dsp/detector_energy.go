@@ -18,21 +18,26 @@ type energyMeter struct {
 	filled   int64   // samples in sum
 	rail     float64 // |I| or |Q| of a sample at the converter's rails; 0: never
 	railedAt int64   // last sample that may have been; -1: none
+	meter    *Meter  // gets the sums too
 	floor    float64
 	over     float64 // power from which a window is loud
 	quiet    Histogram
 	scratch  [1]float32
 }
 
-func newEnergyMeter(size int, rail float64) energyMeter {
-	return energyMeter{size: int64(size), rail: rail, railedAt: -1}
+func newEnergyMeter(size int, rail float64, meter *Meter) energyMeter {
+	return energyMeter{size: int64(size), rail: rail, railedAt: -1, meter: meter}
 }
 
 func (e *energyMeter) write(raw []byte, format Format) {
 	width := int64(format.BytesPerSample())
 	for len(raw) > 0 {
 		n := min(int64(len(raw))/width, e.size-e.at%e.size, sumsBlock)
-		s := sum(raw[:n*width], format)
+		part := raw[:n*width]
+		s := sum(part, format)
+		if e.meter != nil {
+			e.meter.add(s, part, format)
+		}
 		e.sum += s.squares
 		e.filled += n
 		e.at += n
@@ -65,7 +70,7 @@ func (e *energyMeter) skip(samples int64) {
 	e.at = to
 }
 
-func (e *energyMeter) reset() { *e = newEnergyMeter(int(e.size), e.rail) }
+func (e *energyMeter) reset() { *e = newEnergyMeter(int(e.size), e.rail, e.meter) }
 
 // update reads the floor, a low quantile, of the windows between two samples. noise, the sum of all cells' floors, holds
 // it down where something is always on.

@@ -509,3 +509,29 @@ func TestDetector_ShortPulses(t *testing.T) {
 		}
 	}
 }
+
+// TestDetector_Meter: what a detector gives its meter is what the meter would have summed itself.
+func TestDetector_Meter(t *testing.T) {
+	for _, format := range []dsp.Format{dsp.CU8, dsp.CS16} {
+		x := make([]complex128, 100_000)
+		dsp.WhiteNoise(0.3, 1)(x, 0)
+		raw := dsp.Quantise(nil, x, format)
+		var own, given dsp.Meter
+		own.Write(raw, format)
+		cfg := detectorConfig()
+		cfg.Meter = &given
+		d, err := dsp.NewDetector(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at, size := 0, 1; at < len(raw); size = size*3 + 1 {
+			end := min(at+size*format.BytesPerSample(), len(raw))
+			d.WriteRaw(raw[at:end], format)
+			at = end
+		}
+		if own.RailFraction() == 0 || given.Samples() != own.Samples() || given.RailFraction() != own.RailFraction() ||
+			given.ClippedFraction() != own.ClippedFraction() || math.Abs(given.Power()/own.Power()-1) > 1e-6 {
+			t.Errorf("%s: got %+v, want %+v", format, given, own)
+		}
+	}
+}

@@ -27,21 +27,24 @@ func (m *Meter) Write(raw []byte, format Format) {
 	if bytes == 0 {
 		return
 	}
-	low, high := rails(format)
 	for len(raw) >= bytes {
 		n := min(len(raw)/bytes, sumsBlock)
 		part := raw[:n*bytes]
-		s := sum(part, format)
-		m.samples += uint64(n)
-		m.sumI += s.i
-		m.sumQ += s.q
-		m.sumSquares += s.squares
-		if s.low <= low || s.high >= high {
-			m.atRails(part, format)
-		} else {
-			m.Break()
-		}
+		m.add(sum(part, format), part, format)
 		raw = raw[n*bytes:]
+	}
+}
+
+// add takes what some samples add up to.
+func (m *Meter) add(s sums, raw []byte, format Format) {
+	m.samples += uint64(len(raw) / format.BytesPerSample())
+	m.sumI += s.i
+	m.sumQ += s.q
+	m.sumSquares += s.squares
+	if low, high := rails(format); s.low <= low || s.high >= high {
+		m.atRails(raw, format)
+	} else {
+		m.Break()
 	}
 }
 

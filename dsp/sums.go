@@ -7,7 +7,7 @@ import (
 
 // sumsBlock is how many samples are summed at once: so few that the sums of 8-bit codes are exact in single precision,
 // and that a code at the converter's rails has only a short stretch looked at in detail.
-const sumsBlock = 1024
+const sumsBlock = 4096
 
 // sums is what some samples add up to. Engines reckon in codes (unsigned ones less 127.5), or, for floats, in full scale.
 type sums struct {

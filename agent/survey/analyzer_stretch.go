@@ -97,7 +97,9 @@ func newStretch(cfg *Config, b *radio.Block) *stretch {
 	s.part = interval{length: max(uint64(partFrames*s.bins), uint64(partSeconds*rate)), on: dsp.StepOf(b.Format) > 0}
 	s.spectrum = interval{length: samplesOf(max(0, cfg.SpectrumEvery), rate), on: cfg.SpectrumEvery != 0}
 	if !cfg.Detect.Off {
-		s.detector = must(dsp.NewDetector(detectorConfig(cfg, b.Format, rate)))
+		detector := detectorConfig(cfg, b.Format, rate)
+		detector.Meter = &s.meter
+		s.detector = must(dsp.NewDetector(detector))
 	}
 	return s
 }
@@ -241,12 +243,13 @@ func (s *stretch) samples(raw []byte, n int, out []Emission) []Emission {
 			v.begun, v.first, v.time, v.known = true, s.position, s.timeAt(float64(s.position)), s.known
 		}
 	}
-	s.meter.Write(raw, s.format)
-	s.psd.welch.WriteRaw(raw, s.format)
 	s.position += uint64(n)
-	if s.detector != nil {
+	if s.detector != nil { // which sums first, and so reads the samples into the cache in order
 		out = s.detections(s.detector.WriteRaw(raw, s.format), out)
+	} else {
+		s.meter.Write(raw, s.format)
 	}
+	s.psd.welch.WriteRaw(raw, s.format)
 	if s.full(&s.part) {
 		s.psd.drain()
 		s.part.begun = false
