@@ -62,7 +62,8 @@ type Detector struct {
 	re, im    []float32 // of a frame that is looked at closely
 	bins      []int32   // position in a row of each value of a frame,
 	places    []int32   // and the other way round
-	scale     float32   // of |X|^2, so that a row's cells add up to mean |x|^2
+	sum       []float32 // of the frames in the row being made
+	marks     []uint64  // of the row's cells that are looked at
 	position  int64     // of the next sample to come
 	rowFill   int       // frames in the row being made
 	rows      [ringRows]row
@@ -90,8 +91,8 @@ type Detector struct {
 
 // row is one line of the time-frequency image.
 type row struct {
-	cells   []float32            // mean of its frames
-	frames  [rowFrames][]float32 // |X|^2 of each, in the segment's order
+	cells   []float32            // mean of its frames: they add up to mean |x|^2
+	frames  [rowFrames][]float32 // what each adds to that, in the segment's order
 	start   int64                // first sample of its first frame
 	clipped bool
 }
@@ -128,16 +129,19 @@ func NewDetector(cfg DetectorConfig) (*Detector, error) {
 	if err != nil {
 		return nil, err
 	}
-	segment, err := e.segment(n, window.Coefficients)
+	scaled := make([]float32, n)
+	for i, w := range window.Coefficients {
+		scaled[i] = float32(float64(w) / math.Sqrt(rowFrames*float64(n)*window.SumSquares))
+	}
+	segment, err := e.segment(n, scaled)
 	if err != nil {
 		return nil, err
 	}
 	d := &Detector{
-		cfg: cfg, engine: e, segment: segment, window: window, re: make([]float32, n), im: make([]float32, n),
+		cfg: cfg, engine: e, segment: segment, window: window, sum: make([]float32, n), marks: make([]uint64, (n+63)/64), re: make([]float32, n), im: make([]float32, n),
 		bins: make([]int32, n), places: make([]int32, n), threshold: FromDB(cfg.ThresholdDB), low: make([]float32, n), limit: make([]float32, n),
 		ratio: float32(FromDB(cfg.ThresholdDB - cfg.GrowDB)), slabAt: slabRows + lagRows,
 	}
-	d.scale = float32(1 / (float64(n) * window.SumSquares))
 	for i, k := range segment.order() {
 		d.bins[i] = (k + int32(n/2)) % int32(n)
 		d.places[d.bins[i]] = int32(i)
@@ -183,7 +187,7 @@ func (d *Detector) WriteRaw(raw []byte, format Format) []Event {
 // Skip says that samples were lost: no frame spans the hole.
 func (d *Detector) Skip(samples uint64) {
 	d.in.fill = 0
-	d.rowFill = 0
+	d.dropRow()
 	d.position += int64(samples)
 	d.energy.skip(int64(samples))
 }
@@ -214,13 +218,20 @@ func (d *Detector) Flush() []Event {
 // Reset forgets everything under way.
 func (d *Detector) Reset() {
 	d.in.fill = 0
-	d.rowFill, d.position = 0, 0
+	d.dropRow()
+	d.position = 0
 	d.stored, d.processed, d.slabAt = 0, 0, slabRows+lagRows
 	d.idle = append(append(d.idle, d.open...), d.pending...)
 	d.open, d.pending = d.open[:0], d.pending[:0]
 	d.runs, d.before = d.runs[:0], d.before[:0]
 	d.floor.reset()
 	d.energy.reset()
+}
+
+// dropRow forgets the frames of a row that is not complete.
+func (d *Detector) dropRow() {
+	d.rowFill = 0
+	clear(d.sum)
 }
 
 func (d *Detector) row(i int64) *row { return &d.rows[i%ringRows] }
@@ -232,28 +243,25 @@ func (d *Detector) frame(raw []byte) {
 		r.start = d.position - int64(d.cfg.Bins)
 		r.clipped = false
 	}
-	f := r.frames[d.rowFill]
-	clear(f)
-	d.segment.addRaw(f, raw, d.format)
+	d.segment.addRaw(d.sum, r.frames[d.rowFill], raw, d.format)
 	r.clipped = r.clipped || d.energy.railedAt >= d.position-int64(d.cfg.Bins) && d.atRails(raw)
 	if d.rowFill++; d.rowFill == rowFrames {
 		d.endRow()
 	}
 }
 
-// endRow averages the frames of a row. At the end of a stretch it may lack some: the last one stands in for them.
+// endRow puts the mean of a row's frames into the order of frequency. At the end of a stretch it may lack some: the last one stands in
+// for them.
 func (d *Detector) endRow() {
 	r := d.row(d.stored)
-	last, scale := r.frames[d.rowFill-1], d.scale/float32(d.rowFill)
-	for j := d.rowFill; j < rowFrames; j++ {
-		clear(r.frames[j])
+	d.segment.sort(r.cells, d.sum)
+	clear(d.sum)
+	if d.rowFill < rowFrames {
+		for i := range r.cells {
+			r.cells[i] *= rowFrames / float32(d.rowFill)
+		}
 	}
-	n := len(d.bins)
-	a, b, c, e, cells := r.frames[0][:n], r.frames[1][:n], r.frames[2][:n], r.frames[3][:n], r.cells[:n]
-	for i, k := range d.bins {
-		cells[k] = (a[i] + b[i] + c[i] + e[i]) * scale
-	}
-	for ; d.rowFill < rowFrames; d.rowFill++ {
+	for last := r.frames[d.rowFill-1]; d.rowFill < rowFrames; d.rowFill++ {
 		copy(r.frames[d.rowFill], last)
 	}
 	d.rowFill = 0
@@ -261,7 +269,7 @@ func (d *Detector) endRow() {
 }
 
 // power is that of a frame in one bin.
-func (d *Detector) power(frame []float32, bin int) float32 { return frame[d.places[bin]] * d.scale }
+func (d *Detector) power(frame []float32, bin int) float32 { return frame[d.places[bin]] * rowFrames }
 
 // atRails tells whether more than a thousandth of a frame's samples touch the rails.
 func (d *Detector) atRails(raw []byte) bool {

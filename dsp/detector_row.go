@@ -1,6 +1,9 @@
 package dsp
 
-import "math"
+import (
+	"math"
+	"math/bits"
+)
 
 // How the cells of one row are judged.
 const (
@@ -114,30 +117,45 @@ func (d *Detector) broad(q *run, now *row) bool {
 // collect fills runs with the stretches over a limit and returns the number of cells.
 func (d *Detector) collect(now *row, limit []float32) int {
 	d.runs = d.runs[:0]
+	d.engine.over(d.marks, now.cells, limit)
 	total := 0
-	limit = limit[:len(now.cells)]
-	for i, v := range now.cells {
-		if v < limit[i] {
-			continue
-		}
-		total++
-		if n := len(d.runs); n == 0 || i-d.runs[n-1].high > d.cfg.JoinBins+1 {
-			d.runs = append(d.runs, run{low: i, seedLow: -1})
-		}
-		q := &d.runs[len(d.runs)-1]
-		q.high = i
-		if v > q.peak {
-			q.peak, q.top = v, i
-		}
-		if v >= limit[i]*d.ratio {
-			q.seeds++
-			q.seedHigh = i
-			if q.seedLow < 0 {
-				q.seedLow = i
-			}
+	for at, marks := range d.marks {
+		total += bits.OnesCount64(marks)
+		for ; marks != 0; marks &= marks - 1 {
+			d.take(now, limit, 64*at+bits.TrailingZeros64(marks))
 		}
 	}
 	return total
+}
+
+// take adds a cell over a limit to the runs.
+func (d *Detector) take(now *row, limit []float32, cell int) {
+	v := now.cells[cell]
+	if n := len(d.runs); n == 0 || cell-d.runs[n-1].high > d.cfg.JoinBins+1 {
+		d.runs = append(d.runs, run{low: cell, seedLow: -1})
+	}
+	q := &d.runs[len(d.runs)-1]
+	q.high = cell
+	if v > q.peak {
+		q.peak, q.top = v, cell
+	}
+	if v >= limit[cell]*d.ratio {
+		q.seeds++
+		q.seedHigh = cell
+		if q.seedLow < 0 {
+			q.seedLow = cell
+		}
+	}
+}
+
+func portableOver(marks []uint64, values, limits []float32) {
+	clear(marks)
+	limits = limits[:len(values)]
+	for i, v := range values {
+		if !(v < limits[i]) {
+			marks[i/64] |= 1 << (i % 64)
+		}
+	}
 }
 
 // raiseForSplatter raises limit around strong cells that are switched on or off within the row: a hard edge in a Hann
@@ -217,7 +235,7 @@ func (d *Detector) impulse(r int64) bool {
 		for _, f := range d.row(o).frames {
 			over := 0
 			for i, v := range f {
-				if v*d.scale >= d.low[d.bins[i]] {
+				if v*rowFrames >= d.low[d.bins[i]] {
 					over++
 				}
 			}

@@ -18,12 +18,14 @@ type engine struct {
 	filters func() filters                                 // for one channel
 	sums    func(raw []byte, format Format) sums           // of at most sumsBlock samples
 	nths    nths
+	// over sets a bit for each value that is not under its limit.
+	over func(marks []uint64, values, limits []float32)
 }
 
 // lanes is how many numbers a kernel's vector holds.
 const lanes = 8
 
-var portable = engine{name: "generic", segment: newPortableSegment, filters: newPortableFilters, sums: portableSums, nths: portableNths}
+var portable = engine{name: "generic", segment: newPortableSegment, filters: newPortableFilters, sums: portableSums, nths: portableNths, over: portableOver}
 
 // chosen is what the processor and the environment say, looked at once.
 var chosen = sync.OnceValues(func() (engine, error) { return chooseEngine(os.Getenv(engineSetting)) })

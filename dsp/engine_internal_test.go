@@ -94,9 +94,9 @@ func testSegment(t *testing.T, e engine, n int, format Format, raw []byte) {
 	// Odd addresses, and sums that go on.
 	fromRaw, fromFloats, fromTwin := make([]float32, n), make([]float32, n), make([]float32, n)
 	for range 2 {
-		s.addRaw(fromRaw, append(make([]byte, 1, 1+len(raw)), raw...)[1:], format)
+		s.addRaw(fromRaw, nil, append(make([]byte, 1, 1+len(raw)), raw...)[1:], format)
 		s.add(fromFloats, re, im)
-		twin.addRaw(fromTwin, raw, format)
+		twin.addRaw(fromTwin, nil, raw, format)
 	}
 	exact := func(k int32) float64 { return 2 * (real(want[k])*real(want[k]) + imag(want[k])*imag(want[k])) }
 	byBin := make([]float64, n)
@@ -124,6 +124,58 @@ func relativeError(got []float32, order []int32, want func(bin int32) float64) f
 	return math.Sqrt(diff / power)
 }
 
+// TestSegment_KeepsAndSorts adds frames one after the other: what is kept of each adds up to the sum, to the last bit, and both are
+// sorted as the order says.
+func TestSegment_KeepsAndSorts(t *testing.T) {
+	for _, e := range runnableEngines() {
+		for n := MinFFT; n <= 32768; n *= 2 {
+			for _, format := range rawFormats {
+				s := segmentOn(t, e, Hann(n).Coefficients)
+				acc, kept, want, sorted := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
+				for range 3 {
+					raw, alone := randomRaw(n, format), make([]float32, n)
+					s.addRaw(acc, kept, raw, format)
+					s.addRaw(alone, nil, raw, format)
+					for i, v := range kept {
+						want[i] += v
+						if acc[i] != want[i] || v != alone[i] {
+							t.Fatalf("%s, %d, %s: sum %d is %g, kept is %g; want %g and %g", e.name, n, format, i, acc[i], v, want[i], alone[i])
+						}
+					}
+				}
+				s.sort(sorted, acc)
+				for i, k := range s.order() {
+					if at := (int(k) + n/2) % n; sorted[at] != acc[i] {
+						t.Fatalf("%s, %d: bin %d is %g, want %g", e.name, n, at, sorted[at], acc[i])
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestOver has values under, at and over their limits, and those that are none, in each place.
+func TestOver(t *testing.T) {
+	nan := float32(math.NaN())
+	for _, e := range runnableEngines() {
+		for _, n := range []int{16, 64, 192, 1024} {
+			values, limits := make([]float32, n), make([]float32, n)
+			for i := range values {
+				values[i], limits[i] = []float32{1, 2, 3, nan, 1}[i%5], []float32{2, 2, 2, 2, nan}[i%5]
+			}
+			marks := make([]uint64, (n+63)/64)
+			marks[0] = math.MaxUint64
+			e.over(marks, values, limits)
+			for i := range 64 * len(marks) {
+				want := i < n && i%5 != 0
+				if got := marks[i/64]>>(i%64)&1 == 1; got != want {
+					t.Fatalf("%s, %d of %d, %g against %g: got %v", e.name, i, n, values[i%n], limits[i%n], got)
+				}
+			}
+		}
+	}
+}
+
 // TestSegment_EveryCode has frames of a single code for I and another for Q: all their power is at 0 Hz.
 func TestSegment_EveryCode(t *testing.T) {
 	const n = 256
@@ -136,7 +188,7 @@ func TestSegment_EveryCode(t *testing.T) {
 				for at := 0; at < len(raw); at += 2 {
 					raw[at], raw[at+1] = i, q
 				}
-				s.addRaw(acc, raw, format)
+				s.addRaw(acc, nil, raw, format)
 				a, b := float64(i)-zero, float64(q)-zero
 				if format == CS8 {
 					a, b = float64(int8(i)), float64(int8(q))
@@ -162,14 +214,14 @@ func TestSegment_FloatsThatAreNone(t *testing.T) {
 	}
 	window := Hann(n).Coefficients
 	twin, want := segmentOn(t, portable, window), make([]float32, n)
-	twin.addRaw(want, raw, CF32)
+	twin.addRaw(want, nil, raw, CF32)
 	byBin := make([]float64, n)
 	for i, k := range twin.order() {
 		byBin[k] = float64(want[i])
 	}
 	for _, e := range runnableEngines() {
 		s, got := segmentOn(t, e, window), make([]float32, n)
-		s.addRaw(got, raw, CF32)
+		s.addRaw(got, nil, raw, CF32)
 		if e := relativeError(got, s.order(), func(k int32) float64 { return byBin[k] }); !(e < 1e-5) {
 			t.Errorf("relative error %.2g, want at most 1e-5", e)
 		}
@@ -189,20 +241,22 @@ func TestSegment_StaysInItsBuffers(t *testing.T) {
 				}
 				return b
 			}
-			acc, re, im := guarded(), guarded(), guarded()
+			acc, re, im, kept, sorted := guarded(), guarded(), guarded(), guarded(), guarded()
 			inner := func(b []float32) []float32 { return b[guard : guard+n] }
 			s.add(inner(acc), inner(re), inner(im))
 			for _, format := range rawFormats {
 				raw := randomRaw(n, format)
 				before := string(raw)
-				s.addRaw(inner(acc), raw, format)
+				s.addRaw(inner(acc), nil, raw, format)
+				s.addRaw(inner(acc), inner(kept), raw, format)
+				s.sort(inner(sorted), inner(kept))
 				if string(raw) != before {
 					t.Errorf("%s, %d, %s: samples were changed", e.name, n, format)
 				}
 			}
 			for i := range acc {
 				outside := i < guard || i >= guard+n
-				if re[i] != canary || im[i] != canary || outside && acc[i] != canary {
+				if re[i] != canary || im[i] != canary || outside && (acc[i] != canary || kept[i] != canary || sorted[i] != canary) {
 					t.Fatalf("%s, %d: element %d was written", e.name, n, i-guard)
 				}
 			}

@@ -21,7 +21,7 @@ const lineSize = 2 * lanes
 
 // kernelEngines are those with kernels in assembly.
 func kernelEngines() []engine {
-	avx2 := engine{name: "avx2", segment: newAVX2Segment, filters: newAVX2Filters, sums: avx2Sums, nths: avx2Nths}
+	avx2 := engine{name: "avx2", segment: newAVX2Segment, filters: newAVX2Filters, sums: avx2Sums, nths: avx2Nths, over: avx2Over}
 	if !cpu.X86.HasAVX2 || !cpu.X86.HasFMA {
 		avx2.needs = "AVX2 and FMA"
 	}
@@ -61,6 +61,7 @@ type avx2Segment struct {
 	first, last []float32 // twiddle factors
 	middles     []middlePass
 	bins        []int32
+	blocks      []int // of 64 bins: where each begins, in bytes, by the frequency of its first
 }
 
 // middlePass is one on blocks of span values.
@@ -92,6 +93,10 @@ func newAVX2Segment(n int, window []float32) (segment, error) {
 	for i := range s.bins {
 		low, high := i%8, i/8%8
 		s.bins[i] = f.order[i&^63+8*low+high]
+	}
+	s.blocks = make([]int, n/64)
+	for at := 0; at < n; at += 64 {
+		s.blocks[s.bins[at]] = 4 * at
 	}
 	return s, nil
 }
@@ -136,10 +141,24 @@ func (s *avx2Segment) order() []int32 { return s.bins }
 func (s *avx2Segment) add(acc, re, im []float32) {
 	re, im = re[:s.n], im[:s.n]
 	s.kernels.split(&s.work[0], &re[0], &im[0], &s.window[0], &s.first[0], s.n/s.radix)
-	s.rest(acc)
+	s.rest(acc, nil)
 }
 
-func (s *avx2Segment) addRaw(acc []float32, raw []byte, format Format) {
+// sort is a transposition: within a block frequencies are as far apart as there are blocks.
+func (s *avx2Segment) sort(dst, src []float32) {
+	dst, src = dst[:s.n], src[:s.n]
+	blocks := len(s.blocks)
+	if blocks%8 != 0 {
+		sortBy(s.bins, dst, src)
+		return
+	}
+	for at := 0; at < blocks; at += 8 {
+		turn8(&dst[s.n/2+at], &src[0], &s.blocks[at], 4*blocks, 4)
+		turn8(&dst[at], &src[32], &s.blocks[at], 4*blocks, 4)
+	}
+}
+
+func (s *avx2Segment) addRaw(acc, kept []float32, raw []byte, format Format) {
 	raw = raw[:s.n*format.BytesPerSample()]
 	if s.scaledFor != format {
 		s.scale(format)
@@ -149,7 +168,7 @@ func (s *avx2Segment) addRaw(acc []float32, raw []byte, format Format) {
 		kernel = s.kernels.quiet
 	}
 	kernel(&s.work[0], &raw[0], &s.scaled[0], &s.first[0], s.n/s.radix)
-	s.rest(acc)
+	s.rest(acc, kept)
 }
 
 // scale makes the window that turns what a kernel makes of a format's codes into samples of full scale 1.
@@ -174,11 +193,14 @@ func codeStep(format Format) float64 {
 }
 
 // rest is the passes within the rows.
-func (s *avx2Segment) rest(acc []float32) {
+func (s *avx2Segment) rest(acc, kept []float32) {
 	acc = acc[:s.n]
+	if kept != nil {
+		kept = kept[:s.n]
+	}
 	part := s.n / s.radix
 	if part == 64 { // a block each row
-		last64(&acc[0], &s.work[0], &s.last[0], s.radix, lineSize*4)
+		s.end(acc, kept, 0, s.radix, lineSize*4)
 		return
 	}
 	for r := range s.radix {
@@ -187,8 +209,29 @@ func (s *avx2Segment) rest(acc []float32) {
 			m := &s.middles[i]
 			middle8(row, &m.factors[0], m.span, part/m.span)
 		}
-		last64(&acc[r*part], row, &s.last[0], part/64, 0)
+		s.end(acc, kept, r, part/64, 0)
 	}
+}
+
+// end is the last two passes, from a row on.
+func (s *avx2Segment) end(acc, kept []float32, row, blocks, gap int) {
+	part := s.n / s.radix
+	values := &s.work[row*(2*part+lineSize)]
+	if kept == nil {
+		last64(&acc[row*part], values, &s.last[0], blocks, gap)
+		return
+	}
+	last64Kept(&acc[row*part], values, &s.last[0], blocks, gap, &kept[row*part])
+}
+
+// avx2Over takes what is no multiple of 64 to the portable code.
+func avx2Over(marks []uint64, values, limits []float32) {
+	if len(values)%64 != 0 {
+		portableOver(marks, values, limits)
+		return
+	}
+	_, _ = marks[len(values)/64-1], limits[len(values)-1]
+	over(&marks[0], &values[0], &limits[0], len(values))
 }
 
 // laneSums are the sums of the kernels in the layout of gen: squares of each of four groups, I, Q, highest and lowest.

@@ -27,7 +27,7 @@ func TestAVX2Segment_StaysInItsWork(t *testing.T) {
 			}
 			s.work = guarded[guard : guard+size]
 			for _, format := range rawFormats {
-				s.addRaw(make([]float32, n), randomRaw(n, format), format)
+				s.addRaw(make([]float32, n), nil, randomRaw(n, format), format)
 			}
 			for i, v := range guarded {
 				row := (i - guard) % (2*n/s.radix + lineSize) // and the line of padding behind each row

@@ -65,6 +65,12 @@ func middle8(row, factors *float32, span, blocks int)
 func last64(acc, row, factors *float32, blocks, gap int)
 
 //go:noescape
+func last64Kept(acc, row, factors *float32, blocks, gap int, kept *float32)
+
+//go:noescape
+func turn8(dst, src *float32, blocks *int, stride, squares int)
+
+//go:noescape
 func loud(src *byte, bytes int) (signs uint32)
 
 //go:noescape
@@ -81,3 +87,6 @@ func sumsCF32(sums *float32, src *byte, blocks int)
 
 //go:noescape
 func below(counts, tops, block, pivots *float32, rows int)
+
+//go:noescape
+func over(marks *uint64, values, limits *float32, n int)

@@ -4,10 +4,12 @@ package dsp
 type segment interface {
 	// add takes a frame of n samples.
 	add(acc, re, im []float32)
-	// addRaw takes a frame of n samples in a receiver's format.
-	addRaw(acc []float32, raw []byte, format Format)
+	// addRaw takes a frame of n samples in a receiver's format. kept, unless it is nil, gets what is added.
+	addRaw(acc, kept []float32, raw []byte, format Format)
 	// order is the frequency, 0 to n-1, of each position of acc.
 	order() []int32
+	// sort writes src in the order of frequency: 0 Hz is in the middle.
+	sort(dst, src []float32)
 }
 
 // portableSegment converts, multiplies and transforms one after the other.
@@ -36,7 +38,24 @@ func (s *portableSegment) add(acc, re, im []float32) {
 	s.fft.AddPower(acc, s.re, s.im)
 }
 
-func (s *portableSegment) addRaw(acc []float32, raw []byte, format Format) {
+func (s *portableSegment) addRaw(acc, kept []float32, raw []byte, format Format) {
 	Convert(s.re, s.im, raw, format)
-	s.add(acc, s.re, s.im)
+	if kept == nil {
+		s.add(acc, s.re, s.im)
+		return
+	}
+	clear(kept)
+	s.add(kept, s.re, s.im)
+	for i, v := range kept {
+		acc[i] += v
+	}
+}
+
+func (s *portableSegment) sort(dst, src []float32) { sortBy(s.fft.order, dst, src) }
+
+func sortBy(order []int32, dst, src []float32) {
+	n := int32(len(order))
+	for i, k := range order {
+		dst[(k+n/2)&(n-1)] = src[i]
+	}
 }

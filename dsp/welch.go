@@ -72,7 +72,7 @@ func (w *Welch) WriteRaw(raw []byte, format Format) {
 	w.expect(format)
 	raw = raw[:len(raw)-len(raw)%format.BytesPerSample()]
 	w.raw.each(raw, func(frame []byte, _ int) {
-		w.segment.addRaw(w.recent, frame, format)
+		w.segment.addRaw(w.recent, nil, frame, format)
 		w.counted()
 	})
 }

@@ -24,8 +24,9 @@ var inRegisterOnly = map[code]bool{shiftLeft: true, shiftRight: true, shiftSigne
 
 // What compare compares by.
 const (
-	equal    = 0
-	lessThan = 1
+	equal       = 0
+	lessThan    = 1
+	notLessThan = 5
 )
 
 // root is where the assembly keeps sqrt(1/2).
@@ -112,6 +113,12 @@ func (a *assembler) operation(v value, o op) {
 		a.write("VFMADD231PS %s, %s, %s", im, im, sum)
 		a.write("VMOVUPS %s, %s", sum, a.at(o.at))
 		a.release(append(o.args, v)...)
+	case squares:
+		re, im := a.register(o.args[0]), a.register(o.args[1])
+		r := a.result(v)
+		a.write("VMULPS %s, %s, %s", re, re, r)
+		a.write("VFMADD231PS %s, %s, %s", im, im, r)
+		a.release(o.args...)
 	case addRoot, subRoot:
 		a.root(v, o)
 	case mulSub: // into the register of the first factor

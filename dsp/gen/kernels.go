@@ -138,15 +138,34 @@ func middleProgram() *program {
 }
 
 // lastProgram is the passes of span 64 and 8 of 64 values. The eight lanes are the butterflies of the first; the square is
-// turned so that they become those of the second.
-func lastProgram() *program {
+// turned so that they become those of the second. What is added may be kept as well.
+func lastProgram(kept bool) *program {
 	p := &program{}
 	var re, im [8]value
 	p.pass(8, loadLine(p), factor(p), func(k int, y pair) { re[k], im[k] = y.re, y.im })
 	re, im = turnedSquare(p, re), turnedSquare(p, im)
 	p.pass(8, func(k int) pair { return pair{re[k], im[k]} }, nil, func(k int, y pair) {
-		p.append(op{code: accumulate, args: []value{y.re, y.im}, at: place{"acc", k, 0}})
+		if !kept {
+			p.append(op{code: accumulate, args: []value{y.re, y.im}, at: place{"acc", k, 0}})
+			return
+		}
+		own := p.of(squares, y.re, y.im)
+		p.store(own, "kept", k, 0)
+		p.store(p.of(add, own, p.load("acc", k, 0)), "acc", k, 0)
 	})
+	return p
+}
+
+// turnProgram makes rows of columns, of eight lines.
+func turnProgram() *program {
+	p := &program{}
+	var x [8]value
+	for k := range x {
+		x[k] = p.load("in", k, 0)
+	}
+	for k, y := range turnedSquare(p, x) {
+		p.store(y, "out", k, 0)
+	}
 	return p
 }
 
@@ -232,10 +251,21 @@ func lastPlaces(p place) string {
 	if f, ok := fixed(p); ok {
 		return f
 	}
-	if p.array == "acc" {
+	switch p.array {
+	case "acc":
 		return fmt.Sprintf("%d(DI)", p.k*vectorBytes)
+	case "kept":
+		return fmt.Sprintf("%d(DX)", p.k*vectorBytes)
 	}
 	return fmt.Sprintf("%d(SI)", p.k*lineBytes+p.part*vectorBytes)
+}
+
+// turnPlaces has a register for each line that is read, and two bases, four strides apart, for those that are written.
+func turnPlaces(p place) string {
+	if p.array == "in" {
+		return fmt.Sprintf("(R%d)", 8+p.k)
+	}
+	return [2]string{"(DI)", "(SI)"}[p.k/4] + [4]string{"", "(DX*1)", "(DX*2)", "(AX*1)"}[p.k%4]
 }
 
 // kernels writes the assembly.
@@ -248,12 +278,15 @@ func kernels() []byte {
 		}
 	}
 	middleKernel(&b)
-	lastKernel(&b)
+	lastKernel(&b, false)
+	lastKernel(&b, true)
+	turnKernel(&b)
 	loudKernel(&b)
 	for _, s := range rawSources {
 		sumsKernel(&b, s)
 	}
 	belowKernel(&b)
+	overKernel(&b)
 	return b.Bytes()
 }
 
@@ -321,12 +354,34 @@ func middleKernel(b *bytes.Buffer) {
 }
 
 // lastKernel is the passes of span 64 and 8 on blocks of 64 values, gap bytes apart, and adds |X|^2.
-func lastKernel(b *bytes.Buffer) {
-	text, frame := assemble(lastProgram(), lastPlaces)
-	kernel(b, "last64", frame, [][2]string{{"acc", "DI"}, {"row", "SI"}, {"factors", "R8"}, {"blocks", "CX"}, {"gap", "BX"}})
+func lastKernel(b *bytes.Buffer, kept bool) {
+	text, frame := assemble(lastProgram(kept), lastPlaces)
+	name, args := "last64", [][2]string{{"acc", "DI"}, {"row", "SI"}, {"factors", "R8"}, {"blocks", "CX"}, {"gap", "BX"}}
+	if kept {
+		name, args = "last64Kept", append(args, [2]string{"kept", "DX"})
+	}
+	kernel(b, name, frame, args)
 	fmt.Fprintf(b, "\tADDQ $%d, BX\n\nnext:\n%s", 8*lineBytes, text)
+	if kept {
+		fmt.Fprintf(b, "\tADDQ $%d, DX\n", 8*vectorBytes)
+	}
 	fmt.Fprintf(b, "\tADDQ $%d, DI\n\tADDQ BX, SI\n\tDECQ CX\n\tJNZ  next\n", 8*vectorBytes)
 	b.WriteString(kernelEnd)
+}
+
+// turnKernel makes rows, stride bytes apart, of columns of eight blocks, which begin so many bytes behind src.
+func turnKernel(b *bytes.Buffer) {
+	text, frame := assemble(turnProgram(), turnPlaces)
+	kernel(b, "turn8", frame, [][2]string{{"dst", "DI"}, {"src", "SI"}, {"blocks", "BX"}, {"stride", "DX"}, {"squares", "CX"}})
+	for k := range 8 {
+		fmt.Fprintf(b, "\tMOVQ %d(BX), R%d\n\tADDQ SI, R%d\n", 8*k, 8+k, 8+k)
+	}
+	b.WriteString("\tLEAQ (DX)(DX*2), AX\n\tLEAQ (DI)(DX*4), SI\n")
+	fmt.Fprintf(b, "\nnext:\n%s", text)
+	for k := range 8 {
+		fmt.Fprintf(b, "\tADDQ $%d, R%d\n", vectorBytes, 8+k)
+	}
+	b.WriteString("\tLEAQ (DI)(DX*8), DI\n\tLEAQ (SI)(DX*8), SI\n\tDECQ CX\n\tJNZ  next\n" + kernelEnd)
 }
 
 // loudKernel looks whether some float is 2 or more, infinite or no number: only then some exponent, and with it the sum of all by
@@ -356,10 +411,13 @@ func declarations() []byte {
 	}
 	b.WriteString("\n//go:noescape\nfunc middle8(row, factors *float32, span, blocks int)\n")
 	b.WriteString("\n//go:noescape\nfunc last64(acc, row, factors *float32, blocks, gap int)\n")
+	b.WriteString("\n//go:noescape\nfunc last64Kept(acc, row, factors *float32, blocks, gap int, kept *float32)\n")
+	b.WriteString("\n//go:noescape\nfunc turn8(dst, src *float32, blocks *int, stride, squares int)\n")
 	b.WriteString("\n//go:noescape\nfunc loud(src *byte, bytes int) (signs uint32)\n")
 	for _, s := range rawSources {
 		fmt.Fprintf(&b, "\n//go:noescape\nfunc sums%s(sums *float32, src *byte, blocks int)\n", s.name)
 	}
 	b.WriteString("\n//go:noescape\nfunc below(counts, tops, block, pivots *float32, rows int)\n")
+	b.WriteString("\n//go:noescape\nfunc over(marks *uint64, values, limits *float32, n int)\n")
 	return b.Bytes()
 }

@@ -44,6 +44,7 @@ const (
 	turnedRe               // args[0] args[2] - args[1] args[3]: real part of a product
 	turnedIm               // args[0] args[3] + args[1] args[2]: its imaginary part
 	mulSub                 // args[0] args[1] - args[2]
+	squares                // args[0]^2 + args[1]^2
 
 	// Sums that one program after the other adds to: a back end keeps them in place.
 	addProduct // args[0] args[1] is added to at

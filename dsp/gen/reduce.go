@@ -93,3 +93,15 @@ func belowKernel(b *bytes.Buffer) {
 	fmt.Fprintf(b, "\tADDQ $%d, SI\n\tSUBQ $%d, CX\n\tJNZ  next\n", rowsAtOnce*columnLanes*4, rowsAtOnce)
 	b.WriteString(kernelEnd)
 }
+
+// overKernel marks the values that are not under their limits, a bit each.
+func overKernel(b *bytes.Buffer) {
+	kernel(b, "over", 0, [][2]string{{"marks", "DI"}, {"values", "SI"}, {"limits", "DX"}, {"n", "CX"}})
+	b.WriteString("\nnext:\n")
+	for v := range 8 {
+		fmt.Fprintf(b, "\tVMOVUPS %d(SI), Y%d\n\tVCMPPS $%d, %d(DX), Y%d, Y%d\n", v*vectorBytes, v, notLessThan, v*vectorBytes, v, v)
+		fmt.Fprintf(b, "\tVMOVMSKPS Y%d, AX\n\tMOVB AX, %d(DI)\n", v, v)
+	}
+	fmt.Fprintf(b, "\tADDQ $8, DI\n\tADDQ $%d, SI\n\tADDQ $%d, DX\n\tSUBQ $%d, CX\n\tJNZ  next\n", 8*vectorBytes, 8*vectorBytes, 8*lanes)
+	b.WriteString(kernelEnd)
+}
