@@ -26,6 +26,7 @@ const programName = "heimdall-agent"
 // commandLine is the whole command line; kong makes help, parsing and errors from it.
 type commandLine struct {
 	Setup   SetupCmd   `cmd:"" help:"Ask what the station needs to know, and write its configuration."`
+	Enroll  EnrollCmd  `cmd:"" help:"Exchange a one-time code for the station's identity, and join a network."`
 	Run     RunCmd     `cmd:"" help:"The service itself: survey, store, deliver."`
 	Check   CheckCmd   `cmd:"" help:"Try everything: config, each receiver, clock, disk, broker, collector."`
 	Tap     TapCmd     `cmd:"" help:"A live line a second of what is heard."`

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"sync"
 	"time"
 
+	"github.com/fulgidus/heimdall/agent/identity"
 	"github.com/fulgidus/heimdall/agent/link"
 	"github.com/fulgidus/heimdall/agent/spool"
 )
@@ -13,6 +15,7 @@ type network struct {
 	url       string
 	brokerAck bool       // a record leaves on the broker's word: no collector is waited for
 	link      *link.Link // nil without a broker
+	renewer   *identity.Renewer
 }
 
 // outbox shows the spool to the link.
@@ -33,9 +36,13 @@ func newNetwork(a *Agent) (*network, error) {
 	cfg.Queue, cfg.Settler = outbox{a.spool}, a.spool
 	cfg.Handler, cfg.Answer = a.orders.take, a.orders.reply
 	cfg.Log, cfg.Now = a.log.With("component", "link"), a.now
+	cfg.ClockSet = func() bool { return a.clock.Reading().Set }
 	var err error
-	n.link, err = link.New(cfg)
-	return n, err
+	if n.link, err = link.New(cfg); err != nil {
+		return n, err
+	}
+	n.renewer = &identity.Renewer{State: a.cfg.Spool.Path, Now: trueTime(a.clock), Renewed: n.link.Reconnect, Log: a.log.With("component", "identity")}
+	return n, nil
 }
 
 // linkConfig is the part of the link's configuration that the file decides.
@@ -53,6 +60,9 @@ func (n *network) run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
+	var renewing sync.WaitGroup
+	defer renewing.Wait()
+	renewing.Go(func() { _ = n.renewer.Run(ctx) }) // which ends with the context only
 	return n.link.Run(ctx)
 }
 

@@ -27,6 +27,7 @@ import (
 // SetupCmd asks what a station needs to know, and writes its configuration.
 type SetupCmd struct {
 	Source string `help:"The receiver, as in receivers[].source; otherwise one is looked for." placeholder:"URL"`
+	Join   string `help:"Where the network's code is: a file, or - for standard input. With it, setup asks neither for the name nor where to send." placeholder:"-|FILE"`
 	Config string `help:"Where to write the configuration; the system's own place otherwise." placeholder:"F"`
 	Yes    bool   `help:"Ask nothing: take what is found, and for the rest what is proposed."`
 }
@@ -48,7 +49,15 @@ func (c SetupCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return usageError{err}
 	}
-	i := &interview{in: bufio.NewReader(os.Stdin), out: s.out, yes: c.Yes, hidden: hiddenLine, scan: func() []discover.Found { return discover.Scan(ctx, discover.System{}) }}
+	i := &interview{
+		in: bufio.NewReader(os.Stdin), out: s.out, yes: c.Yes, hidden: hiddenLine, state: DefaultConfig().Spool.Path,
+		scan: func() []discover.Found { return discover.Scan(ctx, discover.System{}) },
+	}
+	if c.Join != "" {
+		if err := i.takeCode(c.Join); err != nil {
+			return usageError{err}
+		}
+	}
 	if err := i.station(ctx, c.Source, path); err != nil {
 		return err
 	}
@@ -62,8 +71,10 @@ type interview struct {
 	yes    bool
 	hidden func(in *bufio.Reader) (string, error) // reads a line that is not shown
 	scan   func() []discover.Found
+	state  string // the state directory, where an identity is kept
 
-	source string // of the receiver, once it is known
+	code   *protocol.EnrolmentCode // of --join
+	source string                  // of the receiver, once it is known
 }
 
 var errNoAnswer = errors.New("the answers ended: answer all questions, or take what is proposed with --yes")
@@ -135,15 +146,7 @@ func (i *interview) station(ctx context.Context, source, path string) error {
 	if err != nil {
 		return err
 	}
-	id := ""
-	err = i.until("3/5 Name       station id", stationID(), func(answer string) error {
-		id = answer
-		return protocol.ValidStation(answer)
-	})
-	if err != nil {
-		return err
-	}
-	broker, err := i.broker(ctx, id)
+	id, broker, err := i.network(ctx)
 	if err != nil {
 		return err
 	}
@@ -170,6 +173,11 @@ func writeConfig(path, text string) error {
 	if err := configs.Decode(path, []byte(text), &cfg); err != nil {
 		return err
 	}
+	return writeText(path, text)
+}
+
+// writeText writes a configuration that was not there.
+func writeText(path, text string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
@@ -240,18 +248,38 @@ func (i *interview) place() (text string, err error) {
 	return text + "}\n", err
 }
 
-// broker asks where to send what is heard, and tries it.
-func (i *interview) broker(ctx context.Context, id string) (text string, err error) {
+// network asks for the station's name and where to send what is heard. A code that is there already answers both.
+func (i *interview) network(ctx context.Context) (id, broker string, err error) {
+	if i.code != nil {
+		fmt.Fprintf(i.out, "4/5 Send to    %s, certificate %s\n", i.code.Host, shortly(i.code.Authority))
+		return i.enrol(ctx, *i.code, "")
+	}
+	err = i.until("3/5 Name       station id", stationID(), func(answer string) error {
+		id = answer
+		return protocol.ValidStation(answer)
+	})
+	if err != nil {
+		return "", "", err
+	}
 	choice := ""
-	err = i.until("4/5 Send to    (b)roker, (n)owhere yet?", "n", func(answer string) error {
-		if choice = strings.ToLower(answer[:1]); choice != "b" && choice != "n" {
-			return fmt.Errorf("%q: want b or n", answer)
+	err = i.until("4/5 Send to    (c)ollector with a code, (b)roker of my own, (n)owhere yet?", "n", func(answer string) error {
+		if choice = strings.ToLower(answer[:1]); !strings.Contains("cbn", choice) {
+			return fmt.Errorf("%q: want c, b or n", answer)
 		}
 		return nil
 	})
-	if err != nil || choice == "n" {
-		return "", err
+	switch {
+	case err != nil || choice == "n":
+		return id, "", err
+	case choice == "c":
+		return i.join(ctx, id)
 	}
+	broker, err = i.broker(ctx, id)
+	return id, broker, err
+}
+
+// broker asks for a broker of one's own, and tries it.
+func (i *interview) broker(ctx context.Context, id string) (text string, err error) {
 	cfg, online := DefaultConfig(), false
 	cfg.Station.ID = id
 	err = i.until("               its address:", "mqtt://127.0.0.1:1883", func(answer string) error {

@@ -44,7 +44,7 @@ func TestSetup_Transcript(t *testing.T) {
 	for _, want := range []string{
 		"1/5 Receiver   [" + sky + "]", "simulated receiver torino: 240 ksps for 3s, 0 samples lost",
 		`"somewhere": want a locator`, "shown to others as: (e)xact, (1)0 km, (h)idden? [1]", "3/5 Name       station id",
-		`"x": want b or n`, "mqtt.url: want mqtt://host:1883", "no collector is there", "5/5 May the network order recordings of IQ here? [y/N]",
+		`"x": want c, b or n`, "mqtt.url: want mqtt://host:1883", "no collector is there", "5/5 May the network order recordings of IQ here? [y/N]",
 		"Wrote " + path + ". It listens to 240 ksps around 145.52 MHz",
 	} {
 		if !strings.Contains(out.String(), want) {

@@ -29,6 +29,8 @@ type Link struct {
 	orders chan *protocol.Command
 	// changed says that info or state is new. Capacity 1: what is read then is the latest.
 	changed chan struct{}
+	// renewed says that the next connection has other credentials. Capacity 1: one new connection serves all changes before it.
+	renewed chan struct{}
 	// suspects counts for each record how often it was left unacknowledged while later ones were not. It outlives
 	// connections; only the goroutine in Run uses it.
 	suspects map[key]int
@@ -60,9 +62,18 @@ func New(config Config) (*Link, error) {
 	}
 	return &Link{
 		cfg: config, topics: protocol.Topics{Prefix: config.Prefix}, address: address,
-		orders: make(chan *protocol.Command, 256), changed: make(chan struct{}, 1), suspects: map[key]int{},
+		orders: make(chan *protocol.Command, 256), changed: make(chan struct{}, 1),
+		renewed: make(chan struct{}, 1), suspects: map[key]int{},
 		backoff: backoff{most: config.MaxBackoff},
 	}, nil
+}
+
+// Reconnect ends the session and begins another one at once, with the certificate as it is now on disk. The station stays online.
+func (l *Link) Reconnect() {
+	select {
+	case l.renewed <- struct{}{}:
+	default: // see the field
+	}
 }
 
 // SetInfo sets the retained self-description. It is published on each connection and when it changes.
@@ -126,6 +137,7 @@ func (l *Link) Run(ctx context.Context) error {
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
+		case <-l.renewed:
 		case <-timer.C:
 		}
 		timer.Stop()

@@ -69,7 +69,7 @@ func newSession(l *Link, p *pipe) *session {
 	}
 }
 
-// run serves the connection until it ends or ctx does. It returns nil only for the latter.
+// run serves the connection until it ends or ctx does. It returns nil only for the latter, and when it is to be made anew.
 func (s *session) run(ctx context.Context) error {
 	if err := s.enter(ctx); err != nil {
 		return s.pipe.abort(err)
@@ -86,9 +86,12 @@ func (s *session) run(ctx context.Context) error {
 	s.link.online.Store(false)
 	s.cfg.Queue.SetLinkUp(false)
 	cancel()
-	if err == nil {
+	switch {
+	case err == nil && ctx.Err() == nil:
+		s.pipe.leave() // and says nothing: the station stays online
+	case err == nil:
 		s.sayFarewell(ctx)
-	} else if !lost {
+	case !lost:
 		err = s.pipe.abort(err)
 	}
 	wg.Wait()
@@ -129,6 +132,8 @@ func (s *session) loop(ctx context.Context) (lost bool, err error) {
 		}
 		select {
 		case <-ctx.Done():
+			return false, nil
+		case <-s.link.renewed:
 			return false, nil
 		case end := <-s.pipe.lost:
 			return true, fmt.Errorf("connection lost: %w", end.err)

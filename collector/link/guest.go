@@ -73,7 +73,7 @@ func (g *guest) handshake() error {
 		return nil
 	}
 	err := g.SetWriteDeadline(time.Now().Add(connectTimeout)) // reading has its own
-	if err = errors.Join(err, secure.Handshake()); err != nil {
+	if err = errors.Join(err, secure.Handshake()); err != nil { //nolint:noctx // its time is bounded by the two deadlines
 		return fmt.Errorf("TLS: %w", err)
 	}
 	if chain := secure.ConnectionState().PeerCertificates; len(chain) > 0 {

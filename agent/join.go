@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/fulgidus/heimdall/agent/identity"
+	"github.com/fulgidus/heimdall/protocol"
+)
+
+// takeCode reads the code of --join. What is left of standard input answers the other questions.
+func (i *interview) takeCode(from string) error {
+	if from != "-" {
+		code, err := readCode(from, os.Stdin, i.out)
+		i.code = &code
+		return err
+	}
+	fmt.Fprint(i.out, "code: ")
+	text, err := i.hidden(i.in)
+	fmt.Fprintln(i.out)
+	if err != nil {
+		return err
+	}
+	code, err := protocol.ParseEnrolmentCode(text)
+	i.code = &code
+	return err
+}
+
+var errOtherCollector = errors.New("then ask the operator for the right code")
+
+// join asks for a code, shows whose it is, and enrols.
+func (i *interview) join(ctx context.Context, id string) (station, broker string, err error) {
+	for {
+		fmt.Fprint(i.out, "               code: ")
+		text, err := i.hidden(i.in)
+		fmt.Fprintln(i.out)
+		if err != nil {
+			return "", "", err
+		}
+		code, err := protocol.ParseEnrolmentCode(text)
+		if err == nil {
+			err = identity.Meet(ctx, code, i.now())
+		}
+		if err == nil {
+			var right bool
+			right, err = i.agree(fmt.Sprintf("               %s, certificate %s. Correct?", code.Host, shortly(code.Authority)), false)
+			if err == nil && !right {
+				err = errOtherCollector
+			}
+		}
+		if err == nil {
+			station, broker, err = i.enrol(ctx, code, id)
+		}
+		if err == nil || errors.Is(err, errNoAnswer) || ctx.Err() != nil {
+			return station, broker, err
+		}
+		fmt.Fprintf(i.out, "               %v\n", err)
+	}
+}
+
+// enrol exchanges a code for an identity, and tells what the configuration is to say of it.
+func (i *interview) enrol(ctx context.Context, code protocol.EnrolmentCode, id string) (station, broker string, err error) {
+	granted, err := identity.Enrol(ctx, code, id, version, i.now())
+	if err != nil {
+		return "", "", err
+	}
+	files, err := granted.Save(i.state)
+	if err != nil {
+		return "", "", err
+	}
+	fmt.Fprintf(i.out, "               enrolled as %s\n", granted.Station)
+	return granted.Station, "mqtt:\n" + brokerLines(granted, files), nil
+}
+
+func (i *interview) now() identity.Now {
+	return trueTime(newClock(DefaultConfig(), slog.New(slog.DiscardHandler)))
+}
