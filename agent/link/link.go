@@ -17,6 +17,9 @@ const (
 	steadyAfter = 10 * time.Second
 	// sayEvery is how often an outage is mentioned in the log.
 	sayEvery = 10 * time.Minute
+	// takeLeave is how long a broker gets to read that a session ends before there is another one of its name: it would take the
+	// first for one that broke, and say that the station is offline.
+	takeLeave = 200 * time.Millisecond
 )
 
 // Link keeps a station connected to its broker. SetInfo, SetState, Connected, CollectorOnline, DuplicateIdentity
@@ -68,7 +71,7 @@ func New(config Config) (*Link, error) {
 	}, nil
 }
 
-// Reconnect ends the session and begins another one at once, with the certificate as it is now on disk. The station stays online.
+// Reconnect ends the session and begins another one at once, with the certificate as it is now on disk.
 func (l *Link) Reconnect() {
 	select {
 	case l.renewed <- struct{}{}:
@@ -121,6 +124,7 @@ func (l *Link) Run(ctx context.Context) error {
 		began := time.Now()
 		held, err := l.connection(ctx)
 		if err == nil {
+			l.rest(ctx, takeLeave)
 			continue
 		}
 		if time.Since(began) > steadyAfter {
@@ -134,15 +138,20 @@ func (l *Link) Run(ctx context.Context) error {
 		if held && l.pushedOut(ctx, err) {
 			wait = l.away()
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-		case <-l.renewed:
-		case <-timer.C:
-		}
-		timer.Stop()
+		l.rest(ctx, wait)
 	}
 	return nil
+}
+
+// rest waits, unless there is reason to connect at once.
+func (l *Link) rest(ctx context.Context, wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-l.renewed:
+	case <-timer.C:
+	}
 }
 
 // connection makes and serves one connection. held tells that there was one.
