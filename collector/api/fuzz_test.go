@@ -26,7 +26,12 @@ func FuzzRequest(f *testing.F) {
 	f.Add("POST", "/api/v1/detections/torino-382072616e646f6d-7/capture", "", "Content-Length", "99999999999")
 	f.Add("PUT", "/api/v1/acquisition/websdrs/..%2f1", "{}", "Content-Encoding", "gzip")
 	f.Add("GET", "/api/v1/recordings/"+captureID+".sigmf-data", "", "If-Match", `W/"a", *`)
-	h := newWorld().handler(f)
+	f.Add("GET", "/api/v1/stations", "", "Authorization", "Bearer hdt_")
+	f.Add("POST", "/api/v1/tokens", `{"name":"a","role":"viewer","ttl":"1d","stations":["torino"]}`, "Authorization", "bearer\thdt_admin")
+	f.Add("GET", "/api/v1/audit", "actor=local&action=acquire&from=2026-11-24", "Accept", "text/csv")
+	w := newWorld()
+	w.config.Hosts = []string{"localhost"}
+	h, guarded := w.handler(f), guardedWorld().handler(f)
 	f.Fuzz(func(t *testing.T, method, path, query, header, value string) {
 		ended, cancel := context.WithCancel(t.Context())
 		cancel() // or a stream of events would not end
@@ -36,6 +41,12 @@ func FuzzRequest(f *testing.F) {
 		}
 		r.URL = &url.URL{Path: path, RawQuery: query}
 		r.Header[http.CanonicalHeaderKey(header)] = []string{value}
+		if strings.EqualFold(header, "Host") {
+			r.Host = value
+		}
+		if answer := serve(guarded, r); answer.Code < 300 && !openPath(path) && !strings.Contains(value, "hdt_") {
+			t.Errorf("%s %q with %s: %q: status %d without a token", method, path, header, value, answer.Code)
+		}
 		answer := serve(h, r)
 		switch {
 		case answer.Code >= 500 && answer.Code != http.StatusNotImplemented && answer.Code != http.StatusServiceUnavailable && answer.Code != http.StatusGatewayTimeout:
@@ -46,4 +57,9 @@ func FuzzRequest(f *testing.F) {
 			problem(t, answer)
 		}
 	})
+}
+
+// openPath tells whether an address may ask for no token, however it is written.
+func openPath(path string) bool {
+	return strings.HasPrefix(path, "/health") || strings.HasPrefix(path, "/ready")
 }
