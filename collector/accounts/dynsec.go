@@ -55,17 +55,16 @@ func NewDynsec(rules Rules, own string, ask Ask, log *slog.Logger) *Dynsec {
 
 // command is one command to the plug-in; what is empty is left out.
 type command struct {
-	Command     string       `json:"command"`
-	Correlation string       `json:"correlationData"`
-	Username    string       `json:"username,omitempty"`
-	Password    string       `json:"password,omitempty"`
-	TextName    string       `json:"textname,omitempty"`
-	Rolename    string       `json:"rolename,omitempty"`
-	Roles       []dynsecRole `json:"roles,omitempty"`
-	ACLs        []dynsecACL  `json:"acls,omitempty"`
-	Verbose     bool         `json:"verbose,omitempty"`
-	Count       int          `json:"count,omitempty"`
-	Offset      int          `json:"offset,omitempty"`
+	Command     string      `json:"command"`
+	Correlation string      `json:"correlationData"`
+	Username    string      `json:"username,omitempty"`
+	Password    string      `json:"password,omitempty"`
+	TextName    string      `json:"textname,omitempty"`
+	Rolename    string      `json:"rolename,omitempty"`
+	ACLs        []dynsecACL `json:"acls,omitempty"`
+	Verbose     bool        `json:"verbose,omitempty"`
+	Count       int         `json:"count,omitempty"`
+	Offset      int         `json:"offset,omitempty"`
 }
 
 // reply is the answer to one command.
@@ -160,10 +159,11 @@ func (d *Dynsec) mendClient(f found, a protocol.Account, password string) []comm
 	role := d.roleOf(a)
 	has, known := f.clients[a.Username]
 	if !known {
-		return []command{{
-			Command: "createClient", Username: a.Username, Password: password, TextName: "Heimdall " + string(a.Kind),
-			Roles: []dynsecRole{{Rolename: role.Rolename}},
-		}}
+		// Given with createClient, a role does not know who has it, and deleting it is the end of Mosquitto 2.0.
+		return []command{
+			{Command: "createClient", Username: a.Username, Password: password, TextName: "Heimdall " + string(a.Kind)},
+			{Command: "addClientRole", Username: a.Username, Rolename: role.Rolename},
+		}
 	}
 	var list []command
 	if password != "" {
