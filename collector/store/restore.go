@@ -131,7 +131,7 @@ func (db *DB) dropAll(ctx context.Context, tx *sql.Tx, d Description, list []mig
 	if working {
 		return stopError{errors.New("a collector works on this database: stop all that use it, and wait ten seconds after one that was killed")}
 	}
-	if err := dropAggregate(ctx, tx, d); err != nil {
+	if err := dropAggregates(ctx, tx, d); err != nil {
 		return err
 	}
 	for _, view := range made(viewMade, list) {
@@ -148,18 +148,23 @@ func (db *DB) dropAll(ctx context.Context, tx *sql.Tx, d Description, list []mig
 	return err
 }
 
-// dropAggregate removes the view that TimescaleDB makes something else of, and the one over it.
-func dropAggregate(ctx context.Context, tx *sql.Tx, d Description) error {
+// dropAggregates removes the views that TimescaleDB makes something else of, and those over them.
+func dropAggregates(ctx context.Context, tx *sql.Tx, d Description) error {
 	if d.TimescaleVersion == "" {
 		return nil
 	}
-	there, err := aggregated(ctx, tx)
-	if err != nil || !there {
-		return err
-	}
-	for _, statement := range []string{"DROP VIEW measurement_1h CASCADE", "DROP MATERIALIZED VIEW measurement_1h_present"} {
-		if _, err := tx.ExecContext(ctx, statement); err != nil {
+	for _, up := range rollups() {
+		there, err := aggregated(ctx, tx, up)
+		if err != nil {
 			return err
+		}
+		if !there {
+			continue
+		}
+		for _, statement := range []string{"DROP VIEW " + up.views[0] + " CASCADE", "DROP MATERIALIZED VIEW " + up.present()} {
+			if _, err := tx.ExecContext(ctx, statement); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -45,18 +45,16 @@ func (l *Lease) RemoveRecords(ctx context.Context, kind protocol.Kind, stream pr
 		if err := slice.find(ctx, most); err != nil || len(slice.seqs) == 0 {
 			return err
 		}
-		if kind == protocol.KindMeasurement {
-			if err := slice.addUp(ctx); err != nil {
-				return err
-			}
+		if err := slice.addUp(ctx); err != nil {
+			return wrap(err, "add up %s", t.name)
 		}
 		return slice.remove(ctx)
 	})
 	if err != nil {
 		return 0, leaseError(err, "remove old rows of %s", t.name)
 	}
-	if kind == protocol.KindMeasurement && len(slice.seqs) > 0 {
-		l.db.refreshHours(ctx, slice.first, slice.last)
+	if len(slice.seqs) > 0 {
+		l.db.refreshHours(ctx, t.name, slice.first, slice.last)
 	}
 	return len(slice.seqs), nil
 }
@@ -146,116 +144,6 @@ func (r *removal) release(ctx context.Context, numbers protocol.Ranges) error {
 	_, err := r.db.exec(ctx, r.tx, "UPDATE spool SET released = "+union+" WHERE station = $1 AND spool = $2",
 		r.stream.Station, r.stream.Spool[:], numbers.String())
 	return err
-}
-
-// hour identifies a row of measurement_1h_removed; sums is what it holds.
-type hour struct {
-	time           time.Time
-	receiver, step string
-}
-
-type sums struct {
-	measurements     int64
-	center           *float64
-	power, floor     *float64
-	powers, floors   int64
-	powerMin         *float64
-	powerMax, snrMax *float64
-}
-
-// addUp keeps what the hourly view says of the measurements that go.
-func (r *removal) addUp(ctx context.Context) error {
-	hours := make(map[hour]*sums)
-	from, args := r.db.backend.list(5, r.seqs)
-	args = append([]any{r.stream.Station, r.stream.Spool[:], r.first, r.last}, args...)
-	err := r.db.forEach(ctx, r.tx, `SELECT time, coalesce(receiver, ''), coalesce(step, ''), center_hz, power_dbfs, noise_floor_dbfs_hz, snr_db
-		FROM measurement WHERE station = $1 AND spool = $2 AND time >= $3 AND time <= $4 AND seq IN (SELECT c1 FROM `+from+")", args,
-		func(rows *sql.Rows) error {
-			var h hour
-			var center, power, floor, snr *float64
-			if err := rows.Scan(scanTime{&h.time}, &h.receiver, &h.step, &center, &power, &floor, &snr); err != nil {
-				return err
-			}
-			h.time = h.time.Truncate(time.Hour)
-			if hours[h] == nil {
-				hours[h] = &sums{}
-			}
-			hours[h].merge(sums{
-				measurements: 1, center: center, power: linear(power), floor: linear(floor), powers: count(power), floors: count(floor),
-				powerMin: power, powerMax: power, snrMax: snr,
-			})
-			return nil
-		})
-	if err != nil {
-		return wrap(err, "add up measurements")
-	}
-	for h, s := range hours {
-		if err := r.addHour(ctx, h, s); err != nil {
-			return wrap(err, "add to the hours of removed measurements")
-		}
-	}
-	return nil
-}
-
-// addHour adds to what is kept of an hour. Nobody else does, for only the holder of the lease removes measurements.
-func (r *removal) addHour(ctx context.Context, h hour, s *sums) error {
-	err := r.db.forEach(ctx, r.tx, `SELECT measurements, center_hz, power_sum, power_n, power_dbfs_min, power_dbfs_max, floor_sum, floor_n, snr_db_max
-		FROM measurement_1h_removed WHERE station = $1 AND time = $2 AND receiver = $3 AND step = $4`,
-		[]any{r.stream.Station, h.time, h.receiver, h.step}, func(rows *sql.Rows) error {
-			var old sums
-			err := rows.Scan(&old.measurements, &old.center, &old.power, &old.powers, &old.powerMin, &old.powerMax, &old.floor, &old.floors, &old.snrMax)
-			s.merge(old)
-			return err
-		})
-	if err != nil {
-		return err
-	}
-	_, err = r.db.exec(ctx, r.tx, `INSERT INTO measurement_1h_removed (station, time, receiver, step, measurements, center_hz, power_sum, power_n,
-			power_dbfs_min, power_dbfs_max, floor_sum, floor_n, snr_db_max)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-		ON CONFLICT (station, time, receiver, step) DO UPDATE SET measurements = excluded.measurements, center_hz = excluded.center_hz,
-			power_sum = excluded.power_sum, power_n = excluded.power_n, power_dbfs_min = excluded.power_dbfs_min,
-			power_dbfs_max = excluded.power_dbfs_max, floor_sum = excluded.floor_sum, floor_n = excluded.floor_n, snr_db_max = excluded.snr_db_max`,
-		r.stream.Station, h.time, h.receiver, h.step, s.measurements, s.center, s.power, s.powers, s.powerMin, s.powerMax, s.floor, s.floors, s.snrMax)
-	return err
-}
-
-func (s *sums) merge(o sums) {
-	add := func(a, b float64) float64 { return a + b }
-	lower := func(a, b float64) float64 { return min(a, b) }
-	higher := func(a, b float64) float64 { return max(a, b) }
-	s.measurements += o.measurements
-	s.powers += o.powers
-	s.floors += o.floors
-	s.center = both(s.center, o.center, lower)
-	s.power, s.floor = both(s.power, o.power, add), both(s.floor, o.floor, add)
-	s.powerMin, s.powerMax, s.snrMax = both(s.powerMin, o.powerMin, lower), both(s.powerMax, o.powerMax, higher), both(s.snrMax, o.snrMax, higher)
-}
-
-// both joins two numbers that may be absent.
-func both(a, b *float64, join func(a, b float64) float64) *float64 {
-	switch {
-	case a == nil:
-		return b
-	case b == nil:
-		return a
-	}
-	return new(join(*a, *b))
-}
-
-func count(v *float64) int64 {
-	if v == nil {
-		return 0
-	}
-	return 1
-}
-
-// linear is 10^(dB/10), within the bounds of the view.
-func linear(db *float64) *float64 {
-	if db == nil {
-		return nil
-	}
-	return new(math.Pow(10, min(max(*db, -300), 300)/10))
 }
 
 // RemoveRejected removes rows of what was rejected longer ago than keep, most of them at the most, and tells how many. The

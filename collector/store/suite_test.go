@@ -19,7 +19,7 @@ import (
 )
 
 // newestMigration is the number of the last file in migrations.
-const newestMigration = 14
+const newestMigration = 15
 
 // server is one database that a case of the suite has for itself.
 type server struct {
@@ -195,6 +195,7 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"RetireSpool":       testRetireSpool,
 		"Holes":             testHoles,
 		"Inventory":         testInventory,
+		"Hours":             testHours,
 	}
 }
 

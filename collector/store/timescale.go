@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -63,7 +64,12 @@ func (db *DB) useEdition(ctx context.Context, d Description) error {
 				return wrap(err, "set up compression of %s", table)
 			}
 		}
-		return wrap(aggregate(ctx, tx), "make the hourly aggregate")
+		for _, up := range rollups() {
+			if err := aggregate(ctx, tx, up); err != nil {
+				return wrap(err, "make the hourly aggregate of %s", up.table)
+			}
+		}
+		return nil
 	})
 	return wrap(err, "use TimescaleDB's own edition")
 }
@@ -111,39 +117,32 @@ func compress(ctx context.Context, tx *sql.Tx, table string) error {
 	return err
 }
 
-// aggregate replaces the view of the hours of present measurements by a continuous aggregate with the same columns. It
-// computes what is not materialised yet, so it is as fresh as the view. What retention removes is added up elsewhere, so a
-// refresh over all of time is right: it looks only at hours that changed.
-func aggregate(ctx context.Context, tx *sql.Tx) error {
-	done, err := aggregated(ctx, tx)
+// aggregate replaces the view of the hours of present rows by a continuous aggregate with the same columns. It computes what is
+// not materialised yet, so it is as fresh as the view. What retention removes is added up elsewhere, so a refresh over all of time
+// is right: it looks only at hours that changed.
+func aggregate(ctx context.Context, tx *sql.Tx, up rollup) error {
+	done, err := aggregated(ctx, tx, up)
 	if err != nil || done {
 		return err
 	}
-	var merged, days string // the view over this one and over what was removed, and the one over that
-	if err := tx.QueryRowContext(ctx, "SELECT pg_get_viewdef('measurement_1h'::regclass), pg_get_viewdef('measurement_1d'::regclass)").Scan(&merged, &days); err != nil {
-		return err
+	var statements []string
+	for _, view := range up.views { // over this one and over what was removed
+		var text string
+		if err := tx.QueryRowContext(ctx, "SELECT pg_get_viewdef('"+view+"'::regclass)").Scan(&text); err != nil {
+			return err
+		}
+		statements = append(statements, "CREATE VIEW "+view+" AS "+text)
 	}
-	for _, statement := range []string{
-		"DROP VIEW measurement_1d",
-		"DROP VIEW measurement_1h",
-		"DROP VIEW measurement_1h_present",
-		`CREATE MATERIALIZED VIEW measurement_1h_present WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
-		SELECT time_bucket('1 hour', time) AS time, station, receiver, step,
-			count(*) AS measurements,
-			min(center_hz) AS center_hz,
-			sum(power(10, least(greatest(power_dbfs::double precision, -300), 300) / 10)) AS power_sum,
-			count(power_dbfs) AS power_n,
-			min(power_dbfs) AS power_dbfs_min,
-			max(power_dbfs) AS power_dbfs_max,
-			sum(power(10, least(greatest(noise_floor_dbfs_hz::double precision, -300), 300) / 10)) AS floor_sum,
-			count(noise_floor_dbfs_hz) AS floor_n,
-			max(snr_db) AS snr_db_max
-		FROM measurement GROUP BY 1, 2, 3, 4 WITH NO DATA`,
-		`SELECT add_continuous_aggregate_policy('measurement_1h_present', start_offset => NULL,
-			end_offset => interval '1 hour', schedule_interval => interval '1 hour')`,
-		"CREATE VIEW measurement_1h AS " + merged,
-		"CREATE VIEW measurement_1d AS " + days,
-	} {
+	statements = append([]string{
+		fmt.Sprintf(`CREATE MATERIALIZED VIEW %s WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+			SELECT time_bucket('1 hour', time) AS time, station, receiver, step, %s FROM %s GROUP BY 1, 2, 3, 4 WITH NO DATA`, up.present(), up.selected(), up.table),
+		fmt.Sprintf(`SELECT add_continuous_aggregate_policy('%s', start_offset => NULL,
+			end_offset => interval '1 hour', schedule_interval => interval '1 hour')`, up.present()),
+	}, statements...)
+	for _, view := range append([]string{up.present()}, up.views...) {
+		statements = append([]string{"DROP VIEW " + view}, statements...)
+	}
+	for _, statement := range statements {
 		if _, err := tx.ExecContext(ctx, statement); err != nil {
 			return err
 		}
@@ -151,33 +150,38 @@ func aggregate(ctx context.Context, tx *sql.Tx) error {
 	return nil
 }
 
-// aggregated tells whether the hours of present measurements are a continuous aggregate already.
-func aggregated(ctx context.Context, q querier) (is bool, err error) {
+// aggregated tells whether the hours of present rows are a continuous aggregate already.
+func aggregated(ctx context.Context, q querier, up rollup) (is bool, err error) {
 	err = q.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM timescaledb_information.continuous_aggregates
-		WHERE view_schema = current_schema() AND view_name = 'measurement_1h_present')`).Scan(&is)
+		WHERE view_schema = current_schema() AND view_name = '`+up.present()+`')`).Scan(&is)
 	return is, err
 }
 
-// refreshHours brings the continuous aggregate up to date where measurements were removed; until then it counts them still.
+// refreshHours brings the continuous aggregate up to date where rows of a table were removed; until then it counts them still.
 // Its failure is told and no more: the policy does the same each hour.
-func (db *DB) refreshHours(ctx context.Context, from, to time.Time) {
+func (db *DB) refreshHours(ctx context.Context, table string, from, to time.Time) {
+	all := rollups()
+	i := slices.IndexFunc(all, func(up rollup) bool { return up.table == table })
+	if _, ok := db.backend.(postgresBackend); !ok || i < 0 {
+		return
+	}
 	var there bool
 	err := db.read.QueryRowContext(ctx, "SELECT to_regclass('timescaledb_information.continuous_aggregates') IS NOT NULL").Scan(&there)
 	if err == nil && there {
-		there, err = aggregated(ctx, db.read)
+		there, err = aggregated(ctx, db.read, all[i])
 	}
 	if err == nil && there {
 		// Without parameters: a procedure that ends its own transactions cannot be prepared everywhere.
-		_, err = db.write.ExecContext(ctx, fmt.Sprintf("CALL refresh_continuous_aggregate('measurement_1h_present', timestamptz '%s', timestamptz '%s')",
+		_, err = db.write.ExecContext(ctx, fmt.Sprintf("CALL refresh_continuous_aggregate('%s', timestamptz '%s', timestamptz '%s')", all[i].present(),
 			from.Truncate(time.Hour).Format(time.RFC3339), to.Truncate(time.Hour).Add(time.Hour).Format(time.RFC3339)))
 	}
 	if err != nil {
-		db.log.LogAttrs(ctx, slog.LevelWarn, "hours of removed measurements are counted twice until the next refresh", slog.Any("error", err))
+		db.log.LogAttrs(ctx, slog.LevelWarn, "hours of removed rows are counted twice until the next refresh", slog.String("table", table), slog.Any("error", err))
 	}
 }
 
 // readerViews are what the role heimdall_read may see.
-const readerViews = "record, spectrum_bin, station_last, station_health, measurement_1h, measurement_1d, detection_latest, delivery"
+const readerViews = "record, spectrum_bin, station_last, station_health, measurement_1h, measurement_1d, detection_1h, spectrum_1h, health_1h, detection_latest, delivery"
 
 // grantReaders makes the role heimdall_read, which may see the views and nothing else. It needs privileges that a
 // careful installation keeps from the collector, so it is tried and its failure is told, unless an administrator has done it.
