@@ -253,7 +253,7 @@ func (c *Collector) openAPI(context.Context) error {
 	c.jobs = c.groupJobs()
 	handler, err := api.New(api.Config{
 		Reader: c.store, Commander: commander{c.acquisitions, c.store}, Recordings: c.store, Files: c.archive, WebSDRs: c.store, Events: c.events,
-		Tokens: c.store, Audit: c.store, AskTokens: c.cfg.HTTP.Tokens, Hosts: c.cfg.HTTP.names(),
+		Tokens: c.store, Audit: c.store, AskTokens: c.cfg.HTTP.Tokens, GoesBy: c.goesBy,
 		Ready: c.conditions, Metrics: metrics{c}, Version: c.version, Log: c.component("api"),
 	})
 	if err != nil {
@@ -427,6 +427,7 @@ func (c *Collector) migrate(ctx context.Context) error {
 			if d, err := c.store.Describe(ctx); err == nil {
 				c.log.InfoContext(ctx, "database is ready", "database", d.String(), "applied", applied, "migration", d.Migration)
 			}
+			c.missAdmin(ctx)
 			return nil
 		}
 		if lasting(err) {

@@ -79,22 +79,6 @@ type HTTPConfig struct {
 	Hosts  []string   `yaml:"hosts"`
 }
 
-// names are those that the API goes by; nil for any. On loopback a page whose name was made to lead here would otherwise reach what
-// asks for no token; beyond it there are always TLS, whose certificate has no such name, and tokens, which no browser sends by itself.
-func (c HTTPConfig) names() []string {
-	host, _, err := net.SplitHostPort(c.Listen)
-	if (err != nil || !loopback(host)) && len(c.Hosts) == 0 {
-		return nil
-	}
-	names := []string{"localhost", "127.0.0.1", "::1"}
-	for _, name := range append([]string{host}, c.Hosts...) {
-		if name = strings.ToLower(name); name != "" && !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
 // loopback tells whether only this machine reaches a host.
 func loopback(host string) bool {
 	ip := net.ParseIP(host)

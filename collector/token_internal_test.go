@@ -33,7 +33,7 @@ func certificate(t *testing.T) (*TLSConfig, *x509.CertPool) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "heimdall"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"heimdall.example.org"}, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -88,6 +88,11 @@ func TestToken_TheFirstOneComesFromTheMachineItself(t *testing.T) {
 		return answer.StatusCode
 	}
 	eventually(t, "the tables are there", func() bool { return c.tablesReady() == nil })
+	for name, is := range map[string]bool{"127.0.0.1": true, "localhost": true, "192.0.2.1": true, "heimdall.example.org": true, "evil.example": false, "": false} {
+		if c.goesBy(name) != is {
+			t.Errorf("goes by %q: %v", name, !is)
+		}
+	}
 	if status := ask("/api/v1/stations", ""); status != http.StatusUnauthorized {
 		t.Errorf("without a token: status %d", status)
 	}
@@ -110,6 +115,27 @@ func TestToken_TheFirstOneComesFromTheMachineItself(t *testing.T) {
 	}
 	if status := ask("/api/v1/audit", secret); status != http.StatusUnauthorized {
 		t.Errorf("with a revoked token: status %d", status)
+	}
+}
+
+func TestCollector_SaysThatNobodyIsAdmin(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.HTTP.Tokens = true
+	var said output
+	c, err := Open(t.Context(), cfg, "test", newLog(cfg.Log, &said))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	const words = "nobody has an admin's token yet"
+	if err := c.migrate(t.Context()); err != nil || !strings.Contains(said.String(), words) {
+		t.Fatalf("%v: %s", err, said.String())
+	}
+	if _, err := c.store.AddToken(t.Context(), protocol.Token{Name: "chief", Role: protocol.RoleAdmin}, protocol.ActorLocal); err != nil {
+		t.Fatal(err)
+	}
+	if c.missAdmin(t.Context()); strings.Count(said.String(), words) != 1 {
+		t.Errorf("once there is one: %s", said.String())
 	}
 }
 

@@ -87,9 +87,8 @@ type Config struct {
 	// AskTokens has every route that is not open ask for a token of its role. Without, whoever asks may do all, which is right on
 	// loopback only.
 	AskTokens bool
-	// Hosts are the names, in lower case, that requests may come under; nil lets every name in, which is right where a page of
-	// another site cannot reach.
-	Hosts []string
+	// GoesBy tells whether a request may come under a name, which is in lower case and without a port; nil lets every name in.
+	GoesBy func(name string) bool
 	// Version is the collector's, as in its version command.
 	Version string
 	// Now is the clock; nil means the system's.

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -171,15 +170,14 @@ func network(address string) string {
 // named tells whether a request came under one of the names that this interface goes by. A page of another site, whose name was
 // made to lead here, comes under its own. [DNS rebinding]
 func (s *server) named(host string) bool {
-	if s.Hosts == nil || host == "" { // a browser always says it
+	if s.GoesBy == nil || host == "" { // a browser always says it
 		return true
 	}
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
 		name = strings.Trim(host, "[]")
 	}
-	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	return slices.Contains(s.Hosts, name)
+	return s.GoesBy(strings.ToLower(strings.TrimSuffix(name, ".")))
 }
 
 // checkEvery is how soon an answer that goes on notices that the token has been revoked.

@@ -54,7 +54,7 @@ func (s *server) guard(next http.Handler) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, longestAny)
 		if !s.named(r.Host) {
 			writeProblem(w, r, wrongHost.with("the collector does not go by the name that the request came under",
-				fieldError("Host", r.Host, "ask under "+strings.Join(s.Hosts, ", ")+", or add the name to http.hosts")))
+				fieldError("Host", r.Host, "ask under a name of the collector, such as 127.0.0.1 on its own machine, or add the name to http.hosts")))
 			return
 		}
 		if err := origins.Check(r); err != nil {
