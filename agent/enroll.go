@@ -61,7 +61,7 @@ func (c EnrollCmd) Run(ctx context.Context, s streams) error {
 	if err := joinConfig(path, granted, files); err != nil {
 		return fmt.Errorf("%s is enrolled, its certificate is in %s, but the configuration is as it was: %w", granted.Station, filepath.Dir(files.Station), err)
 	}
-	fmt.Fprintf(s.out, "station %s is enrolled until %s, and renews that by itself\nWrote %s. Next: ", granted.Station, granted.Expires.Format(time.DateOnly), path)
+	fmt.Fprintf(s.out, "station %s is enrolled until %s, and renews that by itself\nWrote %s. Next: ", granted.Station, dateOf(granted.Expires), path)
 	if len(cfg.Receivers) == 0 {
 		_, err = fmt.Fprintln(s.out, "add a receiver to it (receivers), then `heimdall-agent check`.")
 		return err
@@ -112,6 +112,12 @@ func readCode(from string, stdin *os.File, w io.Writer) (protocol.EnrolmentCode,
 		text = string(file)
 	}
 	return protocol.ParseEnrolmentCode(text)
+}
+
+// dateOf is the date of a time as the wire writes it.
+func dateOf(text string) string {
+	date, _, _ := strings.Cut(text, "T")
+	return date
 }
 
 // shortly is a fingerprint as a person compares it: its beginning and its end. The code holds all of it.

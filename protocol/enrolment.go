@@ -190,7 +190,7 @@ type RenewalRequest struct {
 type Enrolment struct {
 	Station     string        `json:"station"`
 	Certificate string        `json:"certificate"` // PEM
-	Expires     time.Time     `json:"expires"`
+	Expires     string        `json:"expires"`
 	CA          string        `json:"ca"`    // PEM: the authority of the collector
 	Renew       string        `json:"renew"` // URL
 	MQTT        EnrolmentMQTT `json:"mqtt"`
@@ -205,9 +205,9 @@ type EnrolmentMQTT struct {
 
 // MintedCode is a new code, as whoever asked for it gets it.
 type MintedCode struct {
-	Station string    `json:"station"`
-	Code    string    `json:"code"`
-	Expires time.Time `json:"expires"`
+	Station string `json:"station"`
+	Code    string `json:"code"`
+	Expires string `json:"expires"`
 }
 
 // CodeState is what is kept of a code.

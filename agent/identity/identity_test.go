@@ -131,7 +131,7 @@ func (n *network) serve(w http.ResponseWriter, r *http.Request) {
 	leaf := n.sign(&x509.Certificate{Subject: pkix.Name{CommonName: name}}, csr.PublicKey.(*ecdsa.PublicKey))
 	_ = json.NewEncoder(w).Encode(protocol.Enrolment{
 		Station: name, Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf})), CA: n.pem(), Renew: n.URL + "/renew",
-		Expires: n.now.Add(90 * 24 * time.Hour), MQTT: protocol.EnrolmentMQTT{URL: "mqtts://127.0.0.1:8883", CA: n.pem(), Prefix: "heimdall"},
+		Expires: protocol.FormatTime(n.now.Add(90 * 24 * time.Hour)), MQTT: protocol.EnrolmentMQTT{URL: "mqtts://127.0.0.1:8883", CA: n.pem(), Prefix: "heimdall"},
 	})
 }
 

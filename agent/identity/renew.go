@@ -148,7 +148,7 @@ func (r *Renewer) renew(ctx context.Context, files Files, present tls.Certificat
 	if _, err := granted.Save(r.State); err != nil {
 		return err
 	}
-	r.Log.InfoContext(ctx, "the station's certificate was renewed", "ends", granted.Expires.UTC().Format(time.RFC3339))
+	r.Log.InfoContext(ctx, "the station's certificate was renewed", "ends", granted.Expires)
 	r.Renewed()
 	return nil
 }

@@ -77,6 +77,8 @@ type Config struct {
 	WebSDRs    WebSDRs
 	Tokens     Tokens
 	Audit      Auditor
+	// Enrolment gives stations their certificates; nil where the interface listens without TLS.
+	Enrolment Enrolment
 	// Events carries what /api/v1/events sends.
 	Events *Hub
 	// Ready lists the conditions of /readyz; nil means none. A request that fails while one does not hold is answered with 503
@@ -104,6 +106,8 @@ type server struct {
 	traffic traffic
 	// requests counts those of each token, failures the wrong tokens of each address.
 	requests, failures *limiter
+	// certificates counts the attempts of each address to get one.
+	certificates *limiter
 
 	bulk    chan struct{} // holds one for each bulk read that is going on
 	openAPI []byte        // made once
@@ -127,6 +131,7 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	s := &server{Config: cfg, routes: routes(), mux: http.NewServeMux(), bulk: make(chan struct{}, mostBulk)}
 	s.requests, s.failures = newLimiter(tokenRate, tokenBurst), newLimiter(failureRate/60.0, failureRate)
+	s.certificates = newLimiter(certificateRate, certificateBurst)
 	var err error
 	if s.openAPI, err = s.describe(); err != nil {
 		return nil, err

@@ -22,8 +22,10 @@ func TestAudit_NotesEveryOrderAndDownload(t *testing.T) {
 		"POST /api/v1/acquisition/websdrs": "websdr-add torino", "PUT /api/v1/acquisition/websdrs/{id}": "websdr-change torino",
 		"DELETE /api/v1/acquisition/websdrs/{id}": "websdr-remove torino",
 		"GET /api/v1/recordings/{id}.sigmf":       "download " + captureID, "GET /api/v1/recordings/{id}.sigmf-data": "download " + captureID,
-		// These two the store notes, with the account.
+		// These the store notes, with what they change.
 		"POST /api/v1/tokens": "", "DELETE /api/v1/tokens/{id}": "",
+		"POST /api/v1/enroll": "", "POST /api/v1/renew": "",
+		"POST /api/v1/stations/{id}/code": "", "POST /api/v1/stations/{id}/revoke": "", "DELETE /api/v1/stations/{id}": "",
 	}
 	for asks, actor := range map[bool]string{false: protocol.ActorLocal, true: "admin"} {
 		for _, rule := range api.Rules() {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -227,6 +229,7 @@ type world struct {
 	webSDRs    *webSDRs
 	tokens     *tokens
 	audit      *audit
+	desk       desk
 	config     api.Config
 	asked      protocol.Filter // of the latest list
 	kind       protocol.Kind   // likewise
@@ -240,6 +243,41 @@ const (
 	detectionID   = "torino-3872616e646f6d31-7"
 	recordingKey  = "recordings/2026-11-24/torino/capture-1.b"
 )
+
+// desk gives everybody everything, or one error.
+type desk struct {
+	err  error
+	done []string
+}
+
+func (d *desk) note(what, station, actor string) error {
+	d.done = append(d.done, what+" "+station+" by "+actor)
+	return d.err
+}
+
+func (d *desk) Enrol(_ context.Context, r protocol.EnrolmentRequest) (*protocol.Enrolment, error) {
+	return &protocol.Enrolment{Station: "torino"}, d.note("enrol", r.Code, "")
+}
+
+func (d *desk) Renew(_ context.Context, present *x509.Certificate, _ protocol.RenewalRequest) (*protocol.Enrolment, error) {
+	name := ""
+	if present != nil {
+		name = present.Subject.CommonName
+	}
+	return &protocol.Enrolment{Station: "torino"}, d.note("renew", name, "")
+}
+
+func (d *desk) Mint(_ context.Context, station string, life time.Duration, replace bool, actor string) (*protocol.MintedCode, error) {
+	return &protocol.MintedCode{Station: station, Code: "hd1.x.y.z"}, d.note(fmt.Sprintf("mint %v %v", life, replace), station, actor)
+}
+
+func (d *desk) Revoke(_ context.Context, station, actor string) error {
+	return d.note("revoke", station, actor)
+}
+
+func (d *desk) Remove(_ context.Context, station, actor string) error {
+	return d.note("remove", station, actor)
+}
 
 func newWorld() *world {
 	w := &world{
@@ -322,7 +360,7 @@ func newWorld() *world {
 	}
 	w.files = files{recordingKey + ".sigmf-data": "0123456789", recordingKey + ".sigmf-meta": `{"global":{}}`, recordingKey + ".sigmf": "tar"}
 	w.config = api.Config{
-		Reader: w.reader, Commander: w.commander, Recordings: w.recordings, Files: w.files, WebSDRs: w.webSDRs, Events: api.NewHub(),
+		Enrolment: &w.desk, Reader: w.reader, Commander: w.commander, Recordings: w.recordings, Files: w.files, WebSDRs: w.webSDRs, Events: api.NewHub(),
 		Tokens: w.tokens, Audit: w.audit,
 		Version: "1.2.3", Now: func() time.Time { return noon },
 	}

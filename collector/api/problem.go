@@ -59,6 +59,7 @@ var (
 	nameTaken      = problemKind{"name-taken", http.StatusBadRequest, "Another one goes by this name", "Choose another name."}
 	unauthorized   = problemKind{"unauthorized", http.StatusUnauthorized, "The request needs a token", "Send Authorization: Bearer and a token of this collector."}
 	forbidden      = problemKind{"forbidden", http.StatusForbidden, "The token may not do this", "Ask the network's admin for a token with the role, or the stations, that it takes."}
+	refused        = problemKind{"refused", http.StatusForbidden, "The station gets no certificate", "The detail says why, and what to do; errors has the reason as a word."}
 	wrongHost      = problemKind{"wrong-host", http.StatusForbidden, "The collector does not go by this name", "Ask under a name of the collector; http.hosts in its configuration adds one."}
 	tooMany        = problemKind{"too-many-requests", http.StatusTooManyRequests, "That was too often", "Wait as long as Retry-After says."}
 	crossOrigin    = problemKind{"cross-origin", http.StatusForbidden, "Another site's page may not change anything here", "Open the collector's own page, or call it from a program."}
@@ -72,7 +73,7 @@ var (
 	wrongRange     = problemKind{"wrong-range", http.StatusRequestedRangeNotSatisfiable, "The file has no such range", "The Content-Range header says how long the file is."}
 	internal       = problemKind{"internal", http.StatusInternalServerError, "Something went wrong here", "The collector's log has the cause under the request's id."}
 	unavailable    = problemKind{"unavailable", http.StatusServiceUnavailable, "This takes too long at the moment", "Try again later; /readyz says what is out of order."}
-	allProblemKind = []problemKind{badQuery, badBody, badField, nameTaken, unauthorized, forbidden, wrongHost, crossOrigin, notFound, wrongMethod, notAcceptable, tooSlow, changed, tooLarge, wrongType, wrongRange, tooMany, internal, unavailable}
+	allProblemKind = []problemKind{badQuery, badBody, badField, nameTaken, unauthorized, forbidden, refused, wrongHost, crossOrigin, notFound, wrongMethod, notAcceptable, tooSlow, changed, tooLarge, wrongType, wrongRange, tooMany, internal, unavailable}
 )
 
 func (k problemKind) with(detail string, faults ...protocol.FieldError) *problemError {

@@ -40,6 +40,11 @@ func allSchemas() map[string]any {
 		TokenRequest{},
 		MadeToken{},
 		protocol.AuditEntry{},
+		protocol.EnrolmentRequest{},
+		protocol.RenewalRequest{},
+		protocol.Enrolment{},
+		CodeRequest{},
+		protocol.MintedCode{},
 	} {
 		s.goType(reflect.TypeOf(example))
 	}

@@ -126,7 +126,7 @@ func (d *Desk) Mint(ctx context.Context, station string, life time.Duration, rep
 		life = codeLife
 	}
 	if life < shortestLife || life > longestLife {
-		return nil, protocol.FieldErrors{{Field: "ttl_s", Value: fmt.Sprint(life.Seconds()), Message: "want 1 minute to 7 days"}}
+		return nil, protocol.FieldErrors{{Field: "ttl", Value: life.String(), Message: "want 1 minute to 7 days"}}
 	}
 	now := d.cfg.Now()
 	enrolled, err := d.cfg.Certificates.EnrolledStation(ctx, station, now.Add(-grace))
@@ -144,7 +144,7 @@ func (d *Desk) Mint(ctx context.Context, station string, life time.Duration, rep
 	if err := d.cfg.Codes.AddCode(ctx, hash[:], protocol.CodeState{Station: station, Expires: expires}, actor, now); err != nil {
 		return nil, fmt.Errorf("make a code for %s: %w", station, err)
 	}
-	return &protocol.MintedCode{Station: station, Code: code.Reveal(), Expires: expires.UTC()}, nil
+	return &protocol.MintedCode{Station: station, Code: code.Reveal(), Expires: protocol.FormatTime(expires)}, nil
 }
 
 // Enrol gives a certificate for a code. Whatever is refused does not use the code up.
@@ -218,7 +218,7 @@ func (d *Desk) codeOf(ctx context.Context, hash []byte, now time.Time) (protocol
 
 func (d *Desk) answer(cert certificate) *protocol.Enrolment {
 	return &protocol.Enrolment{
-		Station: cert.state.Station, Certificate: cert.pem, Expires: cert.state.Expires.UTC(), CA: string(d.cfg.Authority.PEM()),
+		Station: cert.state.Station, Certificate: cert.pem, Expires: protocol.FormatTime(cert.state.Expires), CA: string(d.cfg.Authority.PEM()),
 		Renew: d.cfg.Renew, MQTT: d.cfg.MQTT,
 	}
 }
