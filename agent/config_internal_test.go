@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fulgidus/heimdall/agent/recorder"
 	"github.com/fulgidus/heimdall/configs"
 )
 
@@ -211,23 +212,19 @@ func TestControlConfig_Judge(t *testing.T) {
 		seconds float64
 		at      time.Time
 		want    string
-		in      time.Duration // until it begins
 	}{
-		"to tune":           {open, "tune", 1, noon, "not_allowed", 0},
-		"tune allowed":      {ControlConfig{Allow: []string{"capture", "tune"}}, "tune", 1, noon, "", 0},
-		"nothing allowed":   {ControlConfig{}, "capture", 1, noon, "not_allowed", 0},
-		"all allowed":       {open, "capture", 1e5, noon, "", 0},
-		"inside":            {bounded, "capture", 10, noon, "", 0},
-		"too long":          {bounded, "capture", 10.1, noon, "too_long", 0},
-		"at night":          {bounded, "capture", 1, noon.Add(11 * time.Hour), "outside_hours", 0},
-		"over midnight":     {ControlConfig{Allow: []string{"capture"}, Hours: "22:00-06:00"}, "capture", 1, noon.Add(11 * time.Hour), "", 0},
-		"not over midnight": {ControlConfig{Allow: []string{"capture"}, Hours: "22:00-06:00"}, "capture", 1, noon, "outside_hours", 0},
-		"for the night":     {bounded, "capture", 1, noon, "outside_hours", 11 * time.Hour},
-		"for the evening":   {bounded, "capture", 1, noon, "", 10 * time.Hour},
-		"of the night":      {bounded, "capture", 1, noon, "", -11 * time.Hour},
+		"to tune":           {open, "tune", 1, noon, "not_allowed"},
+		"tune allowed":      {ControlConfig{Allow: []string{"capture", "tune"}}, "tune", 1, noon, ""},
+		"nothing allowed":   {ControlConfig{}, "capture", 1, noon, "not_allowed"},
+		"all allowed":       {open, "capture", 1e5, noon, ""},
+		"inside":            {bounded, "capture", 10, noon, ""},
+		"too long":          {bounded, "capture", 10.1, noon, "too_long"},
+		"at night":          {bounded, "capture", 1, noon.Add(11 * time.Hour), "outside_hours"},
+		"over midnight":     {ControlConfig{Allow: []string{"capture"}, Hours: "22:00-06:00"}, "capture", 1, noon.Add(11 * time.Hour), ""},
+		"not over midnight": {ControlConfig{Allow: []string{"capture"}, Hours: "22:00-06:00"}, "capture", 1, noon, "outside_hours"},
 	} {
 		got := ""
-		if no := c.rules.judge(c.order, c.seconds, c.at, c.at.Add(c.in)); no != nil {
+		if no := c.rules.judge(c.order, c.seconds, c.at); no != nil {
 			got = no.code
 		}
 		if got != c.want {
@@ -237,24 +234,43 @@ func TestControlConfig_Judge(t *testing.T) {
 }
 
 func TestControlConfig_Permit(t *testing.T) {
+	noon := time.Date(2026, 11, 24, 12, 0, 0, 0, time.Local)
 	rules := ControlConfig{Frequencies: []Band{{144e6, 146e6}}, Deny: []Band{{145.8e6, 145.9e6}}}
+	daily := ControlConfig{Hours: "08:00-22:30"}
+	nightly := ControlConfig{Hours: "22:00-06:00"}
+	const low, high = 145e6, 145.0125e6
 	for name, c := range map[string]struct {
 		rules     ControlConfig
 		low, high float64
+		from      time.Duration // from noon
+		length    time.Duration
 		want      string
 	}{
-		"no rules":      {ControlConfig{}, 1e6, 2e9, ""},
-		"inside":        {rules, 145e6, 145.0125e6, ""},
-		"over the edge": {rules, 145.99e6, 146.001e6, "frequency_not_allowed"},
-		"all of it":     {rules, 143e6, 147e6, "frequency_not_allowed"},
-		"denied":        {rules, 145.79e6, 145.801e6, "frequency_denied"},
-		"around it":     {rules, 145.7e6, 146e6, "frequency_denied"},
+		"no rules":         {ControlConfig{}, 1e6, 2e9, 0, 0, ""},
+		"inside":           {rules, low, high, 0, 0, ""},
+		"over the edge":    {rules, 145.99e6, 146.001e6, 0, 0, "frequency_not_allowed"},
+		"all of it":        {rules, 143e6, 147e6, 0, 0, "frequency_not_allowed"},
+		"denied":           {rules, 145.79e6, 145.801e6, 0, 0, "frequency_denied"},
+		"touching it":      {rules, 145.7e6, 145.8e6, 0, 0, "frequency_denied"},
+		"around it":        {rules, 145.7e6, 146e6, 0, 0, "frequency_denied"},
+		"by day":           {daily, low, high, 0, time.Minute, ""},
+		"to the last hour": {daily, low, high, 10 * time.Hour, 30 * time.Minute, ""},
+		"beyond it":        {daily, low, high, 10 * time.Hour, 30*time.Minute + 1, outsideHours},
+		"for the night":    {daily, low, high, 11 * time.Hour, time.Second, outsideHours},
+		"of the night":     {daily, low, high, -11 * time.Hour, time.Second, outsideHours},
+		"of the morning":   {daily, low, high, -4 * time.Hour, time.Second, ""},
+		"just before":      {daily, low, high, -4*time.Hour - 1, time.Second, outsideHours},
+		"over the night":   {daily, low, high, 9 * time.Hour, 20 * time.Hour, outsideHours},
+		"a day":            {daily, low, high, 0, 24 * time.Hour, outsideHours},
+		"all the night":    {nightly, low, high, 10 * time.Hour, 8 * time.Hour, ""},
+		"and the morning":  {nightly, low, high, 10 * time.Hour, 8*time.Hour + 1, outsideHours},
 	} {
-		if got, _ := c.rules.permit(c.low, c.high); got != c.want {
-			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		got, message := c.rules.permit(recorder.Reveals{LowHz: c.low, HighHz: c.high, From: noon.Add(c.from), To: noon.Add(c.from + c.length)})
+		if got != c.want {
+			t.Errorf("%s: got %q (%s), want %q", name, got, message, c.want)
 		}
 	}
-	_, message := rules.permit(145.79e6, 145.801e6)
+	_, message := rules.permit(recorder.Reveals{LowHz: 145.79e6, HighHz: 145.801e6})
 	if want := "145.79 MHz to 145.801 MHz"; !strings.Contains(message, want) {
 		t.Errorf("%q does not say %q", message, want)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fulgidus/heimdall/agent/recorder"
 	"github.com/fulgidus/heimdall/configs"
 )
 
@@ -57,6 +58,20 @@ func (h hours) contain(t time.Time) bool {
 	return m >= h.from || m < h.to
 }
 
+// containAll looks at each minute of the clock on the wall, which may be set to another season meanwhile.
+func (h hours) containAll(from, to time.Time) bool {
+	for t := from; t.Before(to) && t.Sub(from) <= 25*time.Hour; t = t.Add(time.Minute) {
+		if !h.contain(t) {
+			return false
+		}
+	}
+	last := to.Add(-1)
+	if last.Before(from) {
+		last = from
+	}
+	return h.contain(last)
+}
+
 func parseGain(s string) (float64, error) {
 	db, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(s, "dB")), 64)
 	if err == nil && (math.IsNaN(db) || math.IsInf(db, 0)) {
@@ -71,31 +86,45 @@ type refusal struct{ code, message string }
 // allows tells whether the station takes a kind of order.
 func (c ControlConfig) allows(order string) bool { return slices.Contains(c.Allow, order) }
 
-// judge applies the station owner's rules to an order to capture or to tune, but for those on frequencies; nil means that it
-// is allowed. An order for later has to come, and to begin, in the owner's hours.
-func (c ControlConfig) judge(order string, durationS float64, now, start time.Time) *refusal {
+// judge applies the station owner's rules to an order to capture or to tune that comes now, but for those on what it would
+// record; nil means that it is allowed.
+func (c ControlConfig) judge(order string, durationS float64, now time.Time) *refusal {
 	if !c.allows(order) {
 		return &refusal{"not_allowed", fmt.Sprintf("this station takes no orders to %s; its owner would add %[1]s to control.allow", order)}
 	}
 	if limit := time.Duration(c.MaxDuration); limit > 0 && durationS > limit.Seconds() {
 		return &refusal{"too_long", fmt.Sprintf("the owner of this station allows at most %s (control.max_duration)", limit)}
 	}
-	if c.Hours != "" {
-		if h, err := parseHours(c.Hours); err == nil && (!h.contain(now.Local()) || start.After(now) && !h.contain(start.Local())) {
-			return &refusal{"outside_hours", fmt.Sprintf("the owner of this station takes orders at %s local time only, and only for a start then or in the past (control.hours)", c.Hours)}
-		}
+	if !c.open(now, now) {
+		return &refusal{outsideHours, fmt.Sprintf("the owner of this station takes orders at %s local time only (control.hours)", c.Hours)}
 	}
 	return nil
 }
 
-// permit applies the owner's rules on frequencies to a band that would be recorded; an empty code means that it is allowed.
-func (c ControlConfig) permit(lowHz, highHz float64) (code, message string) {
-	band := fmt.Sprintf("%s to %s", configs.Hertz(math.Round(lowHz)), configs.Hertz(math.Round(highHz)))
-	if len(c.Frequencies) > 0 && !slices.ContainsFunc(c.Frequencies, func(b Band) bool { return b.contains(lowHz, highHz) }) {
+const outsideHours = "outside_hours"
+
+// permit applies the owner's rules to what would be recorded, or heard for others to record; an empty code means that it is
+// allowed.
+func (c ControlConfig) permit(r recorder.Reveals) (code, message string) {
+	if !c.open(r.From, r.To) {
+		return outsideHours, fmt.Sprintf("it would record %s to %s, and the owner of this station lets orders have what is heard at %s local time only, past times too (control.hours)",
+			r.From.Local().Format(time.RFC3339), r.To.Local().Format(time.RFC3339), c.Hours)
+	}
+	band := fmt.Sprintf("%s to %s", configs.Hertz(math.Round(r.LowHz)), configs.Hertz(math.Round(r.HighHz)))
+	if len(c.Frequencies) > 0 && !slices.ContainsFunc(c.Frequencies, func(b Band) bool { return b.contains(r.LowHz, r.HighHz) }) {
 		return "frequency_not_allowed", "it would record " + band + ", and the owner of this station allows other frequencies only (control.frequencies): order a bandwidth inside them"
 	}
-	if slices.ContainsFunc(c.Deny, func(b Band) bool { return b.overlaps(lowHz, highHz) }) {
+	if slices.ContainsFunc(c.Deny, func(b Band) bool { return b.overlaps(r.LowHz, r.HighHz) }) {
 		return "frequency_denied", "it would record " + band + ", of which the owner of this station denies a part (control.deny): order a bandwidth beside it"
 	}
 	return "", ""
+}
+
+// open tells whether a stretch of time lies in the owner's hours, all of it.
+func (c ControlConfig) open(from, to time.Time) bool {
+	if c.Hours == "" {
+		return true
+	}
+	h, err := parseHours(c.Hours)
+	return err == nil && h.containAll(from.Local(), to.Local())
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -86,13 +85,9 @@ func (o *orders) execute(ctx context.Context, cmd *protocol.Command) {
 	rules, now := o.agent.cfg.Control, o.agent.now()
 	switch order := cmd.GetOrder().(type) {
 	case *protocol.Command_Capture:
-		start := now
-		if order.Capture.Start != nil {
-			start = time.Unix(0, order.Capture.GetStart())
-		}
-		o.begin(ctx, cmd, rules.judge("capture", order.Capture.GetDurationS(), now, start), o.agent.recorder.Capture)
+		o.begin(ctx, cmd, rules.judge("capture", order.Capture.GetDurationS(), now), o.agent.recorder.Capture)
 	case *protocol.Command_Tune:
-		o.begin(ctx, cmd, rules.judge("tune", order.Tune.GetDurationS(), now, now), o.agent.recorder.Tune)
+		o.begin(ctx, cmd, rules.judge("tune", order.Tune.GetDurationS(), now), o.agent.recorder.Tune)
 	case *protocol.Command_Cancel:
 		o.cancel(ctx, cmd, order.Cancel.GetId())
 	case *protocol.Command_Resend:

@@ -134,6 +134,71 @@ func TestOrders(t *testing.T) {
 	}
 }
 
+// The owner's rules hold for all that a recording would reveal: all of its band, and all of its time, also a past one. The station's
+// hours begin two seconds after its receiver does.
+func TestOrders_OwnersRules(t *testing.T) {
+	begin := time.Now().Truncate(time.Minute).Add(time.Minute)
+	pi := newComputer(time.Until(begin.Add(-2 * time.Second)))
+	hours := begin.Local().Format("15:04") + "-" + begin.Local().Add(2*time.Minute).Format("15:04")
+	here := systemSite(t, "control: {allow: [capture, tune], frequencies: [145.4M-145.7M, 433M-434M], deny: [145.56M-145.58M], hours: \""+hours+"\", max_duration: 100s}")
+	a, stop := here.startWith(t, pi.clock)
+	here.hears(t)
+	early := ordered(capture(0.1))
+	a.orders.take(t.Context(), early)
+	if reply := lastReply(t, a, early); reply.GetReasonCode() != outsideHours && pi.clock.Now().Before(begin) {
+		t.Errorf("before the hours: got %v", reply)
+	}
+	eventually(t, "the hours have begun", func() error {
+		if to := a.receivers[0].history.Span().To; to.Before(begin.Add(time.Second)) {
+			return fmt.Errorf("it is %v", to)
+		}
+		return nil
+	})
+	for name, c := range map[string]struct {
+		centerHz, bandwidthHz, seconds float64
+		start                          time.Duration // from the beginning of the hours
+		want                           string
+	}{
+		"of the hours":         {145.5e6, 12.5e3, 0.1, 100 * time.Millisecond, ""},
+		"of before":            {145.5e6, 12.5e3, 0.1, -time.Second, outsideHours},
+		"begun before":         {145.5e6, 12.5e3, 0.3, -100 * time.Millisecond, outsideHours},
+		"for after":            {145.5e6, 12.5e3, 0.1, 3 * time.Minute, outsideHours},
+		"going on after":       {145.5e6, 12.5e3, 90, 40 * time.Second, outsideHours},
+		"too long":             {145.5e6, 12.5e3, 101, 100 * time.Millisecond, "too_long"},
+		"the whole passband":   {145.5e6, 0, 0.1, 100 * time.Millisecond, "frequency_not_allowed"},
+		"as good as the whole": {145.5e6, 150e3, 0.1, 100 * time.Millisecond, "frequency_not_allowed"},
+		"what is denied":       {145.57e6, 5e3, 0.1, 100 * time.Millisecond, "frequency_denied"},
+		"beside what is":       {145.55e6, 25e3, 0.1, 100 * time.Millisecond, "frequency_denied"},
+		"a retune":             {868e6, 12.5e3, 0.1, 20 * time.Second, "frequency_not_allowed"},
+		"one over the edge":    {433.95e6, 200e3, 0.1, 20 * time.Second, "frequency_not_allowed"},
+	} {
+		order := &protocol.Capture{CenterHz: &c.centerHz, DurationS: &c.seconds, Start: proto.Int64(begin.Add(c.start).UnixNano())}
+		if c.bandwidthHz > 0 {
+			order.BandwidthHz = &c.bandwidthHz
+		}
+		cmd := ordered(order)
+		a.orders.take(t.Context(), cmd)
+		if reply := lastReply(t, a, cmd); reply.GetReasonCode() != c.want || c.want != "" && !strings.Contains(reply.GetMessage(), "(control.") {
+			t.Errorf("%s: got %v, want %q and which rule", name, reply, c.want)
+		}
+	}
+	for name, c := range map[string]struct {
+		centerHz, seconds float64
+		want              string
+	}{
+		"to what is denied":       {145.57e6, 1, "frequency_denied"},
+		"into the night":          {433.5e6, 99.9 * 60, "too_long"},
+		"where nobody is to hear": {868e6, 1, "frequency_not_allowed"},
+	} {
+		cmd := ordered(&protocol.Tune{CenterHz: &c.centerHz, DurationS: &c.seconds})
+		a.orders.take(t.Context(), cmd)
+		if reply := lastReply(t, a, cmd); reply.GetReasonCode() != c.want {
+			t.Errorf("to tune %s: got %v, want %q", name, reply, c.want)
+		}
+	}
+	stop()
+}
+
 func TestOrders_NotAllowed(t *testing.T) {
 	here := newSite(t, "")
 	a, _ := here.start(t)

@@ -17,7 +17,7 @@ import (
 )
 
 // heard is a receiver of 2.4 Msps with the default history, a minute after a burst of 200 ms that a detection told of.
-func heard(t *testing.T) (s *station, sample func(index uint64) []byte, began time.Time) {
+func heard(t *testing.T, changes ...func(*recorder.Settings)) (s *station, sample func(index uint64) []byte, began time.Time) {
 	t.Helper()
 	const msps, size = 2.4e6, 65536
 	at := func(index uint64) time.Time { return epoch.Add(radio.SamplesDuration(float64(index), msps)) }
@@ -31,6 +31,9 @@ func heard(t *testing.T) (s *station, sample func(index uint64) []byte, began ti
 		s.info.Format, s.info.Tuning.SampleRateHz = dsp.CU8, msps
 		s.set.Receivers[0].History = ring
 		s.set.Now = func() time.Time { return ring.Span().To }
+		for _, change := range changes {
+			change(&s.set)
+		}
 	})
 	began = epoch.Add(10*time.Second + 123456*time.Microsecond)
 	told := began.Add(200*time.Millisecond + 12*time.Millisecond)
@@ -105,5 +108,25 @@ func TestCapture_MoreThanIsHeld(t *testing.T) {
 		if earliest := time.Unix(0, last.GetEarliestStart()); !earliest.Equal(s.ring.Span().From) {
 			t.Errorf("%s: earliest start is %v, want %v", name, earliest, s.ring.Span().From)
 		}
+	}
+}
+
+// What is held around a detection is the owner's as everything else: he is asked for all of its time and band.
+func TestCapture_OfWhatIsHeldAsksTheOwner(t *testing.T) {
+	var asked recorder.Reveals
+	s, _, began := heard(t, func(set *recorder.Settings) {
+		set.Permit = func(r recorder.Reveals) (code, message string) {
+			asked = r
+			return "outside_hours", "not then"
+		}
+	})
+	start := began.Add(-500 * time.Millisecond)
+	r := s.capture(t, order(start, 1.2))
+	if last := r.last(); last.GetState() != protocol.Reply_STATE_REFUSED || last.GetReasonCode() != "outside_hours" || len(r.data) > 0 {
+		t.Errorf("ended as %v", last)
+	}
+	want := recorder.Reveals{LowHz: center - 1.2e6, HighHz: center + 1.2e6, From: start, To: start.Add(1200 * time.Millisecond)}
+	if asked != want {
+		t.Errorf("asked for %+v, want %+v", asked, want)
 	}
 }

@@ -217,15 +217,15 @@ func (r *run) admits(j *job) *refusal {
 			low, high = max(low, j.centerHz-half), min(high, j.centerHz+half)
 		}
 	}
-	return r.permits(low, high)
+	return r.permits(j, low, high)
 }
 
 // permits asks the owner.
-func (r *run) permits(lowHz, highHz float64) *refusal {
+func (r *run) permits(j *job, lowHz, highHz float64) *refusal {
 	if r.set.Permit == nil {
 		return nil
 	}
-	if code, message := r.set.Permit(lowHz, highHz); code != "" {
+	if code, message := r.set.Permit(Reveals{lowHz, highHz, j.start, j.end()}); code != "" {
 		return refuse(code, "%s", message)
 	}
 	return nil

@@ -104,10 +104,9 @@ type Settings struct {
 	// NewMeter makes the Meter for one capture; nil leaves captures without a measurement.
 	NewMeter func(receiver string, info radio.Info) (Meter, error)
 
-	// Permit is the owner's word on a band, asked once it is known which one the recording would hold: without a bandwidth
-	// in the order it is all that the receiver hears, with one all that the recording's rate shows. An empty code permits;
-	// else the order is refused with it and the message. nil permits all.
-	Permit func(lowHz, highHz float64) (code, message string)
+	// Permit is the owner's word on what would be recorded, asked when the order is looked at and again when the recording
+	// begins, of what it then holds. An empty code permits; else the order is refused with it and the message. nil permits all.
+	Permit func(Reveals) (code, message string)
 
 	// MayTune lets orders take a receiver where its plan never is. Holding it at a step of its plan, or taking it to another,
 	// needs no more than the word to record.
@@ -122,6 +121,13 @@ type Settings struct {
 	Recorder string // program and version, for the manifest
 	Now      func() time.Time
 	Log      *slog.Logger
+}
+
+// Reveals is all that a recording shows of a time and a band. Without a bandwidth in the order the band is all that the receiver
+// hears, with one all that the recording's rate shows. The time may be a past one.
+type Reveals struct {
+	LowHz, HighHz float64
+	From, To      time.Time
 }
 
 // Recorder executes captures, and orders to tune. Any number may run at once.

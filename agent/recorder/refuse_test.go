@@ -129,8 +129,8 @@ func TestCapture_AsksTheOwnerForTheWholeBand(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var low, top float64
 			s := newStation(t, func(s *station) {
-				s.set.Permit = func(lowHz, highHz float64) (code, message string) {
-					low, top = lowHz, highHz
+				s.set.Permit = func(r recorder.Reveals) (code, message string) {
+					low, top = r.LowHz, r.HighHz
 					return "frequency_denied", "the owner denies 100 % of it"
 				}
 			})

@@ -65,7 +65,7 @@ func (r *run) places(j *job) ([]way, *refusal) {
 		return ways, nearer(refuse(ReasonOutOfPassband, "%s: receiver %q can be tuned to %s to %s, at up to %s of samples: order what lies inside",
 			j.band(), j.receiver.ID, configs.Hertz(info.Range.LowHz), configs.Hertz(info.Range.HighHz), configs.Hertz(info.Range.HighRateHz)), why)
 	}
-	if no := r.permits(t.CenterHz, t.CenterHz); no != nil {
+	if no := r.permits(j, t.CenterHz, t.CenterHz); no != nil {
 		return ways, nearer(no, why)
 	}
 	consider(t, costRetune)

@@ -140,8 +140,8 @@ func TestCapture_RefusesToTune(t *testing.T) {
 		{"out of range", nil, &protocol.Capture{Start: uhfOrder(1, 1).Start, CenterHz: proto.Float64(2.4e9), DurationS: proto.Float64(1)}, recorder.ReasonOutOfPassband, "can be tuned to 24 MHz to 1.7 GHz", 0},
 		{"too wide", nil, &protocol.Capture{Start: uhfOrder(1, 1).Start, CenterHz: proto.Float64(uhf), BandwidthHz: proto.Float64(10e6), DurationS: proto.Float64(1)}, recorder.ReasonOutOfPassband, "at up to 3.2 MHz", 0},
 		{"the owner denies it", func(s *station) {
-			s.set.Permit = func(low, _ float64) (string, string) {
-				if low > 200e6 {
+			s.set.Permit = func(r recorder.Reveals) (string, string) {
+				if r.LowHz > 200e6 {
 					return "frequency_denied", "no"
 				}
 				return "", ""
@@ -411,8 +411,8 @@ func TestTune_Refuses(t *testing.T) {
 		{"too long", nil, &protocol.Tune{CenterHz: hz(uhf), DurationS: hz(3601)}, recorder.ReasonBadDuration},
 		{"other receiver", nil, &protocol.Tune{CenterHz: hz(uhf), Receiver: proto.String("z")}, recorder.ReasonUnknownReceiver},
 		{"the owner denies the edge", func(s *station) {
-			s.set.Permit = func(_, high float64) (string, string) {
-				if high > uhf+rate/2-1 {
+			s.set.Permit = func(r recorder.Reveals) (string, string) {
+				if r.HighHz > uhf+rate/2-1 {
 					return "frequency_denied", "no"
 				}
 				return "", ""

@@ -59,11 +59,17 @@ func (r *run) considerTune(rx Receiver) (*job, *refusal) {
 			configs.Hertz(t.CenterHz), configs.Hertz(t.SampleRateHz), rx.ID,
 			configs.Hertz(rg.LowHz), configs.Hertz(rg.HighHz), configs.Hertz(rg.LowRateHz), configs.Hertz(rg.HighRateHz))
 	}
-	if no := r.permits(t.CenterHz-t.SampleRateHz/2, t.CenterHz+t.SampleRateHz/2); no != nil {
+	info.Tuning = t
+	j := &job{receiver: rx, info: info, start: span.To, duration: r.order.GetDurationS(), centerHz: t.CenterHz, tuning: t}
+	if no := r.hears(j, t); no != nil {
 		return nil, no
 	}
-	info.Tuning = t
-	return &job{receiver: rx, info: info, start: span.To, duration: r.order.GetDurationS(), centerHz: t.CenterHz, tuning: t}, nil
+	return j, nil
+}
+
+// hears asks the owner for all that the receiver hears at a tuning.
+func (r *run) hears(j *job, t radio.Tuning) *refusal {
+	return r.permits(j, t.CenterHz-t.SampleRateHz/2, t.CenterHz+t.SampleRateHz/2)
 }
 
 // errOver: an order to tune had its time, though samples of its end are still to come: the clock that their times are read from
@@ -81,6 +87,9 @@ func (r *run) hold(ctx context.Context) (*protocol.Reply, error) {
 	var b radio.Block
 	if err := r.settled(reader, &b, next); err != nil {
 		return nil, r.silence(err)
+	}
+	if no := r.hears(r.job, b.Tuning); no != nil { // it may have had to wait for others, into other hours
+		return nil, no
 	}
 	where := fmt.Sprintf("receiver %q is at %s, %s of samples, until %s", r.job.receiver.ID,
 		configs.Hertz(b.Tuning.CenterHz), configs.Hertz(math.Round(b.Tuning.SampleRateHz)), stamp(r.job.end()))
