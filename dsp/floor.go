@@ -21,26 +21,36 @@ const (
 
 // Histogram counts positive powers in buckets of the bits of a float32 and reads quantiles without sorting.
 type Histogram struct {
-	count [buckets]uint32
-	total uint64
+	count     [buckets]uint32
+	low, high uint32 // buckets with values lie from low to high-1
+	total     uint64
 }
 
 // Add counts values. Zeros and negative values count as the lowest.
 func (h *Histogram) Add(values []float32) {
+	low, high := h.low, h.high
+	if h.total == 0 {
+		low = buckets
+	}
 	for _, v := range values {
 		b := math.Float32bits(v)
 		if int32(b) < 0 {
 			b = 0
 		}
-		h.count[b>>bucketShift&(buckets-1)]++
+		i := b >> bucketShift & (buckets - 1)
+		h.count[i]++
+		low, high = min(low, i), max(high, i+1)
 	}
+	h.low, h.high = low, high
 	h.total += uint64(len(values))
 }
 
 // Reset forgets all values.
 func (h *Histogram) Reset() {
-	clear(h.count[:])
-	h.total = 0
+	if h.total > 0 {
+		clear(h.count[h.low:h.high])
+	}
+	h.low, h.high, h.total = 0, 0, 0
 }
 
 // Quantile is the value below which the fraction q of the values lie, interpolated inside its bucket; NaN without values.
@@ -50,10 +60,11 @@ func (h *Histogram) Quantile(q float64) float64 {
 	}
 	want := q * float64(h.total)
 	below := 0.0
-	for i, n := range h.count {
+	for i := h.low; i < h.high; i++ {
+		n := h.count[i]
 		if n > 0 && below+float64(n) >= want {
-			lo := math.Float32frombits(uint32(i) << bucketShift)
-			hi := math.Float32frombits(uint32(i+1) << bucketShift)
+			lo := math.Float32frombits(i << bucketShift)
+			hi := math.Float32frombits((i + 1) << bucketShift)
 			if !(hi <= math.MaxFloat32) {
 				return float64(lo)
 			}

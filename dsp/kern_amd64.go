@@ -276,29 +276,29 @@ const summedAtOnce = 4 * lanes
 
 func filled(v float32) [lanes]float32 { return [lanes]float32{v, v, v, v, v, v, v, v} }
 
-// avx2Nths looks for the values of all columns at once by bisection, from those of the last time.
+// avx2Nths looks for the values of all columns at once, from those of the last time.
 func avx2Nths(dst, last *[columnLanes]float32, c *columns, k int) {
 	rows := c.pad()
 	var (
-		search               [columnLanes]bisection
+		searches             [columnLanes]search
 		found                [columnLanes]bool
 		counts, tops, pivots [columnLanes]float32
 	)
 	for i, v := range last {
-		search[i] = newBisection(v)
+		searches[i] = newSearch(v)
 	}
 	for left := columnLanes; left > 0; {
-		for i := range search {
-			pivots[i] = math.Float32frombits(search[i].pivot)
+		for i := range searches {
+			pivots[i] = math.Float32frombits(searches[i].pivot)
 		}
 		clear(counts[:])
 		clear(tops[:])
 		below(&counts[0], &tops[0], &c.values[0], &pivots[0], rows)
-		for i := range search {
+		for i := range searches {
 			if found[i] {
 				continue
 			}
-			if dst[i], found[i] = search[i].narrow(int(counts[i]), tops[i], k); found[i] {
+			if dst[i], found[i] = searches[i].narrow(int(counts[i]), tops[i], k); found[i] {
 				left--
 			}
 		}
