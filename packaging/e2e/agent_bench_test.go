@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,8 +37,23 @@ func readSamples(address string) {
 	io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{conn}, make([]byte, 512<<10)) // until it is killed
 }
 
+// unitSlack is the timer slack of the agent's unit.
+func unitSlack(b *testing.B) time.Duration {
+	unit, err := os.ReadFile(filepath.Join("..", "service", "units", "heimdall-agent.service"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, value, _ := strings.Cut(string(unit), "\nTimerSlackNSec=")
+	value, _, _ = strings.Cut(value, "\n")
+	slack, err := time.ParseDuration(value)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return slack
+}
+
 // BenchmarkAgent shows what a station with one stick takes of a core, and of memory beside its history, and how much of that is
-// for reading the samples alone: 2.4 Msps of noise, 4096 bins, detection, 64 MiB of history.
+// for reading the samples alone: 2.4 Msps of noise, 4096 bins, detection, 64 MiB of history. The agent is started as its unit starts it.
 func BenchmarkAgent(b *testing.B) {
 	noise := make([]byte, 8<<20)
 	random := rand.New(rand.NewPCG(1, 2))
@@ -51,7 +68,10 @@ func BenchmarkAgent(b *testing.B) {
 	}
 	for b.Loop() {
 		n := newNetwork(b, servers.Postgres(b))
-		p, _ := n.agent(b, "stick", "rtltcp://"+stick().Address()+"?center=145M&rate=2.4M", ", history: 64MiB")
+		var p *program
+		withSlack(b, unitSlack(b), func() {
+			p, _ = n.agent(b, "stick", "rtltcp://"+stick().Address()+"?center=145M&rate=2.4M", ", history: 64MiB")
+		})
 		n.waitOnline(1)
 		reader := exec.Command(os.Args[0])
 		reader.Env = append(os.Environ(), readSetting+"="+stick().Address())
