@@ -282,6 +282,15 @@ func (c *Collector) scheme() string {
 	return "http"
 }
 
+// localURL is where this machine reaches the API.
+func (c *Collector) localURL() string {
+	host, port, err := net.SplitHostPort(c.HTTPAddr())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		return c.scheme() + "://" + net.JoinHostPort("127.0.0.1", port)
+	}
+	return c.scheme() + "://" + c.HTTPAddr()
+}
+
 // HTTPAddr is the address of the API, with the actual port.
 func (c *Collector) HTTPAddr() string { return c.http.Addr().String() }
 
@@ -321,7 +330,7 @@ func (c *Collector) conditions(ctx context.Context) []api.Condition {
 // Run works until the context ends or a part fails for good. It stops in the order in which data flows, so that what is
 // committed is also acknowledged.
 func (c *Collector) Run(ctx context.Context) error {
-	if err := c.data.announce(running{PID: os.Getpid(), HTTP: c.scheme() + "://" + c.HTTPAddr(), MQTT: c.BrokerURL()}); err != nil {
+	if err := c.data.announce(running{PID: os.Getpid(), HTTP: c.localURL(), MQTT: c.BrokerURL()}); err != nil {
 		return errors.Join(err, c.close())
 	}
 	ctx, stop := context.WithCancelCause(ctx)
@@ -352,7 +361,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		for _, part := range c.workers() {
 			run(ctx, &work, part)
 		}
-		c.notifier.Status("running, API at " + c.scheme() + "://" + c.HTTPAddr())
+		c.notifier.Status("running, API at " + c.localURL())
 		c.log.InfoContext(ctx, "collector is running", "http", c.HTTPAddr(), "broker", c.BrokerURL(), "version", c.version)
 	}
 	<-ctx.Done()

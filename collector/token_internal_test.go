@@ -99,6 +99,9 @@ func TestToken_TheFirstOneComesFromTheMachineItself(t *testing.T) {
 	here := cfg
 	here.HTTP.Listen = "127.0.0.1:0" // the file knows no certificate
 	config := configFile(t, here)
+	if found, err := findRunning(cfg.Data); err != nil || found.HTTP != "https://127.0.0.1:"+port {
+		t.Errorf("run.json says %+v, %v", found, err)
+	}
 	var out, said output
 	if code := run([]string{"token", "add", "chief", "--role", "admin", "--config", config}, streams{out: &out, err: &said}); code != 0 {
 		t.Fatalf("exit code %d: %s", code, said.String())

@@ -243,6 +243,14 @@ func TestSecurity_HeadersOnEveryAnswer(t *testing.T) {
 				t.Errorf("%s: no %s", path, name)
 			}
 		}
+		for _, rule := range []string{"default-src 'self'", "frame-ancestors 'none'", "base-uri 'none'", "object-src 'none'"} {
+			if policy := header.Get("Content-Security-Policy"); !strings.Contains(policy, rule) || strings.Contains(policy, "unsafe") {
+				t.Errorf("%s: the policy is %q, want %s in it", path, policy, rule)
+			}
+		}
+		if header.Get("X-Content-Type-Options") != "nosniff" || header.Get("Referrer-Policy") != "no-referrer" {
+			t.Errorf("%s: %v", path, header)
+		}
 		if header.Get("Access-Control-Allow-Origin") != "" {
 			t.Errorf("%s: other sites may read it", path)
 		}

@@ -9,7 +9,7 @@ import (
 const (
 	// tokenRate and tokenBurst are the requests a second of one token.
 	tokenRate  = 20
-	tokenBurst = 40
+	tokenBurst = 50
 	// failureRate is how many wrong tokens a minute one address may send.
 	failureRate = 5
 	// mostBuckets bounds the memory of a limiter.

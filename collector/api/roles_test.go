@@ -233,8 +233,8 @@ func TestLimits_OfOneToken(t *testing.T) {
 			}
 			return let, refused
 		}
-		if let, _ := count(); let != 40 {
-			t.Errorf("%d at once, want 40", let)
+		if let, _ := count(); let != 50 {
+			t.Errorf("%d at once, want 50", let)
 		}
 		time.Sleep(time.Second)
 		if let, _ := count(); let != 20 {
