@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,13 +27,33 @@ type dashboard struct {
 	Templating struct {
 		List []struct{ Name, Query string }
 	}
-	Panels []struct {
-		ID         int
-		Title      string
-		Datasource struct{ UID string }
-		Targets    []struct{ RawSQL, Format string }
+	Panels []panel
+}
+
+type panel struct {
+	ID          int
+	Type, Title string
+	Datasource  source
+	GridPos     gridPos
+	Options     map[string]any
+	Targets     []struct {
+		RefID, RawSQL, Format string
+		Datasource            source
+	}
+	FieldConfig struct {
+		Defaults  struct{ Unit string }
+		Overrides []struct {
+			Properties []struct {
+				ID    string
+				Value any
+			}
+		}
 	}
 }
+
+type source struct{ Type, UID string }
+
+type gridPos struct{ X, Y, W, H int }
 
 // dashboards reads all that are shipped.
 func dashboards(t *testing.T) map[string]dashboard {
@@ -98,6 +119,85 @@ func TestDashboards_HoldTogether(t *testing.T) {
 			ids[p.ID] = true
 		}
 	}
+}
+
+// knownPanels are the panels of a Grafana without plug-ins, and the options that each has.
+var knownPanels = map[string][]string{
+	"barchart":   {"barRadius", "barWidth", "colorByField", "fullHighlight", "groupWidth", "legend", "orientation", "showValue", "stacking", "tooltip", "xField", "xTickLabelMaxLength", "xTickLabelRotation", "xTickLabelSpacing"},
+	"stat":       {"colorMode", "graphMode", "justifyMode", "orientation", "percentChangeColorMode", "reduceOptions", "showPercentChange", "text", "textMode", "wideLayout"},
+	"table":      {"cellHeight", "footer", "frameIndex", "showHeader", "showTypeIcons", "sortBy"},
+	"timeseries": {"legend", "orientation", "timezone", "tooltip"},
+	"xychart":    {"legend", "mapping", "series", "tooltip"},
+}
+
+// knownUnits are those of the panels, of the some 200 that Grafana has; one that it does not know is printed behind the number.
+var knownUnits = []string{"", "bytes", "celsius", "dB", "dateTimeAsIso", "dateTimeFromNow", "hertz", "percentunit", "s", "short"}
+
+// TestDashboards_AreOfGrafanasModel looks for what Grafana would leave out without a word.
+func TestDashboards_AreOfGrafanasModel(t *testing.T) {
+	source := readProvisioned(t, "provisioning/datasources/heimdall.yaml")
+	for file, d := range dashboards(t) {
+		for i, p := range d.Panels {
+			what := fmt.Sprintf("%s panel %q", file, p.Title)
+			options, known := knownPanels[p.Type]
+			if !known {
+				t.Errorf("%s: a panel %q is none that Grafana brings", what, p.Type)
+			}
+			for option := range p.Options {
+				if !slices.Contains(options, option) {
+					t.Errorf("%s: a %s has no option %s", what, p.Type, option)
+				}
+			}
+			if !strings.Contains(source, "type: "+p.Datasource.Type+"\n") || !strings.Contains(source, "uid: "+p.Datasource.UID+"\n") {
+				t.Errorf("%s: no data source of type %s with the uid %s is provisioned", what, p.Datasource.Type, p.Datasource.UID)
+			}
+			for _, unit := range p.units() {
+				if !slices.Contains(knownUnits, unit) {
+					t.Errorf("%s: no unit %q", what, unit)
+				}
+			}
+			if g := p.GridPos; g.W < 1 || g.H < 1 || g.X < 0 || g.X+g.W > 24 {
+				t.Errorf("%s: lies outside the 24 columns: %+v", what, g)
+			}
+			for _, other := range d.Panels[:i] {
+				if p.GridPos.overlaps(other.GridPos) {
+					t.Errorf("%s: lies over %q", what, other.Title)
+				}
+			}
+			for _, target := range p.Targets {
+				if target.Format != "table" && target.Format != "time_series" || target.RefID == "" || target.Datasource != p.Datasource {
+					t.Errorf("%s: a query wants a refId, the panel's data source and a format, not %q", what, target.Format)
+				}
+			}
+		}
+	}
+}
+
+func readProvisioned(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// units are those of a panel and of its columns.
+func (p panel) units() []string {
+	list := []string{p.FieldConfig.Defaults.Unit}
+	for _, o := range p.FieldConfig.Overrides {
+		for _, property := range o.Properties {
+			if property.ID == "unit" {
+				unit, _ := property.Value.(string)
+				list = append(list, unit)
+			}
+		}
+	}
+	return list
+}
+
+func (g gridPos) overlaps(o gridPos) bool {
+	return g.X < o.X+o.W && o.X < g.X+g.W && g.Y < o.Y+o.H && o.Y < g.Y+g.H
 }
 
 // asReader is one connection that has the role heimdall_read and no other.
