@@ -29,7 +29,9 @@ mkdir -p "$out"
 
 # build PROGRAM OS ARCH ARM FILE
 build() {
-  GOOS=$2 GOARCH=$3 GOARM=$4 CGO_ENABLED=0 GOFLAGS= "$GO" build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o "$5" "./$1"
+  tags=
+  [ "$1" != agent ] || tags=nethttpomithttp2
+  GOOS=$2 GOARCH=$3 GOARM=$4 CGO_ENABLED=0 GOFLAGS= "$GO" build -trimpath -tags "$tags" -ldflags "-s -w -X main.version=$VERSION" -o "$5" "./$1"
 }
 
 # licences BINARY prints the licence of each module in it.
