@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -36,7 +38,27 @@ func isCertified(config *tls.Config, name string) bool {
 			certificates = []tls.Certificate{*current}
 		}
 	}
-	return slices.ContainsFunc(certificates, func(pair tls.Certificate) bool { return pair.Leaf != nil && pair.Leaf.VerifyHostname(name) == nil })
+	return slices.ContainsFunc(certificates, func(pair tls.Certificate) bool {
+		leaf := pair.Leaf
+		if leaf == nil && len(pair.Certificate) > 0 { // made by hand
+			leaf, _ = x509.ParseCertificate(pair.Certificate[0])
+		}
+		return leaf != nil && leaf.VerifyHostname(name) == nil
+	})
+}
+
+// knocks is a log in which it is no news that somebody knocks at an open port without speaking TLS.
+type knocks struct{ slog.Handler }
+
+// Handle writes down what the HTTP server has to say.
+func (k knocks) Handle(ctx context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "TLS handshake error") {
+		r.Level = slog.LevelDebug
+	}
+	if !k.Enabled(ctx, r.Level) {
+		return nil
+	}
+	return k.Handler.Handle(ctx, r)
 }
 
 // missAdmin says how the first token is made where tokens are asked for and no admin has one.

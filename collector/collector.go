@@ -262,7 +262,7 @@ func (c *Collector) openAPI(context.Context) error {
 	c.server = &http.Server{
 		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: headerBytes,
-		ErrorLog:       slog.NewLogLogger(c.component("http").Handler(), slog.LevelWarn),
+		ErrorLog:       slog.NewLogLogger(knocks{c.component("http").Handler()}, slog.LevelWarn),
 	}
 	if t := c.cfg.HTTP.TLS; t != nil {
 		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)

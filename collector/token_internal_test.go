@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -139,6 +140,23 @@ func TestCollector_SaysThatNobodyIsAdmin(t *testing.T) {
 	}
 	if c.missAdmin(t.Context()); strings.Count(said.String(), words) != 1 {
 		t.Errorf("once there is one: %s", said.String())
+	}
+}
+
+// An open port is knocked at all day; that is for who debugs, all else that the server says for everybody.
+func TestKnocks_AreNoNews(t *testing.T) {
+	var said output
+	log := slog.NewLogLogger(knocks{slog.NewTextHandler(&said, nil)}, slog.LevelWarn)
+	log.Print("http: TLS handshake error from 192.0.2.1:4711: EOF")
+	log.Print("http: panic serving 192.0.2.1:4711: oh")
+	if got := said.String(); strings.Contains(got, "handshake") || !strings.Contains(got, "level=WARN") || !strings.Contains(got, "panic serving") {
+		t.Errorf("%s", got)
+	}
+	said.text.Reset()
+	log = slog.NewLogLogger(knocks{slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelDebug})}, slog.LevelWarn)
+	log.Print("http: TLS handshake error from 192.0.2.1:4711: EOF")
+	if got := said.String(); !strings.Contains(got, "level=DEBUG") || !strings.Contains(got, "192.0.2.1") {
+		t.Errorf("%s", got)
 	}
 }
 
