@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/fulgidus/heimdall/collector/accounts"
 	"github.com/fulgidus/heimdall/collector/acquisition"
 	"github.com/fulgidus/heimdall/collector/api"
 	"github.com/fulgidus/heimdall/collector/archive"
@@ -42,6 +43,7 @@ type Collector struct {
 	store        *store.DB
 	archive      *archive.Archive
 	broker       *link.Broker // nil with an outside broker
+	accounts     *accounts.Keeper
 	client       *link.Client
 	ingest       *ingest.Ingest
 	mirror       *ingest.Mirror // nil when it is off
@@ -61,7 +63,7 @@ type Collector struct {
 // broker, database or object store that does not answer yet is waited for in Run.
 func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (*Collector, error) {
 	c := &Collector{cfg: cfg, version: version, log: log, events: api.NewHub(), unready: errors.New("its tables are not up to date yet")}
-	parts := []func(context.Context) error{c.openData, c.openPorts, c.openStore, c.openArchive, c.openLink, c.openAPI}
+	parts := []func(context.Context) error{c.openData, c.openPorts, c.openStore, c.openArchive, c.openAccounts, c.openLink, c.openAPI}
 	if _, err := os.Stat(cfg.Data); errors.Is(err, fs.ErrNotExist) {
 		parts[0], parts[1] = parts[1], parts[0] // a start that finds its ports taken leaves no directory behind
 	}
@@ -117,6 +119,7 @@ func (c *Collector) openLink(context.Context) (err error) {
 	cfg.Handle = func(msg link.Message) { c.ingest.Receive(ingest.Message(msg)) }
 	cfg.Connected = func(ctx context.Context, since time.Time) error {
 		c.ingest.Republish()
+		c.accounts.Wake()
 		c.missStations(ctx, since)
 		return nil
 	}
@@ -253,7 +256,7 @@ func (c *Collector) openAPI(context.Context) error {
 	c.jobs = c.groupJobs()
 	handler, err := api.New(api.Config{
 		Reader: c.store, Commander: commander{c.acquisitions, c.store}, Recordings: c.store, Files: c.archive, WebSDRs: c.store, Events: c.events,
-		Tokens: c.store, Audit: c.store, AskTokens: c.cfg.HTTP.Tokens, GoesBy: c.goesBy,
+		Tokens: c.store, Audit: c.store, Accounts: brokerAccounts{c}, AskTokens: c.cfg.HTTP.Tokens, GoesBy: c.goesBy,
 		Ready: c.conditions, Metrics: metrics{c}, Version: c.version, Log: c.component("api"),
 	})
 	if err != nil {
@@ -357,6 +360,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	if err := c.migrate(ctx); err != nil {
 		stop(err)
 	} else {
+		c.letIn(ctx)
 		run(linkCtx, &link, c.client.Run)
 		for _, part := range c.workers() {
 			run(ctx, &work, part)
@@ -379,7 +383,7 @@ func (c *Collector) Run(ctx context.Context) error {
 }
 
 func (c *Collector) workers() []func(context.Context) error {
-	parts := []func(context.Context) error{c.ingest.Run, c.archive.Run, c.commands.Run, c.acquisitions.Run, c.jobs.Run}
+	parts := []func(context.Context) error{c.ingest.Run, c.archive.Run, c.commands.Run, c.acquisitions.Run, c.jobs.Run, c.accounts.Run}
 	if c.mirror != nil {
 		parts = append(parts, c.mirror.Run)
 	}

@@ -48,6 +48,48 @@ type MQTTConfig struct {
 	Embedded    EmbeddedConfig `yaml:"embedded"`
 	JSONMirror  *bool          `yaml:"json_mirror"`
 	SharedGroup string         `yaml:"shared_group"`
+	// Accounts is where the accounts of the broker are kept; empty: none, but with an embedded broker that other computers reach.
+	Accounts       string `yaml:"accounts"`
+	AccountsFolder string `yaml:"accounts_folder"`
+}
+
+// Where the accounts of the broker are kept.
+const (
+	accountsNone     = "none"     // everybody may do everything
+	accountsEmbedded = "embedded" // in the embedded broker
+	accountsDynsec   = "dynsec"   // in Mosquitto's dynamic-security plug-in
+	accountsFiles    = "files"    // in files that a broker reads
+)
+
+// accountsKept is where accounts are kept once nothing is left open.
+func (c MQTTConfig) accountsKept() string {
+	if c.Accounts != "" {
+		return c.Accounts
+	}
+	if host, _, err := net.SplitHostPort(c.Embedded.Listen); c.URL == "" && (err != nil || !loopback(host)) {
+		return accountsEmbedded
+	}
+	return accountsNone
+}
+
+// checkAccounts reports what the accounts need.
+func (c MQTTConfig) checkAccounts(report func(field, message string)) {
+	host, _, err := net.SplitHostPort(c.Embedded.Listen)
+	beyond := err == nil && !loopback(host)
+	switch {
+	case !slices.Contains([]string{"", accountsNone, accountsEmbedded, accountsDynsec, accountsFiles}, c.Accounts):
+		report("mqtt.accounts", "want none, embedded, dynsec or files")
+	case c.URL == "" && (c.Accounts == accountsDynsec || c.Accounts == accountsFiles):
+		report("mqtt.accounts", "that is for an outside broker, which mqtt.url names; the embedded one has none or embedded")
+	case c.URL == "" && beyond && c.Accounts == accountsNone:
+		report("mqtt.accounts", "other computers reach mqtt.embedded.listen, so there must be accounts: write embedded, or leave it out")
+	case c.URL != "" && c.Accounts == accountsEmbedded:
+		report("mqtt.accounts", "that is for the embedded broker; leave mqtt.url out, or write dynsec or files")
+	case c.Accounts == accountsDynsec && c.Username == "":
+		report("mqtt.username", "missing: dynsec needs the account of the plug-in that has its role admin")
+	case (c.Accounts == accountsFiles) != (c.AccountsFolder != ""):
+		report("mqtt.accounts_folder", "name the folder for the broker's files, together with mqtt.accounts: files")
+	}
 }
 
 // EmbeddedConfig is the broker inside the collector.
@@ -386,6 +428,7 @@ func (c *Config) checkMQTT(report func(field, message string)) {
 	if c.MQTT.Password != "" && c.MQTT.Username == "" {
 		report("mqtt.username", noUsername)
 	}
+	c.MQTT.checkAccounts(report)
 	if c.MQTT.URL == "" {
 		checkListen(report, "mqtt.embedded.listen", c.MQTT.Embedded.Listen, "127.0.0.1:18830",
 			"for the embedded broker has no accounts; run a broker such as Mosquitto for stations elsewhere, and name it in mqtt.url")

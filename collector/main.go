@@ -35,6 +35,7 @@ type commandLine struct {
 	Tap        TapCmd        `cmd:"" help:"A live view of what stations send."`
 	Verify     VerifyCmd     `cmd:"" help:"Prove that nothing is missing and nothing is there twice."`
 	Station    StationCmd    `cmd:"" help:"Look after stations."`
+	Subscriber SubscriberCmd `cmd:"" help:"Look after those who read what stations publish, at the broker."`
 	Token      TokenCmd      `cmd:"" help:"Look after the tokens of the REST API: who may ask, and for what."`
 	Check      CheckCmd      `cmd:"" help:"Try everything: config, database, archive, broker."`
 	Backup     BackupCmd     `cmd:"" help:"Copy everything that is not in the archive into a folder, while collectors run."`

@@ -17,6 +17,7 @@ import (
 type StationCmd struct {
 	List        StationListCmd `cmd:"" help:"How the stations are: last seen and why, clock, spool, loss, version."`
 	Resume      ResumeCmd      `cmd:"" help:"Read a suspended station again before its time."`
+	Add         StationAddCmd  `cmd:"" help:"Make an account with a password, for a station that does not enrol."`
 	RetireSpool RetireSpoolCmd `cmd:"" help:"Declare what a spool that will never come back still owed as abandoned."`
 }
 

@@ -63,7 +63,12 @@ type whole struct {
 
 func startCollector(t *testing.T, cfg Config) *whole {
 	t.Helper()
-	c := openCollector(t, cfg)
+	return beginCollector(t, openCollector(t, cfg))
+}
+
+// beginCollector runs a collector until the test ends.
+func beginCollector(t *testing.T, c *Collector) *whole {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1) // Run returns once
 	go func() { done <- c.Run(ctx) }()
@@ -126,8 +131,14 @@ type player struct {
 
 func playStation(t *testing.T, url, id string) *player {
 	t.Helper()
+	return playStationAs(t, mqtt.NewClientOptions().AddBroker(url), id)
+}
+
+// playStationAs is for brokers that want to know who somebody is.
+func playStationAs(t *testing.T, o *mqtt.ClientOptions, id string) *player {
+	t.Helper()
 	p := &player{t: t, id: id}
-	p.client = mqtt.NewClient(mqtt.NewClientOptions().AddBroker(url).SetClientID("heimdall-agent-" + id).SetAutoReconnect(false).SetOrderMatters(false))
+	p.client = mqtt.NewClient(o.SetClientID("heimdall-agent-" + id).SetAutoReconnect(false).SetOrderMatters(false))
 	p.wait(p.client.Connect())
 	t.Cleanup(func() { p.client.Disconnect(0) })
 	topics := protocol.Topics{Prefix: "heimdall"}

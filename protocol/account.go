@@ -33,6 +33,12 @@ type NewAccount struct {
 	Note     string `json:"note,omitempty"` // what is left to do before the broker knows the account
 }
 
+// RevokedAccount is an account that has ended.
+type RevokedAccount struct {
+	Username string `json:"username"`
+	Note     string `json:"note,omitempty"` // what is left to do before the broker knows
+}
+
 // CollectorUsername is the account of collectors at a broker. No station and no subscriber can have it.
 const CollectorUsername = "collector"
 

@@ -37,8 +37,31 @@ type Backend interface {
 	Note() string
 }
 
-// ErrNone says that the broker lets everybody in.
-var ErrNone = errors.New("this collector's broker lets everybody in and keeps no accounts: set mqtt.accounts to embedded, dynsec or files, and start the collector again")
+// errNone says that the broker lets everybody in.
+var errNone = protocol.FieldErrors{{
+	Field: "mqtt.accounts", Value: "none",
+	Message: "this collector's broker keeps no accounts: set the key to embedded (without mqtt.url), dynsec or files, and start the collector again",
+}}
+
+// BrokerError says that the broker could not be told of a change.
+type BrokerError struct {
+	Username string
+	Revoked  bool // it is so in the table, and the broker is told as soon as it answers
+	Err      error
+}
+
+func (e *BrokerError) Error() string {
+	if e.Revoked {
+		return fmt.Sprintf("account %s is revoked here, but its sessions go on until the broker can be told: %v", e.Username, e.Err)
+	}
+	return fmt.Sprintf("tell the broker of account %s: %v", e.Username, e.Err)
+}
+
+// Unwrap is why.
+func (e *BrokerError) Unwrap() error { return e.Err }
+
+// BrokerTrouble says the same, for those who do not import this package.
+func (e *BrokerError) BrokerTrouble() string { return e.Error() }
 
 // repairTimeout bounds one attempt to make the broker agree, and repairPause is the pause after one that failed.
 const (
@@ -114,7 +137,7 @@ func (k *Keeper) AddSubscriber(ctx context.Context, name, actor string) (passwor
 // add makes an account with a password. A broker that cannot be told leaves no account.
 func (k *Keeper) add(ctx context.Context, account protocol.Account, field, name, actor string) (password string, err error) {
 	if k.backend == nil {
-		return "", ErrNone
+		return "", errNone
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -188,7 +211,7 @@ func (k *Keeper) end(ctx context.Context, account protocol.Account, actor string
 	}
 	if err := k.backend.Drop(ctx, account); err != nil {
 		k.Wake()
-		return fmt.Errorf("account %s is revoked here, but its sessions go on until the broker can be told: %w", account.Username, err)
+		return &BrokerError{Username: account.Username, Revoked: true, Err: err}
 	}
 	return nil
 }
@@ -199,7 +222,7 @@ func (k *Keeper) set(ctx context.Context, account protocol.Account, password str
 	}
 	if err := k.backend.Set(ctx, account, password); err != nil {
 		k.Wake()
-		return fmt.Errorf("tell the broker of account %s: %w", account.Username, err)
+		return &BrokerError{Username: account.Username, Err: err}
 	}
 	return nil
 }

@@ -172,8 +172,9 @@ func TestKeeper_ABrokerThatIsAwayIsToldLater(t *testing.T) {
 
 func TestKeeper_NoAccountsWithoutABackend(t *testing.T) {
 	k := accounts.New(openStore(t), nil, slog.New(slog.DiscardHandler))
-	if _, err := k.AddSubscriber(t.Context(), "grafana", "club"); !errors.Is(err, accounts.ErrNone) {
-		t.Errorf("a subscriber of a broker that lets everybody in: %v", err)
+	_, err := k.AddSubscriber(t.Context(), "grafana", "club")
+	if field := faultOf(t, err); field != "mqtt.accounts" {
+		t.Errorf("a subscriber of a broker that lets everybody in: fault in %s", field)
 	}
 	if err := errors.Join(k.EnsureStation(t.Context(), "torino", "club"), k.DisableStation(t.Context(), "torino", "club"), k.Repair(t.Context())); err != nil {
 		t.Error(err)

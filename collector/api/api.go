@@ -77,6 +77,7 @@ type Config struct {
 	WebSDRs    WebSDRs
 	Tokens     Tokens
 	Audit      Auditor
+	Accounts   Accounts
 	// Enrolment gives stations their certificates; nil where the interface listens without TLS.
 	Enrolment Enrolment
 	// Events carries what /api/v1/events sends.
@@ -117,8 +118,8 @@ type server struct {
 // New makes the handler. It fails when a required part is absent.
 func New(cfg Config) (http.Handler, error) {
 	if cfg.Reader == nil || cfg.Commander == nil || cfg.Recordings == nil || cfg.Files == nil || cfg.WebSDRs == nil || cfg.Events == nil ||
-		cfg.Tokens == nil || cfg.Audit == nil {
-		return nil, errors.New("api: Reader, Commander, Recordings, Files, WebSDRs, Events, Tokens and Audit are required")
+		cfg.Tokens == nil || cfg.Audit == nil || cfg.Accounts == nil {
+		return nil, errors.New("api: Reader, Commander, Recordings, Files, WebSDRs, Events, Tokens, Audit and Accounts are required")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

@@ -26,6 +26,7 @@ func TestAudit_NotesEveryOrderAndDownload(t *testing.T) {
 		"POST /api/v1/tokens": "", "DELETE /api/v1/tokens/{id}": "",
 		"POST /api/v1/enroll": "", "POST /api/v1/renew": "",
 		"POST /api/v1/stations/{id}/code": "", "POST /api/v1/stations/{id}/revoke": "", "DELETE /api/v1/stations/{id}": "",
+		"POST /api/v1/accounts": "", "DELETE /api/v1/accounts/{id}": "",
 	}
 	for asks, actor := range map[bool]string{false: protocol.ActorLocal, true: "admin"} {
 		for _, rule := range api.Rules() {

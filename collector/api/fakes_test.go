@@ -145,6 +145,26 @@ func (f *webSDRs) UpdateWebSDR(_ context.Context, station string, at time.Time, 
 
 func (f *webSDRs) RemoveWebSDR(context.Context, string) error { return f.err }
 
+// brokerAccounts notes what is asked of it, and has one account or an error.
+type brokerAccounts struct {
+	err  error
+	done []string
+}
+
+func (f *brokerAccounts) Accounts(context.Context) ([]protocol.Account, error) {
+	return []protocol.Account{{Username: "sub-grafana", Kind: protocol.AccountSubscriber, Password: true, Hash: "$7$hash", Created: protocol.FormatTime(noon)}}, f.err
+}
+
+func (f *brokerAccounts) AddAccount(_ context.Context, kind protocol.AccountKind, name, actor string) (*protocol.NewAccount, error) {
+	f.done = append(f.done, string(kind)+" "+name+" by "+actor)
+	return &protocol.NewAccount{Username: "sub-" + name, Secret: "once", URL: "mqtts://mq.lan:8883", Note: "reload"}, f.err
+}
+
+func (f *brokerAccounts) RevokeAccount(_ context.Context, username, actor string) (*protocol.RevokedAccount, error) {
+	f.done = append(f.done, "revoke "+username+" by "+actor)
+	return &protocol.RevokedAccount{Username: username}, f.err
+}
+
 // tokens are by secret; what is made has the secret of its name.
 type tokens struct {
 	mu   sync.Mutex // guards held and err
@@ -228,6 +248,7 @@ type world struct {
 	files      files
 	webSDRs    *webSDRs
 	tokens     *tokens
+	accounts   brokerAccounts
 	audit      *audit
 	desk       desk
 	config     api.Config
@@ -361,7 +382,7 @@ func newWorld() *world {
 	w.files = files{recordingKey + ".sigmf-data": "0123456789", recordingKey + ".sigmf-meta": `{"global":{}}`, recordingKey + ".sigmf": "tar"}
 	w.config = api.Config{
 		Enrolment: &w.desk, Reader: w.reader, Commander: w.commander, Recordings: w.recordings, Files: w.files, WebSDRs: w.webSDRs, Events: api.NewHub(),
-		Tokens: w.tokens, Audit: w.audit,
+		Tokens: w.tokens, Audit: w.audit, Accounts: &w.accounts,
 		Version: "1.2.3", Now: func() time.Time { return noon },
 	}
 	return w

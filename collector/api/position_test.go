@@ -91,7 +91,7 @@ func planted(t *testing.T) (api.Config, *store.DB) {
 		Stations: []protocol.AcquisitionStation{{Station: "torino", State: protocol.StationDone, Recording: captureID}},
 	}}))
 	return api.Config{
-		Reader: db, Recordings: db, Files: files, WebSDRs: db, Commander: storing(db), Events: api.NewHub(), Tokens: db, Audit: db, Log: log, AskTokens: true,
+		Reader: db, Recordings: db, Files: files, WebSDRs: db, Commander: storing(db), Events: api.NewHub(), Tokens: db, Audit: db, Accounts: &brokerAccounts{}, Log: log, AskTokens: true,
 	}, db
 }
 

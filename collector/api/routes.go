@@ -151,7 +151,7 @@ func routes() []route {
 	for _, k := range listedKinds() {
 		table = append(table, recordRoute(k))
 	}
-	return slices.Concat(table, acquisitionRoutes(), recordingRoutes(), tokenRoutes(), enrolmentRoutes(), oldRoutes())
+	return slices.Concat(table, acquisitionRoutes(), recordingRoutes(), tokenRoutes(), accountRoutes(), enrolmentRoutes(), oldRoutes())
 }
 
 // listed is a kind of record that has a list.

@@ -45,10 +45,14 @@ func allSchemas() map[string]any {
 		protocol.Enrolment{},
 		CodeRequest{},
 		protocol.MintedCode{},
+		AccountRequest{},
+		protocol.Account{},
+		protocol.NewAccount{},
+		protocol.RevokedAccount{},
 	} {
 		s.goType(reflect.TypeOf(example))
 	}
-	for _, name := range []string{"Station", "Acquisition", "Recording", "Token", "AuditEntry"} {
+	for _, name := range []string{"Station", "Acquisition", "Recording", "Token", "AuditEntry", "Account"} {
 		s.list(name)
 	}
 	s.old()
@@ -148,6 +152,9 @@ func (s *schemas) goStruct(t reflect.Type) map[string]any {
 	for i := range t.NumField() {
 		field := t.Field(i)
 		member, options, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if member == "-" {
+			continue // it is not sent
+		}
 		properties[member] = described(member, s.goType(field.Type))
 		if !strings.Contains(options, "omitempty") {
 			required = append(required, member)

@@ -83,7 +83,7 @@ func stockedIn(t *testing.T, database string) (h http.Handler, samples []byte) {
 		t.Fatal(err)
 	}
 	h, err = api.New(api.Config{
-		Reader: db, Recordings: db, Files: files, WebSDRs: db, Commander: storing(db), Events: api.NewHub(), Tokens: db, Audit: db, Enrolment: &desk{}, Log: log,
+		Reader: db, Recordings: db, Files: files, WebSDRs: db, Commander: storing(db), Events: api.NewHub(), Tokens: db, Audit: db, Accounts: &brokerAccounts{}, Enrolment: &desk{}, Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
