@@ -46,6 +46,10 @@ func (c CheckCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	return c.account().do(func() error { return c.run(ctx, s, cfg) })
+}
+
+func (c CheckCmd) run(ctx context.Context, s streams, cfg Config) error {
 	deadline := time.Now().Add(time.Duration(c.Wait))
 	for {
 		findings := c.try(ctx, cfg)

@@ -33,6 +33,14 @@ func (f configFlag) load(w io.Writer) (Config, error) {
 	return cfg, nil
 }
 
+// account is whose database and files the configuration names, where it is that of the service.
+func (f configFlag) account() account {
+	if findConfig(f.Config) != systemConfig() {
+		return account{}
+	}
+	return accountOf(programName)
+}
+
 // redact takes what may hold a password out of a database's URL. One that cannot be read gives its scheme alone: a password that
 // is not escaped may be anywhere in it.
 func redact(address string) string {
@@ -111,6 +119,10 @@ func (c MigrateCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	return c.account().do(func() error { return c.run(ctx, s, cfg) })
+}
+
+func (c MigrateCmd) run(ctx context.Context, s streams, cfg Config) error {
 	db, err := store.Open(ctx, string(cfg.Store.URL), newLog(cfg.Log, s.err))
 	if err != nil {
 		return err

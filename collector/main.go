@@ -28,6 +28,7 @@ const programName = "heimdall-collector"
 // commandLine is the whole command line; kong makes help, parsing and errors from it.
 type commandLine struct {
 	Run        RunCmd        `cmd:"" help:"The service itself. Without a config, everything is embedded in ./heimdall-data."`
+	Init       InitCmd       `cmd:"" help:"Ask for database, broker and object store, try each, and write the configuration."`
 	Demo       DemoCmd       `cmd:"" help:"Seven simulated stations hear one transmitter, on this machine only."`
 	Acquire    AcquireCmd    `cmd:"" help:"Ask stations for the same stretch of time."`
 	Recordings RecordingsCmd `cmd:"" help:"List the recordings of IQ."`

@@ -37,11 +37,11 @@ func (c ServiceCmd) Run(s streams) error {
 		return usageError{err}
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return usageError{fmt.Errorf("--config: %s is not there: write it first (configs/collector.yaml is a commented example)", path)}
+		return usageError{fmt.Errorf("--config: %s is not there: write it first with `heimdall-collector init`", path)}
 	}
 	if _, err := LoadConfig(path); err != nil {
 		return usageError{err}
 	}
-	m.Config = path
+	m.Config, m.Secrets = path, secretFiles(path)
 	return m.Do(c.Action)
 }

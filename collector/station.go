@@ -53,6 +53,10 @@ func (c RetireSpoolCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	return c.account().do(func() error { return c.run(ctx, s, cfg, stream) })
+}
+
+func (c RetireSpoolCmd) run(ctx context.Context, s streams, cfg Config, stream protocol.Stream) error {
 	db, err := openUsed(ctx, cfg, "station retire-spool")
 	if err != nil {
 		return err

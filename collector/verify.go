@@ -33,6 +33,10 @@ func (c VerifyCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	return c.account().do(func() error { return c.run(ctx, s, cfg) })
+}
+
+func (c VerifyCmd) run(ctx context.Context, s streams, cfg Config) error {
 	db, err := openUsed(ctx, cfg, "verify")
 	if err != nil {
 		return err

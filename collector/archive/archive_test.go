@@ -103,6 +103,7 @@ func eachTest(t *testing.T, where func(*testing.T) place) {
 		{"ObjectsCanBeReadFromAnywhere", objectsCanBeReadFromAnywhere},
 		{"AbsentObjects", absentObjects},
 		{"RemovedRecordings", removedRecordings},
+		{"TrialLeavesNothing", trialLeavesNothing},
 		{"RunWaitsToBeWoken", runWaitsToBeWoken},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, where(t)) })

@@ -88,6 +88,12 @@ func notLetIn(config *pgconn.Config, answer *pgconn.PgError) string {
 	return fmt.Sprintf("the server at %s does not let user %q in: %s", host, config.User, answer)
 }
 
+// WantsPassword tells whether a server lets nobody in without a password, or not with the one that it got.
+func WantsPassword(err error) bool {
+	answer, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && answer.Code == "28P01"
+}
+
 var oneLine = strings.NewReplacer(":\n\t", ": ", "\n\t", ", ", "\n", " ")
 
 // Unwrap gives the database's own error.

@@ -63,7 +63,7 @@ lay() {
   gzip -9n <"$here/man/$name.1" >"$root/usr/share/man/man1/$name.1.gz"
   install -m 644 "$here/lintian-overrides" "$root/usr/share/lintian/overrides/$name"
   sed -i "s/@PROGRAM@/$name/" "$root/usr/share/lintian/overrides/$name"
-  next="write /etc/heimdall/$1.yaml ($name's example is in /usr/share/doc/$name/examples), then: sudo systemctl enable --now $name"
+  next='sudo heimdall-collector init'
   if [ "$1" = agent ]; then
     next='sudo heimdall-agent setup'
     install -D -m 644 $here/70-heimdall-agent.rules "$root/usr/lib/udev/rules.d/70-heimdall-agent.rules"

@@ -18,6 +18,7 @@ type Manager struct {
 	Program     string    // heimdall-agent or heimdall-collector
 	Description string    // for people
 	Config      string    // the configuration that the service reads
+	Secrets     []string  // files that the configuration names, which the service reads, too
 	DropIns     []DropIn  // what its receivers need beside the network
 	Out         io.Writer // where is said what was done
 }
@@ -231,22 +232,31 @@ func (m Manager) account(sys system) error {
 	return nil
 }
 
-// openConfig lets the service read its configuration, and nobody else who could not.
+// openConfig lets the service read its configuration and what that names, and nobody else who could not.
 func (m Manager) openConfig(sys system) error {
-	info, err := os.Stat(sys.root + m.Config)
+	for _, path := range append([]string{m.Config}, m.Secrets...) {
+		if err := m.open(sys, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m Manager) open(sys system, path string) error {
+	info, err := os.Stat(sys.root + path)
 	if err != nil {
 		return fmt.Errorf("%w: write it first", err)
 	}
 	if info.Mode().Perm()&0o004 != 0 {
 		return nil
 	}
-	if err := sys.run("chgrp", m.Program, m.Config); err != nil {
-		return fmt.Errorf("let the service read %s: %w", m.Config, err)
+	if err := sys.run("chgrp", m.Program, path); err != nil {
+		return fmt.Errorf("let the service read %s: %w", path, err)
 	}
-	if err := os.Chmod(sys.root+m.Config, info.Mode().Perm()|0o040); err != nil {
+	if err := os.Chmod(sys.root+path, info.Mode().Perm()|0o040); err != nil {
 		return fmt.Errorf("let the service read its configuration: %w", err)
 	}
-	_, err = fmt.Fprintf(m.Out, "%s can be read by root and by the group %s\n", m.Config, m.Program)
+	_, err = fmt.Fprintf(m.Out, "%s can be read by root and by the group %s\n", path, m.Program)
 	return err
 }
 

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/term"
+
+	"github.com/fulgidus/heimdall/packaging/service"
+)
+
+// InitCmd asks where a collector's servers are, tries them, and writes the configuration.
+type InitCmd struct {
+	Store   string `help:"The database, as in store.url." placeholder:"URL"`
+	MQTT    string `name:"mqtt" help:"The broker, as in mqtt.url; or embedded." placeholder:"URL"`
+	Archive string `help:"Where recordings are kept, as in archive.url." placeholder:"URL"`
+	Config  string `help:"Where to write the configuration; the system's own place otherwise." placeholder:"F"`
+	Yes     bool   `help:"Take what is proposed, and ask only for accounts that a server wants."`
+	Force   bool   `help:"Write over a configuration that is there; the former one stays beside it."`
+}
+
+// Help begins with the example.
+func (InitCmd) Help() string {
+	return "Example:  heimdall-collector init --store 'postgres:///heimdall?host=/run/postgresql' --mqtt mqtt://127.0.0.1:1883\n\n" +
+		"Three questions: database, broker, recordings. What is answered is tried at once; what does not work is told, and asked again. An\n" +
+		"account is asked for where a server wants one. Its secret is no argument: type it, name a file (file:PATH), send it on standard\n" +
+		"input, or set the same variables of the environment as for `run`. It is kept in a file beside the configuration. When this is broken\n" +
+		"off, the next call proposes what was answered."
+}
+
+// Run is called by the command line.
+func (c InitCmd) Run(ctx context.Context, s streams) error {
+	path := c.Config
+	if path == "" {
+		path = systemConfig()
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return usageError{err}
+	}
+	if _, err := os.Stat(path); err == nil && !c.Force {
+		return fmt.Errorf("%s is there already: change it with an editor, write over it with --force, or name another place with --config", path)
+	}
+	if err := willBeMade(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("write the configuration: %w; run it with sudo, or name another place with --config", err)
+	}
+	i := &interview{
+		in: bufio.NewReader(os.Stdin), out: s.out, yes: c.Yes, hidden: hiddenLine, echoed: term.IsTerminal(int(os.Stdin.Fd())), path: path,
+		given: map[string]string{"database": c.Store, "broker": c.MQTT, "objects": c.Archive},
+	}
+	if path == systemConfig() {
+		i.as = accountOf(programName)
+	}
+	return i.collector(ctx)
+}
+
+// interview is the conversation of init.
+type interview struct {
+	in     *bufio.Reader
+	out    io.Writer
+	yes    bool
+	hidden func(in *bufio.Reader) (string, error) // reads a line that is not shown
+	echoed bool                                   // what is typed, and the end of its line, are shown already
+	path   string                                 // of the configuration
+	given  map[string]string                      // answers from the command line
+	as     account                                // which the collector will run as; zero: this one
+
+	cfg        Config
+	references map[string]string // file:PATH by the key of the secret in it
+}
+
+var errNoAnswer = errors.New("the answers ended: answer all questions, or take what is proposed with --yes")
+
+// collector asks, tries, and writes.
+func (i *interview) collector(ctx context.Context) error {
+	if err := i.begin(); err != nil {
+		return err
+	}
+	return i.collectorFrom(ctx)
+}
+
+// collectorFrom is collector once it is known what to propose.
+func (i *interview) collectorFrom(ctx context.Context) error {
+	for _, ask := range []func(context.Context) error{i.database, i.broker, i.objects} {
+		if err := ask(ctx); err != nil {
+			return err
+		}
+		if err := i.keepDraft(); err != nil {
+			return err
+		}
+	}
+	applied, err := i.agreed(ctx)
+	if err != nil {
+		return err
+	}
+	if !applied {
+		_, err := fmt.Fprintln(i.out, "Nothing was written. The next call proposes these answers.")
+		return err
+	}
+	if err := i.write(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(i.out, "Wrote %s.\nNext: %s\n", i.path, i.next())
+	return err
+}
+
+// agreed asks once more, and brings the database up to date.
+func (i *interview) agreed(ctx context.Context) (bool, error) {
+	pending, err := i.pendingMigrations(ctx)
+	if err != nil {
+		return false, err
+	}
+	question := "Write " + i.path + "?"
+	if pending > 0 {
+		question = fmt.Sprintf("Apply %s and write %s?", plural(pending, "migration"), i.path)
+	}
+	yes, err := i.agree(question)
+	if err != nil || !yes || pending == 0 {
+		return yes, err
+	}
+	return true, i.as.do(func() error { return i.migrate(ctx) })
+}
+
+// next is what to type now.
+func (i *interview) next() string {
+	m := service.Manager{Program: programName, Config: i.path, Out: i.out}
+	if i.path == systemConfig() && m.Possible() == nil {
+		return "sudo systemctl enable --now heimdall-collector && sudo heimdall-collector check --wait 30s"
+	}
+	return "heimdall-collector run --config " + i.path
+}
+
+// ask asks a question; an empty answer is what is proposed.
+func (i *interview) ask(question, proposed string) (string, error) {
+	fmt.Fprint(i.out, question)
+	if proposed != "" {
+		fmt.Fprintf(i.out, " [%s]", proposed)
+	}
+	if !strings.HasSuffix(question, "?") {
+		fmt.Fprint(i.out, ":")
+	}
+	fmt.Fprint(i.out, " ")
+	if i.yes && proposed != "" {
+		fmt.Fprintln(i.out, proposed)
+		return proposed, nil
+	}
+	answer, err := i.in.ReadString('\n')
+	if !i.echoed {
+		fmt.Fprintln(i.out)
+	}
+	if err != nil && answer == "" {
+		return "", errNoAnswer
+	}
+	if answer = strings.TrimSpace(answer); answer == "" {
+		answer = proposed
+	}
+	return answer, nil
+}
+
+// agree asks a question of yes or no, which is no unless somebody says yes.
+func (i *interview) agree(question string) (bool, error) {
+	if i.yes {
+		_, err := fmt.Fprintln(i.out, question, "[y/N] y")
+		return true, err
+	}
+	for {
+		answer, err := i.ask(question, "y/N")
+		if err != nil {
+			return false, err
+		}
+		switch strings.ToLower(answer) {
+		case "y", "yes":
+			return true, nil
+		case "y/n", "n", "no":
+			return false, nil
+		}
+	}
+}
+
+// until asks again as long as the answer is not taken. What the command line gave is tried first. Without somebody who answers, the
+// first refusal ends it.
+func (i *interview) until(what, want, proposed string, take func(answer string) error) error {
+	answer := i.given[what]
+	for {
+		if answer == "" {
+			var err error
+			if answer, err = i.ask(what+", "+want, proposed); err != nil {
+				return err
+			}
+		}
+		err := take(answer)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, errNoAnswer) || i.yes {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		fmt.Fprintf(i.out, "           %v\n", err)
+		if !hasPassword(answer) {
+			proposed = answer
+		}
+		answer = ""
+	}
+}
+
+// found says what a server is.
+func (i *interview) found(what, answer, detail string) {
+	fmt.Fprintf(i.out, "%-10s %-38s %s\n", what, answer, detail)
+}
+
+// hiddenLine reads a line without showing it, where a terminal would.
+func hiddenLine(in *bufio.Reader) (string, error) {
+	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
+		text, err := term.ReadPassword(fd)
+		return string(text), err
+	}
+	text, err := in.ReadString('\n')
+	if err != nil && text == "" {
+		return "", errNoAnswer
+	}
+	return strings.TrimRight(text, "\r\n"), nil
+}
+
+// dataFolder is where the embedded parts are proposed: a service's own directory, or below the one where this is typed.
+func (i *interview) dataFolder() (string, error) {
+	if i.path == systemConfig() && runtime.GOOS == "linux" {
+		return "/var/lib/heimdall-collector/heimdall-data", nil
+	}
+	return filepath.Abs("heimdall-data")
+}
