@@ -72,7 +72,7 @@ func (g *guest) handshake() error {
 	if !ok {
 		return nil
 	}
-	err := g.SetWriteDeadline(time.Now().Add(connectTimeout)) // reading has its own
+	err := g.SetWriteDeadline(time.Now().Add(connectTimeout))   // reading has its own
 	if err = errors.Join(err, secure.Handshake()); err != nil { //nolint:noctx // its time is bounded by the two deadlines
 		return fmt.Errorf("TLS: %w", err)
 	}
