@@ -146,7 +146,7 @@ func printAcquisition(ctx context.Context, w io.Writer, r remote, a *protocol.Ac
 	var said []string
 	for _, s := range byStation(a) {
 		if s.Message != "" {
-			said = append(said, fmt.Sprintf("  %s %s: %s", s.Station, s.State, s.Message))
+			said = append(said, plain(fmt.Sprintf("  %s %s: %s", s.Station, s.State, s.Message)))
 		}
 		if s.State != protocol.StationDone {
 			fmt.Fprintf(t, "  %s\t%s\t\t\t\t\t\n", s.Station, s.State)

@@ -92,7 +92,7 @@ func stationLine(s *protocol.AcquisitionStation, width int) string {
 	if s.Message != "" {
 		line += "  " + s.Message
 	}
-	return strings.TrimRight(line, " ")
+	return plain(strings.TrimRight(line, " "))
 }
 
 // byStation are the stations by name.

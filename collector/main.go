@@ -145,7 +145,7 @@ func exitCode(err error, w io.Writer) int {
 		return 0
 	}
 	if !errors.Is(err, errReported) {
-		fmt.Fprintln(w, err)
+		fmt.Fprintln(w, plainLines(err.Error()))
 	}
 	if errors.As(err, new(usageError)) || lasting(err) {
 		return exitUsage

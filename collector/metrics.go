@@ -156,7 +156,7 @@ func stationFamilies(stations []protocol.Station) []exposition.Family {
 			quality = s.Clock.Quality
 			add(&offBy, s.Clock.UncertaintyS)
 		}
-		add(&info, 1, "state", s.State, "time_quality", quality, "version", s.Version)
+		add(&info, 1, "state", label(s.State), "time_quality", label(quality), "version", label(s.Version))
 		add(&online, exposition.Truth(s.Status == protocol.Online))
 		if at, err := protocol.ParseTime(s.LastSeen); err == nil {
 			add(&seen, float64(at.UnixMilli())/1e3)
@@ -172,6 +172,17 @@ func stationFamilies(stations []protocol.Station) []exposition.Family {
 		}
 	}
 	return []exposition.Family{info, online, seen, offBy, backlog, age, used, samples, lost}
+}
+
+// longestLabel is more than states, qualities and versions take. What a station says is no label at any length: each new one is another
+// series, which Prometheus keeps.
+const longestLabel = 40
+
+func label(said string) string {
+	if len(said) > longestLabel || plain(said) != said {
+		return "other"
+	}
+	return said
 }
 
 func accountFamily(accounts []store.Account) exposition.Family {

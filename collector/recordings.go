@@ -126,7 +126,7 @@ func (r remote) recordingsOf(ctx context.Context, w io.Writer, acquisition strin
 	var ids []string
 	for _, s := range byStation(a) {
 		if s.Recording == "" {
-			fmt.Fprintf(w, "%s has no recording: %s\n", s.Station, strings.TrimRight(string(s.State)+", "+s.Message, ", "))
+			fmt.Fprintf(w, "%s has no recording: %s\n", s.Station, plain(strings.TrimRight(string(s.State)+", "+s.Message, ", ")))
 			continue
 		}
 		ids = append(ids, s.Recording)

@@ -53,7 +53,7 @@ func printStations(w io.Writer, stations []protocol.Station, now time.Time) erro
 	fmt.Fprintln(t, "station\tstatus\tlast seen\tclock\tspool\tlost\tversion\twhy")
 	for i := range stations {
 		s := &stations[i]
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, statusOf(s), ago(s.LastSeen, now), clockOf(s), spoolOf(s), lossOf(s), cmp.Or(s.Version, "-"), whyOf(s, now))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(s.ID), plain(statusOf(s)), ago(s.LastSeen, now), plain(clockOf(s)), spoolOf(s), lossOf(s), plain(cmp.Or(s.Version, "-")), plain(whyOf(s, now)))
 	}
 	return t.Flush()
 }

@@ -84,7 +84,7 @@ func printRecord(w io.Writer, data []byte) error {
 	if err := json.Unmarshal(data, &head); err != nil {
 		return fmt.Errorf("read a record: %w", err)
 	}
-	where := fmt.Sprintf("%s  %-16s %-8s", head.Time, head.Station, head.Step)
+	where := plain(fmt.Sprintf("%s  %-16s %-8s", head.Time, head.Station, head.Step))
 	var err error
 	switch {
 	case head.Measurement != nil:

@@ -6,12 +6,33 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode"
 
 	"golang.org/x/term"
 )
 
 // streams are where a command writes.
 type streams struct{ out, err io.Writer }
+
+// plain is text of somebody else's as a terminal may show it, in one line: what would steer it, hide the text around it or turn that
+// around becomes a mark.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}
+
+// plainLines is plain for text of several lines.
+func plainLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = plain(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
 
 // terminalSize is the size of the terminal that w is; ok is false when it is none.
 func terminalSize(w io.Writer) (columns, rows int, ok bool) {

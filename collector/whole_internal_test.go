@@ -46,7 +46,12 @@ func configFile(t *testing.T, cfg Config) string {
 
 func openCollector(t *testing.T, cfg Config) *Collector {
 	t.Helper()
-	c, err := Open(t.Context(), cfg, "test", slog.New(slog.DiscardHandler))
+	return openLogging(t, cfg, slog.New(slog.DiscardHandler))
+}
+
+func openLogging(t *testing.T, cfg Config, log *slog.Logger) *Collector {
+	t.Helper()
+	c, err := Open(t.Context(), cfg, "test", log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -196,7 +197,7 @@ func (c *checker) sentence(field string, s *string) {
 // suits names, MaxMessageTextBytes sentences. Without it a record may be refused for the sake of its least part.
 func CleanText(s string, most int) string {
 	s = strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r // and U+FFFD for each byte that is not UTF-8
@@ -214,7 +215,8 @@ func CleanText(s string, most int) string {
 // textFault says what makes s no clean text; empty when nothing does.
 func textFault(s string) string {
 	for i := range len(s) {
-		if s[i] < ' ' || s[i] == 0x7f {
+		// U+0080 to U+009F are control characters, too: terminals take U+009B for the beginning of a command.
+		if s[i] < ' ' || s[i] == 0x7f || s[i] == 0xc2 && i+1 < len(s) && s[i+1] < 0xa0 {
 			return "has a control character"
 		}
 	}

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -333,4 +334,25 @@ func onGrid(levels []float64, low, step float64) bool {
 		}
 	}
 	return true
+}
+
+// JSONHoldsNUL tells whether a text in JSON holds a NUL character, which no database stores. A backslash that is a character itself, as in
+// the text \u0000, does not make one.
+func JSONHoldsNUL(text []byte) bool {
+	const spelled = `\u0000`
+	for from := 0; ; {
+		at := bytes.Index(text[from:], []byte(spelled))
+		if at < 0 {
+			return false
+		}
+		at += from
+		before := at
+		for before > 0 && text[before-1] == '\\' {
+			before--
+		}
+		if (at-before)%2 == 0 {
+			return true
+		}
+		from = at + len(spelled)
+	}
 }

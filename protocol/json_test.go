@@ -343,3 +343,13 @@ func TestNames_BothWays(t *testing.T) {
 		t.Errorf("got %q, want it to say %q", err, want)
 	}
 }
+
+func TestJSONHoldsNUL(t *testing.T) {
+	for text, want := range map[string]bool{
+		``: false, `"a"`: false, `"\u0000"`: true, `"\\u0000"`: false, `"\\\u0000"`: true, `"\\u0000 \u0000"`: true, `"u0000"`: false, `\u0000`: true, `"\u00001"`: true,
+	} {
+		if got := protocol.JSONHoldsNUL([]byte(text)); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+}

@@ -65,6 +65,7 @@ func TestValidate_RefusesNamingField(t *testing.T) {
 		{"receiver", protocol.CodeTooLarge, func(r *protocol.Record) { r.Receiver = &long }},
 		{"step", protocol.CodeInvalidText, func(r *protocol.Record) { r.Step = new("a\x00b") }},
 		{"step", protocol.CodeInvalidText, func(r *protocol.Record) { r.Step = new("a\x1b[2J") }},
+		{"step", protocol.CodeInvalidText, func(r *protocol.Record) { r.Step = new("a\u009b2J") }},
 		{"step", protocol.CodeInvalidText, func(r *protocol.Record) { r.Step = new("\xff") }},
 		{"time_quality", protocol.CodeOutOfRange, func(r *protocol.Record) { r.TimeQuality = protocol.TimeQuality(-1).Enum() }},
 		{"time_uncertainty_s", protocol.CodeNotFinite, func(r *protocol.Record) { r.TimeUncertaintyS = &nan }},

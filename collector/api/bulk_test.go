@@ -169,7 +169,7 @@ func TestBulk_CSVCells(t *testing.T) {
 	}
 	w.reader.stations = func(context.Context) ([]protocol.Station, error) {
 		return []protocol.Station{{
-			ID: "torino", Number: 1, Name: "A<b> & C, \"D\"", Position: &protocol.Position{LatitudeDeg: 45.07, LongitudeDeg: 7.69, Precision: "10km"},
+			ID: "torino", Number: 1, Name: "A<b> & C, \"D\"", Reason: "=1+1", Version: "-2", Position: &protocol.Position{LatitudeDeg: 45.07, LongitudeDeg: 7.69, Precision: "10km"},
 			Steps: json.RawMessage(`{"vhf": {"history_s": 27}}`),
 		}}, nil
 	}
@@ -189,6 +189,8 @@ func TestBulk_CSVCells(t *testing.T) {
 		{"health", "clock.uncertainty_s", "0.004"},
 		{"health", "now", "2026-11-24T12:00:00.000000000Z"},
 		{"stations", "name", `A<b> & C, "D"`},
+		{"stations", "reason", "'=1+1"},
+		{"stations", "version", "'-2"},
 		{"stations", "position.latitude_deg", "45.07"},
 		{"stations", "clock.quality", ""},
 		{"stations", "receivers", "[]"},

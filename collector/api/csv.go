@@ -14,7 +14,8 @@ import (
 
 // The CSV form of a list is RFC 4180: UTF-8, lines end in CR LF, a header. An item's members are the columns, in a fixed
 // order; a member inside a member is named after both, with a dot between. A list and whatever has no fixed members is
-// its JSON in one cell. What is absent is an empty cell.
+// its JSON in one cell. What is absent is an empty cell. A text that spreadsheets would run as a formula has an apostrophe before
+// it, which they take for the mark of a text.
 
 // column is one column: a member of an item, or one inside a member.
 type column struct {
@@ -152,6 +153,9 @@ func appendCell(to []byte, value json.RawMessage) ([]byte, error) {
 	var text string
 	if err := json.Unmarshal(value, &text); err != nil {
 		return nil, fmt.Errorf("read a text: %w", err)
+	}
+	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
+		text = "'" + text
 	}
 	return appendText(to, []byte(text)), nil
 }

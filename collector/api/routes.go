@@ -94,7 +94,7 @@ var (
 // bulkDetail says how all of a list is read.
 const bulkDetail = "With Accept: text/csv or application/x-ndjson (JSON lines) the answer is all of the range in one stream, " +
 	"not a page; a stream that breaks off before its end is not all there is. CSV has a header; a member inside a member is named " +
-	"after both (position.latitude_deg), a list is JSON in one cell, what is absent is an empty cell."
+	"after both (position.latitude_deg), a list is JSON in one cell, what is absent is an empty cell; a text that begins with =, +, -, @, tab or CR has an apostrophe before it."
 
 // steadyDetail says what an ETag of stations does not tell.
 const steadyDetail = "The ETag is weak: it stays while nothing changes but history_from and, of a station that is online, last_seen; after a 304 these two may have moved on. "

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -236,7 +235,7 @@ func readJSON(payload []byte, limit int, into any) error {
 	if len(payload) > limit {
 		return tooLarge(len(payload), limit)
 	}
-	if bytes.Contains(payload, []byte(`\u0000`)) {
+	if protocol.JSONHoldsNUL(payload) {
 		return &protocol.Error{Code: protocol.CodeInvalidText, Message: "a text holds a NUL character"}
 	}
 	if err := json.Unmarshal(payload, into); err != nil {

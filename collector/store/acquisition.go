@@ -9,7 +9,6 @@ import (
 	"math"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/fulgidus/heimdall/protocol"
@@ -142,7 +141,7 @@ func optionalTime(name, text string) (*time.Time, error) {
 }
 
 // storableJSON tells whether PostgreSQL's jsonb holds the text, which has no NUL in strings.
-func storableJSON(b []byte) bool { return !strings.Contains(string(b), `\u0000`) }
+func storableJSON(b []byte) bool { return !protocol.JSONHoldsNUL(b) }
 
 // encodeAcquisitionStation is the row of a station's part, from its state on.
 func encodeAcquisitionStation(s protocol.AcquisitionStation) ([]any, error) {

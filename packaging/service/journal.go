@@ -3,10 +3,14 @@ package service
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"sync"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // NewLogger makes the program's log from its configuration: format is text or json, level debug, info, warn or error. Where w is the journal of systemd, each line begins with the priority that
@@ -31,7 +35,7 @@ func NewLogger(w io.Writer, level, format string) *slog.Logger {
 	}
 	var handler slog.Handler
 	if format == "json" {
-		handler = slog.NewJSONHandler(target, options)
+		handler = slog.NewJSONHandler(escaping{target}, options)
 	} else {
 		handler = slog.NewTextHandler(target, options)
 	}
@@ -40,6 +44,33 @@ func NewLogger(w io.Writer, level, format string) *slog.Logger {
 	}
 	return slog.New(handler)
 }
+
+// escaping writes what no terminal should be sent as JSON spells it, which the encoder does for some of it only: what comes from
+// outside is in strings.
+type escaping struct{ to io.Writer }
+
+// Write tells of all or nothing of p.
+func (e escaping) Write(p []byte) (int, error) {
+	text := p
+	if bytes.ContainsFunc(p, steers) {
+		text = nil
+		for _, r := range string(p) {
+			if steers(r) {
+				for _, half := range utf16.Encode([]rune{r}) {
+					text = fmt.Appendf(text, "\\u%04x", half)
+				}
+				continue
+			}
+			text = utf8.AppendRune(text, r)
+		}
+	}
+	if _, err := e.to.Write(text); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func steers(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
 
 // journalHandler puts the priority before each line of another handler.
 type journalHandler struct {
