@@ -311,6 +311,7 @@ func TestCleanText_IsAlwaysAccepted(t *testing.T) {
 	for in, want := range map[string]string{
 		"RTL2838UHIDIR\x00\x00":        "RTL2838UHIDIR",
 		"a\tb\r\nc\x7f":                "a b  c",
+		"a\u009b31m":                   "a 31m",
 		"broken \xff byte":             "broken \ufffd byte",
 		"ééé":                          "ééé",
 		strings.Repeat("é", 200):       strings.Repeat("é", 128),
