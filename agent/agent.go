@@ -32,6 +32,7 @@ type Agent struct {
 	receivers []*receiver
 	recorder  *recorder.Recorder
 	orders    *orders
+	duty      *duty
 	network   *network
 	control   *controlServer
 	metrics   *metricsServer    // nil: off
@@ -113,6 +114,7 @@ func (a *Agent) assemble(ctx context.Context) error {
 		return err
 	}
 	a.orders = newOrders(a, a.log.With("component", "orders"))
+	a.duty = newDuty(a)
 	if a.network, err = newNetwork(a); err != nil {
 		return err
 	}
@@ -150,10 +152,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	var spoolErr, linkErr error
 	keeping.Go(func() { spoolErr = a.spool.Run(spoolCtx) })
 	delivering.Go(func() { linkErr = a.network.run(linkCtx) })
-	surveyErrs := make([]error, len(a.receivers))
-	for i, r := range a.receivers {
-		working.Go(func() { surveyErrs[i] = r.survey.Run(ctx) })
-	}
+	var surveyErr error
+	working.Go(func() { surveyErr = a.duty.run(ctx) })
 	working.Go(func() { (&reporter{agent: a, log: a.log.With("component", "reporter")}).run(ctx) })
 	working.Go(func() { a.orders.run(ctx) })
 	working.Go(func() { _ = a.clock.Run(ctx) }) // which ends with the context only
@@ -179,7 +179,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	stopSpool()
 	keeping.Wait()
 	a.log.InfoContext(ctx, "station has stopped", "station", a.cfg.Station.ID, "uptime", a.uptime().Round(time.Second), "records_waiting", a.spool.Stats().Records)
-	return errors.Join(append(surveyErrs, heldErr, linkErr, spoolErr, a.Close())...)
+	return errors.Join(surveyErr, heldErr, linkErr, spoolErr, a.Close())
 }
 
 // letGo stores what still waits for the clock to be set, as it is.

@@ -124,6 +124,10 @@ func checkStation(ctx context.Context, cfg Config, c *clock.Clock) []finding {
 	var findings []finding
 	opts := radio.Options{Hosts: radio.NewHosts(), Wall: wallOf(c)}
 	for _, r := range cfg.Receivers {
+		if p := (ownSwitch{cfg.Spool.Path}).read(); p != nil {
+			findings = append(findings, finding{"warn", "receiver", r.ID + " is not tried: " + paused(p.says())})
+			continue
+		}
 		faults := r.faults(ctx)
 		for _, f := range faults {
 			findings = append(findings, finding{"fail", ofSource, r.ID + " " + f.Error()})
@@ -143,6 +147,9 @@ func checkRunning(st status) []finding {
 		if !r.Connected {
 			f = finding{"fail", "receiver", info.ID + " is not connected: " + cmp.Or(st.State.Reason, "its recording has ended, or it is being opened")}
 		}
+		if st.State.State == "paused" {
+			f = finding{"warn", "receiver", info.ID + " is closed: " + paused(st.State.Reason)}
+		}
 		findings = append(findings, f)
 	}
 	if c := st.Clock; c.StepsTotal > 0 {
@@ -153,6 +160,9 @@ func checkRunning(st status) []finding {
 	}
 	return append(findings, spoolFindings(st.Spool)...)
 }
+
+// paused says why nothing is heard.
+func paused(reason string) string { return "the station is paused: " + reason }
 
 func spoolFindings(s spoolStatus) []finding {
 	detail := fmt.Sprintf("%s of %s, %d records wait%s", configs.Bytes(s.Bytes), configs.Bytes(s.LimitBytes), s.Records, s.Disk.free(s.LimitBytes))

@@ -20,7 +20,7 @@ import (
 )
 
 // controlServer answers other heimdall-agent commands over a socket that only the agent's own account can open. It
-// speaks HTTP: GET /status; GET /tap, which streams one JSON line for each measurement; GET /spool/stat; and
+// speaks HTTP: GET /status; POST /switch, which answers when the station does what its own switch says; GET /tap, which streams one JSON line for each measurement; GET /spool/stat; and
 // GET /spool/records, which streams one for each record of the spool.
 type controlServer struct {
 	agent    *Agent
@@ -59,6 +59,7 @@ const (
 func (c *controlServer) run(ctx context.Context, log *slog.Logger) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", c.status)
+	mux.HandleFunc("POST /switch", c.obey)
 	mux.HandleFunc("GET /tap", c.tap)
 	mux.HandleFunc("GET /spool/stat", c.spoolStat)
 	mux.HandleFunc("GET /spool/records", c.spoolRecords)
@@ -132,6 +133,12 @@ type linkStatus struct {
 func (c *controlServer) status(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(c.agent.status()) // the reader went away: nobody is left to tell
+}
+
+func (c *controlServer) obey(w http.ResponseWriter, r *http.Request) {
+	if err := c.agent.duty.obey(r.Context()); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	}
 }
 
 func (c *controlServer) tap(w http.ResponseWriter, r *http.Request) {
@@ -218,6 +225,10 @@ var errNotRunning = errors.New("no agent is running here")
 
 // askAgent asks the running agent of a state directory; errNotRunning tells that there is none.
 func askAgent(ctx context.Context, stateDir, path string) (io.ReadCloser, error) {
+	return requestAgent(ctx, http.MethodGet, stateDir, path)
+}
+
+func requestAgent(ctx context.Context, method, stateDir, path string) (io.ReadCloser, error) {
 	socket := controlPath(stateDir)
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true, // one question a command
@@ -225,7 +236,7 @@ func askAgent(ctx context.Context, stateDir, path string) (io.ReadCloser, error)
 			return (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", socket)
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask the agent: %w", err)
 	}

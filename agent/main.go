@@ -31,6 +31,9 @@ type commandLine struct {
 	Check   CheckCmd   `cmd:"" help:"Try everything: config, each receiver, clock, disk, broker, collector."`
 	Tap     TapCmd     `cmd:"" help:"A live line a second of what is heard."`
 	Status  StatusCmd  `cmd:"" help:"What the running agent says of itself."`
+	Pause   PauseCmd   `cmd:"" help:"Stop listening, until resume."`
+	Resume  ResumeCmd  `cmd:"" help:"Listen again."`
+	Leave   LeaveCmd   `cmd:"" help:"Empty what the station has retained on the broker."`
 	Spool   SpoolCmd   `cmd:"" help:"What waits on disk: stat, list, verify, export."`
 	Measure MeasureCmd `cmd:"" help:"Analyse recordings with the same code that run uses."`
 	Probe   ProbeCmd   `cmd:"" help:"What a source is: device, ranges, time, losses."`

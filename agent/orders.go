@@ -21,8 +21,9 @@ type orders struct {
 	log      *slog.Logger
 	commands chan *protocol.Command // capacity waitingOrders; when full a command is dropped, and comes again
 
-	mu      sync.Mutex // guards running
+	mu      sync.Mutex // guards all below
 	running map[string]context.CancelCauseFunc
+	paused  bool
 	jobs    sync.WaitGroup
 }
 
@@ -104,15 +105,30 @@ func (o *orders) isRunning(id string) bool {
 	return running
 }
 
-// note notes that an order is under way; it is false when too many are.
-func (o *orders) note(id string, cancel context.CancelCauseFunc) bool {
+// setPaused says that the station is paused, or no longer. Orders under way end with the first.
+func (o *orders) setPaused(paused bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.paused = paused
+	for _, cancel := range o.running {
+		if paused {
+			cancel(recorder.ErrPaused)
+		}
+	}
+}
+
+// note notes that an order is under way, unless the station is paused or too many are.
+func (o *orders) note(id string, cancel context.CancelCauseFunc) *refusal {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.paused {
+		return &refusal{recorder.ReasonPaused, "the owner of this station has paused it; state says since when"}
+	}
 	if len(o.running) >= mostOrders {
-		return false
+		return &refusal{recorder.ReasonBusy, fmt.Sprintf("%d orders are under way at this station: "+protocol.OrderAgain+" when one has ended", mostOrders)}
 	}
 	o.running[id] = cancel
-	return true
+	return nil
 }
 
 func (o *orders) end(id string) {
@@ -133,9 +149,9 @@ func (o *orders) begin(ctx context.Context, cmd *protocol.Command, no *refusal, 
 	}
 	id := cmd.GetId()
 	running, cancel := context.WithCancelCause(ctx)
-	if !o.note(id, cancel) {
+	if no := o.note(id, cancel); no != nil {
 		cancel(nil)
-		o.refuse(ctx, cmd, recorder.ReasonBusy, fmt.Sprintf("%d orders are under way at this station: "+protocol.OrderAgain+" when one has ended", mostOrders))
+		o.refuse(ctx, cmd, no.code, no.message)
 		return
 	}
 	o.jobs.Go(func() {

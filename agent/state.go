@@ -106,6 +106,10 @@ func (a *Agent) condition() condition {
 	if a.network.hasRival() {
 		now.word, now.reason = "degraded", duplicateIdentity
 	}
+	if p := a.duty.paused(); p != nil {
+		now.word, now.reason = "paused", p.says()
+		now.since -= max(0, a.now().Sub(p.Since))
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if now.word == a.last.word {

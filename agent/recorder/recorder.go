@@ -41,6 +41,9 @@ import (
 // counts as an interruption.
 var ErrCancelled = errors.New("cancelled by command")
 
+// ErrPaused is that of a station whose owner has paused it.
+var ErrPaused = errors.New("the owner of this station has paused it")
+
 // The reason codes of replies.
 const (
 	ReasonOutOfPassband   = "out_of_passband"
@@ -61,6 +64,7 @@ const (
 	ReasonBusy            = "busy"     // another order has the receiver elsewhere, or others have the processors
 	ReasonTooSoon         = "too_soon" // the receiver cannot be tuned in time
 	ReasonInterrupted     = "interrupted"
+	ReasonPaused          = "paused"
 	ReasonInternal        = "internal"
 )
 
@@ -279,6 +283,8 @@ func (r *run) ending(ctx context.Context, state protocol.Reply_State, err error)
 		reply := r.reply(protocol.Reply_STATE_CANCELLED)
 		reply.Message = proto.String(ErrCancelled.Error())
 		return reply
+	case errors.Is(context.Cause(ctx), ErrPaused):
+		why = refuse(ReasonPaused, "%v before the order was carried out", ErrPaused)
 	case errors.Is(context.Cause(ctx), errTooSlow):
 		state, why = protocol.Reply_STATE_FAILED, refuse(ReasonOverwritten, "given up so that other captures come out whole: this computer became too slow to read the samples of all before they are overwritten: order fewer at a time, or give the receiver a longer history")
 	case errors.As(context.Cause(ctx), &why):
