@@ -107,6 +107,8 @@ type server struct {
 	traffic traffic
 	// requests counts those of each token, failures the wrong tokens of each address.
 	requests, failures *limiter
+	// open and openBulk are the requests of each token that are going on.
+	open, openBulk tally
 	// certificates counts the attempts of each address to get one.
 	certificates *limiter
 

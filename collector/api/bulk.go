@@ -41,6 +41,12 @@ type bulkRead struct {
 // sendBulk sends a list row by row, page by page out of the store. What goes wrong after the first piece breaks the
 // connection, so that the client cannot take what it has for all that there is.
 func (s *server) sendBulk(w http.ResponseWriter, r *http.Request, b bulkRead) error {
+	if who := callerOf(r.Context()); who.secret != "" {
+		if !s.openBulk.begin(who.name, mostOpenBulk) {
+			return tooMany.after(5*time.Second, fmt.Sprintf("%d lists are being read in bulk with this token", mostOpenBulk))
+		}
+		defer s.openBulk.end(who.name)
+	}
 	select {
 	case s.bulk <- struct{}{}:
 		defer func() { <-s.bulk }()

@@ -12,6 +12,10 @@ const (
 	tokenBurst = 50
 	// failureRate is how many wrong tokens a minute one address may send.
 	failureRate = 5
+	// mostOpen is how many requests of one token may be open at the same time, streams with them, and mostOpenBulk how many of
+	// them read in bulk: no token takes all that there is.
+	mostOpen     = mostClients / 4
+	mostOpenBulk = mostBulk / 2
 	// mostBuckets bounds the memory of a limiter.
 	mostBuckets = 4096
 )
@@ -71,5 +75,33 @@ func (l *limiter) forget(now time.Time) {
 			return
 		}
 		delete(l.buckets, who)
+	}
+}
+
+// tally counts what is going on at the same time, for each who does it. Its zero value is ready.
+type tally struct {
+	mu   sync.Mutex // guards open
+	open map[string]int
+}
+
+// begin counts one more, unless there are as many as may be; then it is false. Call end after one that was counted.
+func (t *tally) begin(who string, most int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.open[who] >= most {
+		return false
+	}
+	if t.open == nil {
+		t.open = map[string]int{}
+	}
+	t.open[who]++
+	return true
+}
+
+func (t *tally) end(who string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.open[who]--; t.open[who] == 0 {
+		delete(t.open, who)
 	}
 }

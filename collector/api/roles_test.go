@@ -7,10 +7,12 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -284,6 +286,54 @@ func TestLimits_OfWrongTokens(t *testing.T) {
 		wrong("192.0.2.1:1000", http.StatusTooManyRequests)
 		for i := range 10_000 { // many addresses take no more memory
 			wrong(fmt.Sprintf("10.0.%d.%d:1", i/256, i%256), http.StatusUnauthorized)
+		}
+	})
+}
+
+// One token does not take all streams and bulk reads that there are.
+func TestLimits_OfWhatIsOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := guardedWorld()
+		w.config.Now = time.Now
+		reading := make(chan struct{})
+		w.reader.records = func(context.Context, protocol.Kind, protocol.Filter) ([]protocol.StoredRecord, string, error) {
+			<-reading
+			return nil, "", nil
+		}
+		h := w.handler(t)
+		for _, c := range []struct {
+			path, accept string
+			most         int
+		}{{"/api/v1/events", "text/event-stream", 64}, {"/api/v1/measurements", "text/csv", 8}} {
+			ctx, cancel := context.WithCancel(t.Context())
+			var open sync.WaitGroup
+			begin := func(secret string) *httptest.ResponseRecorder {
+				r := httptest.NewRequestWithContext(ctx, http.MethodGet, c.path, http.NoBody)
+				r.Header.Set("Authorization", "Bearer "+secret)
+				r.Header.Set("Accept", c.accept)
+				answer := httptest.NewRecorder()
+				open.Go(func() { h.ServeHTTP(answer, r) })
+				return answer
+			}
+			for range c.most {
+				begin("hdt_viewer")
+				time.Sleep(time.Second) // of the bubble's clock: it does not ask too often
+			}
+			for secret, refused := range map[string]bool{"hdt_viewer": true, "hdt_operator": false} {
+				answer := begin(secret)
+				synctest.Wait()
+				if got := answer.Code == http.StatusTooManyRequests; got != refused {
+					t.Errorf("%s of %s after %d of hdt_viewer: status %d", c.path, secret, c.most, answer.Code)
+				}
+			}
+			cancel()
+			if c.most == 8 {
+				close(reading)
+			}
+			open.Wait()
+		}
+		if answer := get(t, h, "GET", "/api/v1/measurements", "Authorization", "Bearer hdt_viewer", "Accept", "text/csv"); answer.Code != http.StatusOK {
+			t.Errorf("once all have ended: status %d", answer.Code)
 		}
 	})
 }

@@ -81,6 +81,13 @@ func (s *server) handle(rt *route, w http.ResponseWriter, r *http.Request) {
 		ctx := context.WithValue(r.Context(), callerKey, who)
 		r = r.WithContext(ctx)
 		counted.holds, counted.checked = func() bool { return s.holds(ctx, who) }, time.Now()
+		if who.secret != "" {
+			if !s.open.begin(who.name, mostOpen) {
+				s.fail(counted, r, tooMany.after(time.Second, fmt.Sprintf("%d requests of this token are open", mostOpen)), badQuery)
+				return
+			}
+			defer s.open.end(who.name)
+		}
 		err = s.admit(rt, r)
 	}
 	if err == nil {
