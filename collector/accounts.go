@@ -91,7 +91,8 @@ func (b brokerAccounts) Accounts(ctx context.Context) ([]protocol.Account, error
 
 // AddAccount makes an account with a password.
 func (b brokerAccounts) AddAccount(ctx context.Context, kind protocol.AccountKind, name, actor string) (*protocol.NewAccount, error) {
-	made := &protocol.NewAccount{Username: name, URL: b.BrokerURL(), Note: b.accounts.Note()}
+	reach := b.enrolmentMQTT()
+	made := &protocol.NewAccount{Username: name, URL: reach.URL, CA: reach.CA, Note: b.accounts.Note()}
 	var err error
 	if kind == protocol.AccountSubscriber {
 		made.Username = protocol.SubscriberUsername(name)
@@ -101,13 +102,6 @@ func (b brokerAccounts) AddAccount(ctx context.Context, kind protocol.AccountKin
 	}
 	if err != nil {
 		return nil, err
-	}
-	if path := b.cfg.MQTT.CA; path != "" {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("mqtt.ca: %w", err)
-		}
-		made.CA = string(text)
 	}
 	return made, nil
 }

@@ -217,7 +217,7 @@ func checkPort(ctx context.Context, cfg Config, what, field, listen string) find
 // runsHere finds the collector that runs with this data directory.
 func runsHere(ctx context.Context, cfg Config) (running, bool) {
 	found, err := findRunning(cfg.Data)
-	return found, err == nil && (remote{URL: found.HTTP}).call(ctx, http.MethodGet, "/healthz", nil, nil) == nil
+	return found, err == nil && (remote{URL: found.HTTP, data: cfg.Data}).call(ctx, http.MethodGet, "/healthz", nil, nil) == nil
 }
 
 // buildYear is a year that every clock in use has reached.

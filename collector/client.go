@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,17 +14,21 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/fulgidus/heimdall/collector/authority"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
 // remote is how commands that speak to a running collector find it.
 type remote struct {
 	URL string `help:"Address of the running collector. Otherwise that of the one in ./heimdall-data, then http://127.0.0.1:8090." env:"HEIMDALL_URL" placeholder:"URL"`
+
+	data string // the data directory of the collector, where that is known
 }
 
 // defaultURL is where a collector listens unless it is told otherwise.
@@ -31,14 +37,59 @@ const defaultURL = "http://127.0.0.1:8090"
 // tokenVariable names the environment variable with the token. There is no flag: others can read a process's arguments.
 const tokenVariable = "HEIMDALL_TOKEN"
 
+// authorityVariable names the environment variable with the file of the authority that vouches for a collector elsewhere.
+const authorityVariable = "HEIMDALL_CA"
+
 func (r remote) base() string {
 	if r.URL != "" {
 		return strings.TrimRight(r.URL, "/")
 	}
-	if found, err := findRunning(DefaultConfig().Data); err == nil {
-		return found.HTTP
+	for _, dir := range dataDirs() {
+		if found, err := findRunning(dir); err == nil {
+			return found.HTTP
+		}
 	}
 	return defaultURL
+}
+
+// dataDirs are where a collector on this computer may keep its data.
+func dataDirs() []string {
+	dirs := []string{DefaultConfig().Data}
+	if path := findConfig(""); path != "" {
+		if cfg, err := LoadConfig(path); err == nil { // one that cannot be read names no place
+			dirs = append(dirs, cfg.Data)
+		}
+	}
+	return dirs
+}
+
+// client trusts whom the system trusts, and the authority of a collector on this computer.
+func (r remote) client() (*http.Client, error) {
+	if !strings.HasPrefix(r.base(), "https:") {
+		return http.DefaultClient, nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if path := os.Getenv(authorityVariable); path != "" {
+		text, err := os.ReadFile(path)
+		if err == nil && !pool.AppendCertsFromPEM(text) {
+			err = fmt.Errorf("%s holds no certificate in PEM form", path)
+		}
+		if err != nil {
+			return nil, usageError{fmt.Errorf("%s: %w", authorityVariable, err)}
+		}
+	}
+	for _, dir := range append(dataDirs(), r.data) {
+		if text, err := os.ReadFile(filepath.Join(dir, caName, authority.CertificateName)); err == nil {
+			pool.AppendCertsFromPEM(text)
+		}
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
+	transport.DisableKeepAlives = true // nobody comes back to this one
+	return &http.Client{Transport: transport}, nil
 }
 
 // problem is an RFC 9457 answer.
@@ -135,7 +186,11 @@ func (r remote) sendOnce(ctx context.Context, method, path string, body any, hea
 	if token := os.Getenv(tokenVariable); token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	client, err := r.client()
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		if u := new(url.Error); errors.As(err, &u) {
 			err = u.Err

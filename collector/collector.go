@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,6 +45,7 @@ type Collector struct {
 	archive      *archive.Archive
 	broker       *link.Broker // nil with an outside broker
 	accounts     *accounts.Keeper
+	trust        trust
 	client       *link.Client
 	ingest       *ingest.Ingest
 	mirror       *ingest.Mirror // nil when it is off
@@ -63,7 +65,7 @@ type Collector struct {
 // broker, database or object store that does not answer yet is waited for in Run.
 func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (*Collector, error) {
 	c := &Collector{cfg: cfg, version: version, log: log, events: api.NewHub(), unready: errors.New("its tables are not up to date yet")}
-	parts := []func(context.Context) error{c.openData, c.openPorts, c.openStore, c.openArchive, c.openAccounts, c.openLink, c.openAPI}
+	parts := []func(context.Context) error{c.openData, c.openPorts, c.openStore, c.openArchive, c.openAccounts, c.openTrust, c.openLink, c.openAPI}
 	if _, err := os.Stat(cfg.Data); errors.Is(err, fs.ErrNotExist) {
 		parts[0], parts[1] = parts[1], parts[0] // a start that finds its ports taken leaves no directory behind
 	}
@@ -114,6 +116,9 @@ func (c *Collector) openLink(context.Context) (err error) {
 	cfg, err := brokerConfig(c.cfg, c.BrokerURL())
 	if err != nil {
 		return err
+	}
+	if c.trust.authority != nil && strings.HasPrefix(cfg.URL, "mqtts:") {
+		cfg.TLS = c.brokerOfOwn(cfg.TLS)
 	}
 	cfg.SharedGroup, cfg.Log = m.SharedGroup, c.component("link")
 	cfg.Handle = func(msg link.Message) { c.ingest.Receive(ingest.Message(msg)) }
@@ -254,8 +259,13 @@ const (
 
 func (c *Collector) openAPI(context.Context) error {
 	c.jobs = c.groupJobs()
+	var desk api.Enrolment
+	if c.cfg.HTTP.secure() {
+		desk = c.trust.desk
+	}
 	handler, err := api.New(api.Config{
-		Reader: c.store, Commander: commander{c.acquisitions, c.store}, Recordings: c.store, Files: c.archive, WebSDRs: c.store, Events: c.events,
+		Enrolment: desk,
+		Reader:    c.store, Commander: commander{c.acquisitions, c.store}, Recordings: c.store, Files: c.archive, WebSDRs: c.store, Events: c.events,
 		Tokens: c.store, Audit: c.store, Accounts: brokerAccounts{c}, AskTokens: c.cfg.HTTP.Tokens, GoesBy: c.goesBy,
 		Ready: c.conditions, Metrics: metrics{c}, Version: c.version, Log: c.component("api"),
 	})
@@ -267,31 +277,17 @@ func (c *Collector) openAPI(context.Context) error {
 		MaxHeaderBytes: headerBytes,
 		ErrorLog:       slog.NewLogLogger(knocks{c.component("http").Handler()}, slog.LevelWarn),
 	}
-	if t := c.cfg.HTTP.TLS; t != nil {
-		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-		if err != nil {
-			return fmt.Errorf("http.tls: %w", err)
-		}
-		c.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
-	}
-	return nil
+	c.server.TLSConfig, err = c.httpTLS()
+	return err
 }
 
-// scheme is how the API is spoken to.
-func (c *Collector) scheme() string {
-	if c.cfg.HTTP.TLS != nil {
-		return "https"
-	}
-	return "http"
-}
-
-// localURL is where this machine reaches the API.
+// localURL is where commands on this computer reach the API.
 func (c *Collector) localURL() string {
-	host, port, err := net.SplitHostPort(c.HTTPAddr())
-	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
-		return c.scheme() + "://" + net.JoinHostPort("127.0.0.1", port)
+	scheme := map[bool]string{true: "https://", false: "http://"}[c.cfg.HTTP.secure()]
+	if a, ok := c.http.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() {
+		return scheme + net.JoinHostPort("127.0.0.1", c.httpPort())
 	}
-	return c.scheme() + "://" + c.HTTPAddr()
+	return scheme + c.HTTPAddr()
 }
 
 // HTTPAddr is the address of the API, with the actual port.
@@ -386,6 +382,9 @@ func (c *Collector) workers() []func(context.Context) error {
 	parts := []func(context.Context) error{c.ingest.Run, c.archive.Run, c.commands.Run, c.acquisitions.Run, c.jobs.Run, c.accounts.Run}
 	if c.mirror != nil {
 		parts = append(parts, c.mirror.Run)
+	}
+	if c.trust.desk != nil {
+		parts = append(parts, c.trust.desk.Run)
 	}
 	return parts
 }

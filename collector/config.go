@@ -48,6 +48,7 @@ type MQTTConfig struct {
 	Embedded    EmbeddedConfig `yaml:"embedded"`
 	JSONMirror  *bool          `yaml:"json_mirror"`
 	SharedGroup string         `yaml:"shared_group"`
+	PublicURL   string         `yaml:"public_url"` // how stations reach the broker; empty: by url, or the embedded one
 	// Accounts is where the accounts of the broker are kept; empty: none, but with an embedded broker that other computers reach.
 	Accounts       string `yaml:"accounts"`
 	AccountsFolder string `yaml:"accounts_folder"`
@@ -95,6 +96,7 @@ func (c MQTTConfig) checkAccounts(report func(field, message string)) {
 // EmbeddedConfig is the broker inside the collector.
 type EmbeddedConfig struct {
 	Listen string `yaml:"listen"`
+	TLS    bool   `yaml:"tls"` // always beyond loopback
 }
 
 // StoreConfig is the database: postgres://… or sqlite:PATH.
@@ -429,18 +431,16 @@ func (c *Config) checkMQTT(report func(field, message string)) {
 		report("mqtt.username", noUsername)
 	}
 	c.MQTT.checkAccounts(report)
+	if c.MQTT.PublicURL != "" {
+		checkBrokerURL(report, "mqtt.public_url", c.MQTT.PublicURL)
+	}
 	if c.MQTT.URL == "" {
-		checkListen(report, "mqtt.embedded.listen", c.MQTT.Embedded.Listen, "127.0.0.1:18830",
-			"for the embedded broker has no accounts; run a broker such as Mosquitto for stations elsewhere, and name it in mqtt.url")
+		if _, port, err := net.SplitHostPort(c.MQTT.Embedded.Listen); err != nil || port == "" {
+			report("mqtt.embedded.listen", "want host:port, for instance 127.0.0.1:18830; port 0 takes any free one")
+		}
 		return
 	}
-	u, err := url.Parse(c.MQTT.URL)
-	switch {
-	case err != nil || u.Host == "" || (u.Scheme != "mqtt" && u.Scheme != "mqtts") || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
-		report("mqtt.url", "want mqtt://host:1883 or mqtts://host:8883")
-	case u.User != nil:
-		report("mqtt.url", "leave user and password out of the URL; use mqtt.username and mqtt.password")
-	}
+	checkBrokerURL(report, "mqtt.url", c.MQTT.URL)
 	if (c.MQTT.Cert == "") != (c.MQTT.Key == "") {
 		report("mqtt.cert", "a client certificate needs both mqtt.cert and mqtt.key")
 	}
@@ -448,6 +448,17 @@ func (c *Config) checkMQTT(report func(field, message string)) {
 
 // hostName is a name as it stands in an address.
 var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$`)
+
+// checkBrokerURL wants the address of a broker.
+func checkBrokerURL(report func(field, message string), field, address string) {
+	u, err := url.Parse(address)
+	switch {
+	case err != nil || u.Host == "" || (u.Scheme != "mqtt" && u.Scheme != "mqtts") || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		report(field, "want mqtt://host:1883 or mqtts://host:8883")
+	case u.User != nil:
+		report(field, "leave user and password out of the URL; use mqtt.username and mqtt.password")
+	}
+}
 
 const noUsername = "missing: mqtt.password needs the account that it belongs to"
 
@@ -464,19 +475,19 @@ func checkListen(report func(field, message string), field, address, example, wh
 }
 
 func (c *Config) checkHTTP(report func(field, message string)) {
-	if t := c.HTTP.TLS; t != nil && (t.Cert == "" || t.Key == "") {
-		report("http.tls", "TLS needs both http.tls.cert and http.tls.key")
+	if t := c.HTTP.TLS; t != nil && (t.Cert == "") != (t.Key == "") {
+		report("http.tls", "a certificate needs both http.tls.cert and http.tls.key; {} is one of the collector's own authority")
 	}
 	for _, name := range c.HTTP.Hosts {
 		if net.ParseIP(name) == nil && !hostName.MatchString(name) {
 			report("http.hosts", "want names or addresses without a port, such as heimdall.example.org")
 		}
 	}
-	if c.HTTP.TLS != nil && c.HTTP.Tokens {
+	if c.HTTP.Tokens {
 		if _, port, err := net.SplitHostPort(c.HTTP.Listen); err == nil && port != "" {
 			return
 		}
 	}
 	checkListen(report, "http.listen", c.HTTP.Listen, "127.0.0.1:8090",
-		"unless http.tls names a certificate and http.tokens is true; set both, or put a reverse proxy in front")
+		"unless http.tokens is true; set it, or put a reverse proxy in front")
 }

@@ -103,6 +103,9 @@ func (m metrics) certificates() exposition.Family {
 	add("mqtt.cert", first, err)
 	_, last, err := configs.CertificateEnds(m.cfg.MQTT.CA) // one of them is enough
 	add("mqtt.ca", last, err)
+	if m.trust.authority != nil {
+		add("ca", m.trust.authority.Expires(), nil)
+	}
 	if m.cfg.HTTP.TLS != nil {
 		first, _, err = configs.CertificateEnds(m.cfg.HTTP.TLS.Cert)
 		add("http.tls.cert", first, err)

@@ -15,10 +15,14 @@ import (
 
 // StationCmd looks after stations.
 type StationCmd struct {
-	List        StationListCmd `cmd:"" help:"How the stations are: last seen and why, clock, spool, loss, version."`
-	Resume      ResumeCmd      `cmd:"" help:"Read a suspended station again before its time."`
-	Add         StationAddCmd  `cmd:"" help:"Make an account with a password, for a station that does not enrol."`
-	RetireSpool RetireSpoolCmd `cmd:"" help:"Declare what a spool that will never come back still owed as abandoned."`
+	List        StationListCmd   `cmd:"" help:"How the stations are: last seen and why, clock, spool, loss, version."`
+	Resume      ResumeCmd        `cmd:"" help:"Read a suspended station again before its time."`
+	Code        StationCodeCmd   `cmd:"" help:"Make a code by which a station joins."`
+	Rotate      StationRotateCmd `cmd:"" help:"Make a code that replaces a station's certificate."`
+	Revoke      StationRevokeCmd `cmd:"" help:"Take everything from a station: certificate, account, session."`
+	Remove      StationRemoveCmd `cmd:"" help:"Revoke a station, and empty what the broker retains of it."`
+	Add         StationAddCmd    `cmd:"" help:"Make an account with a password, for a station that does not enrol."`
+	RetireSpool RetireSpoolCmd   `cmd:"" help:"Declare what a spool that will never come back still owed as abandoned."`
 }
 
 // Help begins with the example.

@@ -49,8 +49,10 @@ type Certificates interface {
 
 // Accounts are those of stations at the broker.
 type Accounts interface {
-	EnsureStation(ctx context.Context, station string) error
-	DisableStation(ctx context.Context, station string) error
+	EnsureStation(ctx context.Context, station, actor string) error
+	// DisableStation ends an account, RemoveStation forgets it as well. Where there is none, the error wraps [fs.ErrNotExist].
+	DisableStation(ctx context.Context, station, actor string) error
+	RemoveStation(ctx context.Context, station, actor string) error
 }
 
 // Broker is what the desk does at the broker, beside accounts.
@@ -174,7 +176,7 @@ func (d *Desk) Enrol(ctx context.Context, request protocol.EnrolmentRequest) (*p
 	if err != nil {
 		return nil, fmt.Errorf("enrol %s: %w", state.Station, err)
 	}
-	if err := d.cfg.Accounts.EnsureStation(ctx, state.Station); err != nil {
+	if err := d.cfg.Accounts.EnsureStation(ctx, state.Station, state.Station); err != nil {
 		return nil, fmt.Errorf("enrol %s: make its account: %w", state.Station, err)
 	}
 	var facts protocol.EnrolmentFacts
@@ -261,12 +263,12 @@ func (d *Desk) Renew(ctx context.Context, present *x509.Certificate, request pro
 
 // Revoke takes everything from a station: codes, certificates, account and session.
 func (d *Desk) Revoke(ctx context.Context, station, actor string) error {
-	return d.revoke(ctx, station, "revoke", actor)
+	return d.revoke(ctx, station, "revoke", actor, d.cfg.Accounts.DisableStation)
 }
 
 // Remove does the same, and empties what the broker retains of the station. Its records stay.
 func (d *Desk) Remove(ctx context.Context, station, actor string) error {
-	if err := d.revoke(ctx, station, "remove", actor); err != nil {
+	if err := d.revoke(ctx, station, "remove", actor, d.cfg.Accounts.RemoveStation); err != nil {
 		return err
 	}
 	if err := d.cfg.Broker.Clear(ctx, station); err != nil {
@@ -275,7 +277,7 @@ func (d *Desk) Remove(ctx context.Context, station, actor string) error {
 	return nil
 }
 
-func (d *Desk) revoke(ctx context.Context, station, action, actor string) error {
+func (d *Desk) revoke(ctx context.Context, station, action, actor string, end func(ctx context.Context, station, actor string) error) error {
 	if err := protocol.ValidStation(station); err != nil {
 		return protocol.FieldErrors{{Field: "station", Value: station, Message: err.Error()}}
 	}
@@ -286,7 +288,7 @@ func (d *Desk) revoke(ctx context.Context, station, action, actor string) error 
 	if err := d.look(ctx); err != nil { // before the session ends, or it would come back
 		return fmt.Errorf("revoke %s: %w", station, err)
 	}
-	if err := d.cfg.Accounts.DisableStation(ctx, station); err != nil {
+	if err := end(ctx, station, actor); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("its certificates are revoked, but its account is not disabled: %w", err)
 	}
 	if err := d.cfg.Broker.Cut(ctx, station); err != nil {

@@ -47,13 +47,18 @@ func (p *place) note(what, station string) error {
 	return p.fail
 }
 
-func (p *place) EnsureStation(_ context.Context, station string) error {
+func (p *place) EnsureStation(_ context.Context, station, _ string) error {
 	return p.note("ensure", station)
 }
 
-func (p *place) DisableStation(_ context.Context, station string) error {
+func (p *place) DisableStation(_ context.Context, station, _ string) error {
 	return p.note("disable", station)
 }
+
+func (p *place) RemoveStation(_ context.Context, station, _ string) error {
+	return p.note("remove", station)
+}
+
 func (p *place) Cut(_ context.Context, station string) error   { return p.note("cut", station) }
 func (p *place) Clear(_ context.Context, station string) error { return p.note("clear", station) }
 
@@ -340,7 +345,7 @@ func TestRevoke_CutsAndRefuses(t *testing.T) {
 		t.Errorf("another station: %q, %v", station, err)
 	}
 	p.mu.Lock()
-	if got := strings.Join(p.done, ", "); !strings.Contains(got, "disable torino, cut torino, clear torino") {
+	if got := strings.Join(p.done, ", "); !strings.Contains(got, "remove torino, cut torino, clear torino") {
 		t.Error(got)
 	}
 	p.mu.Unlock()

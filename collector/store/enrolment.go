@@ -138,3 +138,17 @@ func (db *DB) RevokedCertificates(ctx context.Context, since time.Time) ([]proto
 	})
 	return list, wrap(err, "list revoked certificates")
 }
+
+// Spools lists the spools that a station ever had.
+func (db *DB) Spools(ctx context.Context, station string) ([][protocol.SpoolBytes]byte, error) {
+	var list [][protocol.SpoolBytes]byte
+	err := db.forEach(ctx, db.read, "SELECT spool FROM spool WHERE station = $1 ORDER BY spool", []any{station}, func(rows *sql.Rows) error {
+		var raw []byte
+		if err := rows.Scan(&raw); err != nil || len(raw) != protocol.SpoolBytes {
+			return err
+		}
+		list = append(list, [protocol.SpoolBytes]byte(raw))
+		return nil
+	})
+	return list, wrap(err, "list spools of %s", station)
+}

@@ -105,6 +105,10 @@ func testEnrolment(t *testing.T, s *server) {
 	if list, err := db.RevokedCertificates(t.Context(), now.Add(91*24*time.Hour)); err != nil || len(list) != 0 {
 		t.Errorf("after all have ended, these are listed: %v, %v", list, err)
 	}
+	commit(t, db, measurement("torino", 1, 1), measurement("torino", 2, 1), measurement("genova", 3, 1))
+	if spools, err := db.Spools(t.Context(), "torino"); err != nil || len(spools) != 2 || spools[0] != [8]byte(spoolOf(1)) {
+		t.Errorf("spools %x, %v", spools, err)
+	}
 	if n := s.number(t, "SELECT count(*) FROM audit WHERE action IN ('code', 'enrol', 'renew', 'revoke')"); n != 9 {
 		t.Errorf("%d entries in the audit, want 4 codes, 2 enrolments, 2 renewals and 1 revocation", n)
 	}
