@@ -25,7 +25,20 @@ func kernelEngines() []engine {
 	if !cpu.X86.HasAVX2 || !cpu.X86.HasFMA {
 		avx2.needs = "AVX2 and FMA"
 	}
-	return []engine{avx2}
+	avx512 := avx2
+	avx512.name, avx512.segment = "avx512", newAVX512Segment
+	if x := &cpu.X86; !x.HasAVX512F || !x.HasAVX512DQ || !x.HasAVX512VL || avx2.needs != "" {
+		avx512.needs = "AVX-512 F, DQ and VL"
+	}
+	return []engine{avx2, avx512}
+}
+
+// passes are the kernels of a frame on one processor.
+type passes struct {
+	first    func(radix int) firstKernels
+	middle   func(row, factors *float32, span, blocks int)
+	last     func(acc, row, factors *float32, blocks, gap int)
+	lastKept func(acc, row, factors *float32, blocks, gap int, kept *float32)
 }
 
 type rawKernel = func(rows *float32, src *byte, window, factors *float32, part int)
@@ -49,10 +62,23 @@ func firstKernelsOf(radix int) firstKernels {
 	return firstKernels{first8Split, raw{CU8: first8CU8, CS8: first8CS8, CS16: first8CS16, CF32: first8CF32}, first8Quiet}
 }
 
-// avx2Segment is the plan of a frame: a first pass of radix 2, 4 or 8 that leaves so many rows, then radix-8 passes within
+// firstWideKernelsOf are those with the registers of AVX-512. Floats that need mending are for AVX2.
+func firstWideKernelsOf(radix int) firstKernels {
+	type raw = [CF32 + 1]rawKernel
+	switch radix {
+	case 2:
+		return firstKernels{first2SplitWide, raw{CU8: first2CU8Wide, CS8: first2CS8Wide, CS16: first2CS16Wide, CF32: first2CF32}, first2QuietWide}
+	case 4:
+		return firstKernels{first4SplitWide, raw{CU8: first4CU8Wide, CS8: first4CS8Wide, CS16: first4CS16Wide, CF32: first4CF32}, first4QuietWide}
+	}
+	return firstKernels{first8SplitWide, raw{CU8: first8CU8Wide, CS8: first8CS8Wide, CS16: first8CS16Wide, CF32: first8CF32}, first8QuietWide}
+}
+
+// kernelSegment is the plan of a frame: a first pass of radix 2, 4 or 8 that leaves so many rows, then radix-8 passes within
 // each row while it is in the cache, the last two of them together.
-type avx2Segment struct {
+type kernelSegment struct {
 	n, radix    int
+	passes      passes
 	kernels     firstKernels
 	window      []float32 // in the order that the first pass takes it
 	scaled      []float32 // window over the full scale of the raw format
@@ -71,6 +97,14 @@ type middlePass struct {
 }
 
 func newAVX2Segment(n int, window []float32) (segment, error) {
+	return newKernelSegment(n, window, passes{firstKernelsOf, middle8, last64, last64Kept})
+}
+
+func newAVX512Segment(n int, window []float32) (segment, error) {
+	return newKernelSegment(n, window, passes{firstWideKernelsOf, middle8Wide, last64Wide, last64KeptWide})
+}
+
+func newKernelSegment(n int, window []float32, p passes) (segment, error) {
 	if n < minKernelFrame || n > maxKernelFrame {
 		return newPortableSegment(n, window)
 	}
@@ -78,8 +112,8 @@ func newAVX2Segment(n int, window []float32) (segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &avx2Segment{n: n, radix: f.radices[0], scaled: lineAligned(n)}
-	s.kernels = firstKernelsOf(s.radix)
+	s := &kernelSegment{n: n, radix: f.radices[0], passes: p, scaled: lineAligned(n)}
+	s.kernels = p.first(s.radix)
 	part := n / s.radix
 	s.window = kernelWindow(window, s.radix)
 	s.first = kernelFactors(n, s.radix)
@@ -136,16 +170,16 @@ func lineAligned(n int) []float32 {
 	return s[skip:][:n:n]
 }
 
-func (s *avx2Segment) order() []int32 { return s.bins }
+func (s *kernelSegment) order() []int32 { return s.bins }
 
-func (s *avx2Segment) add(acc, re, im []float32) {
+func (s *kernelSegment) add(acc, re, im []float32) {
 	re, im = re[:s.n], im[:s.n]
 	s.kernels.split(&s.work[0], &re[0], &im[0], &s.window[0], &s.first[0], s.n/s.radix)
 	s.rest(acc, nil)
 }
 
 // sort is a transposition: within a block frequencies are as far apart as there are blocks.
-func (s *avx2Segment) sort(dst, src []float32) {
+func (s *kernelSegment) sort(dst, src []float32) {
 	dst, src = dst[:s.n], src[:s.n]
 	blocks := len(s.blocks)
 	if blocks%8 != 0 {
@@ -158,7 +192,7 @@ func (s *avx2Segment) sort(dst, src []float32) {
 	}
 }
 
-func (s *avx2Segment) addRaw(acc, kept []float32, raw []byte, format Format) {
+func (s *kernelSegment) addRaw(acc, kept []float32, raw []byte, format Format) {
 	raw = raw[:s.n*format.BytesPerSample()]
 	if s.scaledFor != format {
 		s.scale(format)
@@ -172,7 +206,7 @@ func (s *avx2Segment) addRaw(acc, kept []float32, raw []byte, format Format) {
 }
 
 // scale makes the window that turns what a kernel makes of a format's codes into samples of full scale 1.
-func (s *avx2Segment) scale(format Format) {
+func (s *kernelSegment) scale(format Format) {
 	step := codeStep(format)
 	for i, w := range s.window {
 		s.scaled[i] = float32(float64(w) * step)
@@ -193,7 +227,7 @@ func codeStep(format Format) float64 {
 }
 
 // rest is the passes within the rows.
-func (s *avx2Segment) rest(acc, kept []float32) {
+func (s *kernelSegment) rest(acc, kept []float32) {
 	acc = acc[:s.n]
 	if kept != nil {
 		kept = kept[:s.n]
@@ -207,21 +241,21 @@ func (s *avx2Segment) rest(acc, kept []float32) {
 		row := &s.work[r*(2*part+lineSize)]
 		for i := range s.middles {
 			m := &s.middles[i]
-			middle8(row, &m.factors[0], m.span, part/m.span)
+			s.passes.middle(row, &m.factors[0], m.span, part/m.span)
 		}
 		s.end(acc, kept, r, part/64, 0)
 	}
 }
 
 // end is the last two passes, from a row on.
-func (s *avx2Segment) end(acc, kept []float32, row, blocks, gap int) {
+func (s *kernelSegment) end(acc, kept []float32, row, blocks, gap int) {
 	part := s.n / s.radix
 	values := &s.work[row*(2*part+lineSize)]
 	if kept == nil {
-		last64(&acc[row*part], values, &s.last[0], blocks, gap)
+		s.passes.last(&acc[row*part], values, &s.last[0], blocks, gap)
 		return
 	}
-	last64Kept(&acc[row*part], values, &s.last[0], blocks, gap, &kept[row*part])
+	s.passes.lastKept(&acc[row*part], values, &s.last[0], blocks, gap, &kept[row*part])
 }
 
 // avx2Over takes what is no multiple of 64 to the portable code.

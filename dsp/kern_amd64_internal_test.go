@@ -9,33 +9,37 @@ import (
 	"testing"
 )
 
-// TestAVX2Segment_StaysInItsWork surrounds the buffer between the passes by canaries.
-func TestAVX2Segment_StaysInItsWork(t *testing.T) {
-	avx2 := kernelEngines()[0]
-	if avx2.needs != "" {
-		t.Logf("this processor has no %s", avx2.needs)
-		return
+// TestKernelSegment_StaysInItsWork surrounds the buffer between the passes by canaries.
+func TestKernelSegment_StaysInItsWork(t *testing.T) {
+	for _, e := range kernelEngines() {
+		if e.needs != "" {
+			t.Logf("this processor has no %s", e.needs)
+			continue
+		}
+		for n := minKernelFrame; n <= maxKernelFrame; n *= 2 {
+			t.Run(fmt.Sprint(e.name, n), func(t *testing.T) { staysInItsWork(t, e, n) })
+		}
 	}
+}
+
+func staysInItsWork(t *testing.T, e engine, n int) {
+	t.Helper()
 	const guard, canary = 64, 12345
-	for n := minKernelFrame; n <= maxKernelFrame; n *= 2 {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			s := segmentOn(t, avx2, Hann(n).Coefficients).(*avx2Segment)
-			size := len(s.work)
-			guarded := make([]float32, size+2*guard)
-			for i := range guarded {
-				guarded[i] = canary
-			}
-			s.work = guarded[guard : guard+size]
-			for _, format := range rawFormats {
-				s.addRaw(make([]float32, n), nil, randomRaw(n, format), format)
-			}
-			for i, v := range guarded {
-				row := (i - guard) % (2*n/s.radix + lineSize) // and the line of padding behind each row
-				if (i < guard || i >= guard+size || row >= 2*n/s.radix) && v != canary {
-					t.Fatalf("element %d of %d was written", i-guard, size)
-				}
-			}
-		})
+	s := segmentOn(t, e, Hann(n).Coefficients).(*kernelSegment)
+	size := len(s.work)
+	guarded := make([]float32, size+2*guard)
+	for i := range guarded {
+		guarded[i] = canary
+	}
+	s.work = guarded[guard : guard+size]
+	for _, format := range rawFormats {
+		s.addRaw(make([]float32, n), make([]float32, n), randomRaw(n, format), format)
+	}
+	for i, v := range guarded {
+		row := (i - guard) % (2*n/s.radix + lineSize) // and the line of padding behind each row
+		if (i < guard || i >= guard+size || row >= 2*n/s.radix) && v != canary {
+			t.Fatalf("element %d of %d was written", i-guard, size)
+		}
 	}
 }
 

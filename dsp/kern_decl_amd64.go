@@ -90,3 +90,57 @@ func below(counts, tops, block, pivots *float32, rows int)
 
 //go:noescape
 func over(marks *uint64, values, limits *float32, n int)
+
+//go:noescape
+func first2SplitWide(rows *float32, re, im *float32, window, factors *float32, part int)
+
+//go:noescape
+func first4SplitWide(rows *float32, re, im *float32, window, factors *float32, part int)
+
+//go:noescape
+func first8SplitWide(rows *float32, re, im *float32, window, factors *float32, part int)
+
+//go:noescape
+func first2CU8Wide(rows *float32, src *byte, window, factors *float32, part int)
+
+//go:noescape
+func first4CU8Wide(rows *float32, src *byte, window, factors *float32, part int)
+
+//go:noescape
+func first8CU8Wide(rows *float32, src *byte, window, factors *float32, part int)
+
+//go:noescape
+func first2CS8Wide(rows *float32, src *byte, window, factors *float32, part int)
+
+//go:noescape
+func first4CS8Wide(rows *float32, src *byte, window, factors *float32, part int)
+
+//go:noescape
+func first8CS8Wide(rows *float32, src *byte, window, factors *float32, part int)
+
+//go:noescape
+func first2CS16Wide(rows *float32, src *byte, window, factors *float32, part int)
+
+//go:noescape
+func first4CS16Wide(rows *float32, src *byte, window, factors *float32, part int)
+
+//go:noescape
+func first8CS16Wide(rows *float32, src *byte, window, factors *float32, part int)
+
+//go:noescape
+func first2QuietWide(rows *float32, src *byte, window, factors *float32, part int)
+
+//go:noescape
+func first4QuietWide(rows *float32, src *byte, window, factors *float32, part int)
+
+//go:noescape
+func first8QuietWide(rows *float32, src *byte, window, factors *float32, part int)
+
+//go:noescape
+func middle8Wide(row, factors *float32, span, blocks int)
+
+//go:noescape
+func last64Wide(acc, row, factors *float32, blocks, gap int)
+
+//go:noescape
+func last64KeptWide(acc, row, factors *float32, blocks, gap int, kept *float32)

@@ -30,21 +30,39 @@ const (
 )
 
 // root is where the assembly keeps sqrt(1/2).
-var root = place{"root", 0, 0}
+var root = place{array: "root"}
 
-const (
-	registers   = 16
-	vectorBytes = 32
+const vectorBytes = 32
+
+// processor is what kernels are written for.
+type processor struct {
+	suffix    string // of their names
+	registers int
+	turns     int // of a loop at once
+}
+
+// The processors. With the registers of AVX-512 two turns of a loop fit beside one another. The vectors are the same: longer ones are
+// two halves to a Zen 4, and slow the clock of older processors down.
+var (
+	avx2   = processor{registers: 16, turns: 1}
+	avx512 = processor{suffix: "Wide", registers: 32, turns: 2}
 )
 
-// assembler turns a program into AVX2 instructions. It gives out the 16 registers in the order of the program; when none
+// wideNames are the instructions that have other names with the registers of AVX-512.
+var wideNames = map[string]string{"VINSERTF128": "VINSERTF32X4", "VPERM2F128": "VSHUFF64X2"}
+
+// wideHalves are the numbers of VSHUFF64X2 that mean what those of VPERM2F128 do.
+var wideHalves = map[int]int{0x20: 0, 0x31: 3}
+
+// assembler turns a program into instructions. It gives out the registers in the order of the program; when none
 // is free it empties the one whose value is needed last, into the frame, or into nothing when it can be loaded again.
 type assembler struct {
 	p     *program
+	cpu   processor
 	at    func(place) string // the memory operand of a place
 	uses  [][]int
-	now   int // index of the operation being written
-	held  [registers]value
+	now   int           // index of the operation being written
+	held  []value       // by each register
 	where map[value]int // register of each value that is in one
 	slot  map[value]int // place in the frame of each value that is there
 	slots []bool        // in use
@@ -54,9 +72,16 @@ type assembler struct {
 // What a register can hold beside a value: nothing, or a sum that outlasts the program.
 const nothing, lasting = value(-1), value(-2)
 
-// assemble returns the instructions of p and the bytes of frame that they need.
+// assemble returns the instructions of p for AVX2 and the bytes of frame that they need.
 func assemble(p *program, at func(place) string) (text string, frame int) {
-	a := &assembler{p: p, at: at, uses: p.uses(), where: map[value]int{}, slot: map[value]int{}}
+	return avx2.assemble(p, at)
+}
+
+func (cpu processor) assemble(p *program, at func(place) string) (text string, frame int) {
+	if cpu.turns == 2 {
+		p = twice(p)
+	}
+	a := &assembler{p: p, cpu: cpu, at: at, uses: p.uses(), held: make([]value, cpu.registers), where: map[value]int{}, slot: map[value]int{}}
 	for r := range a.held {
 		a.held[r] = nothing
 	}
@@ -95,7 +120,7 @@ func (a *assembler) operation(v value, o op) {
 		a.write("VMOVUPS %s, X%s", a.at(o.at), r[1:])
 		further := o.at
 		further.part += 2
-		a.write("VINSERTF128 $1, %s, %s, %s", a.at(further), r, r)
+		a.write("%s $1, %s, %s, %s", a.instruction("VINSERTF128"), a.at(further), r, r)
 	case store:
 		a.write("VMOVUPS %s, %s", a.register(o.args[0]), a.at(o.at))
 		a.release(o.args...)
@@ -138,7 +163,7 @@ func (a *assembler) operation(v value, o op) {
 func (a *assembler) plain(v value, o op) {
 	i, ok := instructions[o.code]
 	if !ok {
-		panic(fmt.Sprintf("operation %d has no AVX2 instruction", o.code))
+		panic(fmt.Sprintf("operation %d has no instruction", o.code))
 	}
 	last := len(o.args) - 1
 	var operands []string
@@ -151,10 +176,22 @@ func (a *assembler) plain(v value, o op) {
 		operands = append([]string{a.operand(o.args[last])}, operands...)
 	}
 	if i.number {
-		operands = append([]string{fmt.Sprintf("$%d", o.imm)}, operands...)
+		number := o.imm
+		if o.code == halves && a.cpu.registers > 16 {
+			number = wideHalves[o.imm]
+		}
+		operands = append([]string{fmt.Sprintf("$%d", number)}, operands...)
 	}
 	a.release(o.args...)
-	a.write("%s %s, %s", i.name, strings.Join(operands, ", "), a.result(v))
+	a.write("%s %s, %s", a.instruction(i.name), strings.Join(operands, ", "), a.result(v))
+}
+
+// instruction is the name of one on this processor.
+func (a *assembler) instruction(name string) string {
+	if wide, ok := wideNames[name]; ok && a.cpu.registers > 16 {
+		return wide
+	}
+	return name
 }
 
 // product is x y, then plus or minus z w. The factors y and w may lie in memory.
@@ -276,7 +313,7 @@ func (a *assembler) take() int {
 		}
 	}
 	if victim < 0 {
-		panic("an operation needs more than 16 registers")
+		panic("an operation needs more registers than there are")
 	}
 	v := a.held[victim]
 	if _, kept := a.slot[v]; !kept && a.p.ops[v].code != load {

@@ -48,9 +48,9 @@ func joinProgram() *program {
 // tapProgram adds the product of a tap and the numbers of an array to the sums.
 func tapProgram(array string) *program {
 	p := &program{}
-	t := p.append(op{code: spread, at: place{"tap", 0, 0}})
+	t := p.append(op{code: spread, at: place{array: "tap", k: 0}})
 	for k := range halveVectors {
-		p.append(op{code: addProduct, args: []value{t, p.load(array, k, 0)}, at: place{sums, k, 0}})
+		p.append(op{code: addProduct, args: []value{t, p.load(array, k, 0)}, at: place{array: sums, k: k}})
 	}
 	return p
 }
@@ -61,7 +61,7 @@ func dotProgram() *program {
 	t := p.load("tap", 0, 0)
 	for part, array := range []string{"re", "im"} {
 		for k := range dotOutputs {
-			p.append(op{code: addProduct, args: []value{t, p.load(array, k, 0)}, at: place{sums, part*dotOutputs + k, 0}})
+			p.append(op{code: addProduct, args: []value{t, p.load(array, k, 0)}, at: place{array: sums, k: part*dotOutputs + k}})
 		}
 	}
 	return p
@@ -71,13 +71,13 @@ func dotProgram() *program {
 func dotEnd() *program {
 	p := &program{}
 	total := func(first int) value {
-		s := func(k int) value { return p.append(op{code: sum, at: place{sums, first + k, 0}}) }
+		s := func(k int) value { return p.append(op{code: sum, at: place{array: sums, k: first + k}}) }
 		return p.of(addPairs, p.of(addPairs, s(0), s(1)), p.of(addPairs, s(2), s(3)))
 	}
 	re, im := total(0), total(dotOutputs)
 	all := p.of(add, p.with(0x20, halves, re, im), p.with(0x31, halves, re, im))
-	p.append(op{code: storeLow, args: []value{all}, at: place{"outRe", 0, 0}})
-	p.append(op{code: storeHigh, args: []value{all}, at: place{"outIm", 0, 0}})
+	p.append(op{code: storeLow, args: []value{all}, at: place{array: "outRe", k: 0}})
+	p.append(op{code: storeHigh, args: []value{all}, at: place{array: "outIm", k: 0}})
 	return p
 }
 

@@ -54,12 +54,12 @@ var sources = []source{
 		return pair{p.of(mulSub, x.re, window, zero), p.of(mulSub, x.im, window, zero)}
 	}},
 	{"CS8", 2, func(p *program, k int) pair {
-		codes := p.append(op{code: widen, at: place{"src", k, 0}})
+		codes := p.append(op{code: widen, at: place{array: "src", k: k}})
 		re := p.with(24, shiftSigned, p.with(24, shiftLeft, codes))
 		im := p.with(24, shiftSigned, p.with(16, shiftLeft, codes))
 		return pair{p.of(toFloat, re), p.of(toFloat, im)}
 	}, func(p *program, k int, window value) pair {
-		codes := p.append(op{code: widen, at: place{"src", k, 0}})
+		codes := p.append(op{code: widen, at: place{array: "src", k: k}})
 		re, im := p.with(24, shiftLeft, codes), p.of(and, p.with(16, shiftLeft, codes), p.load("top8", 0, 0))
 		return pair{p.of(mul, p.of(toFloat, re), window), p.of(mul, p.of(toFloat, im), window)}
 	}},
@@ -85,14 +85,14 @@ var rawSources = sources[1:]
 var firstSources = append(slices.Clone(sources), source{name: "Quiet", bytes: 8, read: quietFloats})
 
 func unsigned(p *program, k int) pair {
-	codes := p.append(op{code: widen, at: place{"src", k, 0}})
+	codes := p.append(op{code: widen, at: place{array: "src", k: k}})
 	re, im := p.of(and, codes, p.load("low", 0, 0)), p.with(8, shiftRight, codes)
 	return pair{p.of(toFloat, re), p.of(toFloat, im)}
 }
 
 // quietFloats takes I and Q apart: of samples 0, 1, 4, 5 and of 2, 3, 6, 7.
 func quietFloats(p *program, k int) pair {
-	a, b := p.append(op{code: join, at: place{"half", k, 0}}), p.append(op{code: join, at: place{"half", k, 1}})
+	a, b := p.append(op{code: join, at: place{array: "half", k: k}}), p.append(op{code: join, at: place{array: "half", k: k, part: 1}})
 	return pair{p.with(0x88, shuffle, a, b), p.with(0xdd, shuffle, a, b)}
 }
 
@@ -146,7 +146,7 @@ func lastProgram(kept bool) *program {
 	re, im = turnedSquare(p, re), turnedSquare(p, im)
 	p.pass(8, func(k int) pair { return pair{re[k], im[k]} }, nil, func(k int, y pair) {
 		if !kept {
-			p.append(op{code: accumulate, args: []value{y.re, y.im}, at: place{"acc", k, 0}})
+			p.append(op{code: accumulate, args: []value{y.re, y.im}, at: place{array: "acc", k: k}})
 			return
 		}
 		own := p.of(squares, y.re, y.im)
@@ -203,40 +203,45 @@ func strided(base string, k, offset int, multiples [4]string) string {
 	return fmt.Sprintf("%s(%s*%d)", operand, multiples[k/2], scale)
 }
 
-// fixed is the memory operand of a constant, or base + k lines.
+// fixed is the memory operand of a constant.
 func fixed(p place) (string, bool) {
 	for _, c := range constants {
 		if c.name == p.array {
 			return c.name + "<>(SB)", true
 		}
 	}
-	if p.array == "factor" {
-		return fmt.Sprintf("%d(R8)", p.k*lineBytes+p.part*vectorBytes), true
-	}
 	return "", false
 }
 
+// factorAt is the memory operand of a twiddle factor; the next turn's are so many lines further on.
+func factorAt(p place, lines int) string {
+	return fmt.Sprintf("%d(R8)", (p.turn*lines+p.k)*lineBytes+p.part*vectorBytes)
+}
+
 // firstPlaces are the operands of a first pass. The multiples in BX, R9, R10 and R11 are of the smallest stride there is.
-func firstPlaces(s source) func(place) string {
+func firstPlaces(s source, radix int) func(place) string {
 	unit := min(s.bytes, 4)
 	multiples := [4]string{"BX", "R9", "R10", "R11"}
 	return func(p place) string {
 		if f, ok := fixed(p); ok {
 			return f
 		}
+		further := p.turn * lanes * s.bytes
 		switch p.array {
+		case "factor":
+			return factorAt(p, radix-1)
 		case "line": // two bases, four strides apart
 			base := [2]string{"DI", "AX"}[p.k/4]
-			operand := fmt.Sprintf("%d(%s)", p.part*vectorBytes, base)
+			operand := fmt.Sprintf("%d(%s)", p.turn*lineBytes+p.part*vectorBytes, base)
 			return operand + [4]string{"", "(R12*1)", "(R12*2)", "(R13*1)"}[p.k%4]
 		case "window":
-			return fmt.Sprintf("%d(DX)", p.k*vectorBytes)
+			return fmt.Sprintf("%d(DX)", (p.turn*radix+p.k)*vectorBytes)
 		case "im":
-			return strided("R14", p.k*s.bytes/unit, 0, multiples)
+			return strided("R14", p.k*s.bytes/unit, further, multiples)
 		case "half":
-			return strided("SI", p.k*s.bytes/unit, p.part*vectorBytes/2, multiples)
+			return strided("SI", p.k*s.bytes/unit, further+p.part*vectorBytes/2, multiples)
 		}
-		return strided("SI", p.k*s.bytes/unit, p.part*vectorBytes, multiples)
+		return strided("SI", p.k*s.bytes/unit, further+p.part*vectorBytes, multiples)
 	}
 }
 
@@ -244,7 +249,10 @@ func middlePlaces(p place) string {
 	if f, ok := fixed(p); ok {
 		return f
 	}
-	return strided("DI", p.k, p.part*vectorBytes, [4]string{"BX", "R9", "R10", "R11"})
+	if p.array == "factor" {
+		return factorAt(p, 7)
+	}
+	return strided("DI", p.k, p.turn*lineBytes+p.part*vectorBytes, [4]string{"BX", "R9", "R10", "R11"})
 }
 
 func lastPlaces(p place) string {
@@ -252,12 +260,14 @@ func lastPlaces(p place) string {
 		return f
 	}
 	switch p.array {
+	case "factor":
+		return factorAt(p, 0)
 	case "acc":
-		return fmt.Sprintf("%d(DI)", p.k*vectorBytes)
+		return fmt.Sprintf("%d(DI)", (8*p.turn+p.k)*vectorBytes)
 	case "kept":
-		return fmt.Sprintf("%d(DX)", p.k*vectorBytes)
+		return fmt.Sprintf("%d(DX)", (8*p.turn+p.k)*vectorBytes)
 	}
-	return fmt.Sprintf("%d(SI)", p.k*lineBytes+p.part*vectorBytes)
+	return fmt.Sprintf("%d(SI)", p.k*lineBytes+p.part*vectorBytes) + [2]string{"", "(BX*1)"}[p.turn]
 }
 
 // turnPlaces has a register for each line that is read, and two bases, four strides apart, for those that are written.
@@ -272,14 +282,7 @@ func turnPlaces(p place) string {
 func kernels() []byte {
 	var b bytes.Buffer
 	kernelFile(&b)
-	for _, s := range firstSources {
-		for _, radix := range radices {
-			firstKernel(&b, s, radix)
-		}
-	}
-	middleKernel(&b)
-	lastKernel(&b, false)
-	lastKernel(&b, true)
+	passKernels(&b, avx2)
 	turnKernel(&b)
 	loudKernel(&b)
 	for _, s := range rawSources {
@@ -288,6 +291,30 @@ func kernels() []byte {
 	belowKernel(&b)
 	overKernel(&b)
 	return b.Bytes()
+}
+
+// wideKernels writes that of the passes with the registers of AVX-512.
+func wideKernels() []byte {
+	var b bytes.Buffer
+	kernelFile(&b)
+	passKernels(&b, avx512)
+	return b.Bytes()
+}
+
+func passKernels(b *bytes.Buffer, cpu processor) {
+	for _, s := range firstSourcesOf(cpu) {
+		for _, radix := range radices {
+			firstKernel(b, cpu, s, radix)
+		}
+	}
+	middleKernel(b, cpu)
+	lastKernel(b, cpu, false)
+	lastKernel(b, cpu, true)
+}
+
+// firstSourcesOf leaves out what compares into a register of masks on that processor: floats that need mending, which hardly anything has.
+func firstSourcesOf(cpu processor) []source {
+	return slices.DeleteFunc(slices.Clone(firstSources), func(s source) bool { return cpu == avx512 && s.name == "CF32" })
 }
 
 // kernelFile begins a file of assembly, with the constants.
@@ -324,48 +351,61 @@ func multiplesOfBX(b *bytes.Buffer) {
 const kernelEnd = "\tVZEROUPPER\n\tRET\n"
 
 // firstKernel is the first pass on a window of samples. part is how many values a row gets.
-func firstKernel(b *bytes.Buffer, s source, radix int) {
-	text, frame := assemble(firstProgram(s, radix), firstPlaces(s))
+func firstKernel(b *bytes.Buffer, cpu processor, s source, radix int) {
+	text, frame := cpu.assemble(firstProgram(s, radix), firstPlaces(s, radix))
 	args := [][2]string{{"rows", "DI"}, {"src", "SI"}, {"window", "DX"}, {"factors", "R8"}, {"part", "CX"}}
 	if s.name == "Split" {
 		args = [][2]string{{"rows", "DI"}, {"re", "SI"}, {"im", "R14"}, {"window", "DX"}, {"factors", "R8"}, {"part", "CX"}}
 	}
-	kernel(b, fmt.Sprintf("first%d%s", radix, s.name), frame, args)
+	kernel(b, fmt.Sprintf("first%d%s%s", radix, s.name, cpu.suffix), frame, args)
 	fmt.Fprintf(b, "\tMOVQ CX, BX\n\tSHLQ $%d, BX\n", map[int]int{2: 1, 4: 2}[min(s.bytes, 4)])
 	multiplesOfBX(b)
 	fmt.Fprintf(b, "\tLEAQ %d(CX*8), R12\n\tLEAQ (R12)(R12*2), R13\n\tLEAQ (DI)(R12*4), AX\n\tSHRQ $3, CX\n", lineBytes)
 	fmt.Fprintf(b, "\nnext:\n%s", text)
-	fmt.Fprintf(b, "\tADDQ $%d, SI\n\tADDQ $%d, DI\n\tADDQ $%d, AX\n\tADDQ $%d, DX\n\tADDQ $%d, R8\n", 8*s.bytes, lineBytes, lineBytes, radix*vectorBytes, (radix-1)*lineBytes)
+	fmt.Fprintf(b, "\tADDQ $%d, SI\n\tADDQ $%d, DI\n\tADDQ $%d, AX\n\tADDQ $%d, DX\n\tADDQ $%d, R8\n",
+		cpu.turns*lanes*s.bytes, cpu.turns*lineBytes, cpu.turns*lineBytes, cpu.turns*radix*vectorBytes, cpu.turns*(radix-1)*lineBytes)
 	if s.name == "Split" {
-		fmt.Fprintf(b, "\tADDQ $%d, R14\n", 8*s.bytes)
+		fmt.Fprintf(b, "\tADDQ $%d, R14\n", cpu.turns*lanes*s.bytes)
 	}
-	b.WriteString("\tDECQ CX\n\tJNZ  next\n" + kernelEnd)
+	again(b, cpu)
+	b.WriteString(kernelEnd)
+}
+
+// again ends a loop over CX turns, which are even.
+func again(b *bytes.Buffer, cpu processor) {
+	if cpu.turns == 1 {
+		b.WriteString("\tDECQ CX\n\tJNZ  next\n")
+		return
+	}
+	fmt.Fprintf(b, "\tSUBQ $%d, CX\n\tJNZ  next\n", cpu.turns)
 }
 
 // middleKernel is a radix-8 pass on blocks of span values that follow one another.
-func middleKernel(b *bytes.Buffer) {
-	text, frame := assemble(middleProgram(), middlePlaces)
-	kernel(b, "middle8", frame, [][2]string{{"row", "DI"}, {"factors", "DX"}, {"span", "BX"}, {"blocks", "SI"}})
+func middleKernel(b *bytes.Buffer, cpu processor) {
+	text, frame := cpu.assemble(middleProgram(), middlePlaces)
+	kernel(b, "middle8"+cpu.suffix, frame, [][2]string{{"row", "DI"}, {"factors", "DX"}, {"span", "BX"}, {"blocks", "SI"}})
 	multiplesOfBX(b) // an eighth of span values is span bytes
 	b.WriteString("\nblock:\n\tMOVQ DX, R8\n\tMOVQ BX, CX\n\tSHRQ $6, CX\n")
 	fmt.Fprintf(b, "\nnext:\n%s", text)
-	fmt.Fprintf(b, "\tADDQ $%d, DI\n\tADDQ $%d, R8\n\tDECQ CX\n\tJNZ  next\n", lineBytes, factorBytes)
+	fmt.Fprintf(b, "\tADDQ $%d, DI\n\tADDQ $%d, R8\n", cpu.turns*lineBytes, cpu.turns*factorBytes)
+	again(b, cpu)
 	b.WriteString("\tADDQ R11, DI\n\tDECQ SI\n\tJNZ  block\n" + kernelEnd)
 }
 
 // lastKernel is the passes of span 64 and 8 on blocks of 64 values, gap bytes apart, and adds |X|^2.
-func lastKernel(b *bytes.Buffer, kept bool) {
-	text, frame := assemble(lastProgram(kept), lastPlaces)
+func lastKernel(b *bytes.Buffer, cpu processor, kept bool) {
+	text, frame := cpu.assemble(lastProgram(kept), lastPlaces)
 	name, args := "last64", [][2]string{{"acc", "DI"}, {"row", "SI"}, {"factors", "R8"}, {"blocks", "CX"}, {"gap", "BX"}}
 	if kept {
 		name, args = "last64Kept", append(args, [2]string{"kept", "DX"})
 	}
-	kernel(b, name, frame, args)
+	kernel(b, name+cpu.suffix, frame, args)
 	fmt.Fprintf(b, "\tADDQ $%d, BX\n\nnext:\n%s", 8*lineBytes, text)
 	if kept {
-		fmt.Fprintf(b, "\tADDQ $%d, DX\n", 8*vectorBytes)
+		fmt.Fprintf(b, "\tADDQ $%d, DX\n", cpu.turns*8*vectorBytes)
 	}
-	fmt.Fprintf(b, "\tADDQ $%d, DI\n\tADDQ BX, SI\n\tDECQ CX\n\tJNZ  next\n", 8*vectorBytes)
+	fmt.Fprintf(b, "\tADDQ $%d, DI\n\tLEAQ (SI)(BX*%d), SI\n", cpu.turns*8*vectorBytes, cpu.turns)
+	again(b, cpu)
 	b.WriteString(kernelEnd)
 }
 
@@ -400,24 +440,33 @@ func loudKernel(b *bytes.Buffer) {
 func declarations() []byte {
 	var b bytes.Buffer
 	b.WriteString(header + "//go:build amd64 && !purego\n\npackage dsp\n")
-	for _, s := range firstSources {
+	passDeclarations(&b, avx2)
+	declare(&b, "turn8(dst, src *float32, blocks *int, stride, squares int)")
+	declare(&b, "loud(src *byte, bytes int) (signs uint32)")
+	for _, s := range rawSources {
+		declare(&b, "sums"+s.name+"(sums *float32, src *byte, blocks int)")
+	}
+	declare(&b, "below(counts, tops, block, pivots *float32, rows int)")
+	declare(&b, "over(marks *uint64, values, limits *float32, n int)")
+	passDeclarations(&b, avx512)
+	return b.Bytes()
+}
+
+func passDeclarations(b *bytes.Buffer, cpu processor) {
+	for _, s := range firstSourcesOf(cpu) {
 		for _, radix := range radices {
 			params := "src *byte"
 			if s.name == "Split" {
 				params = "re, im *float32"
 			}
-			fmt.Fprintf(&b, "\n//go:noescape\nfunc first%d%s(rows *float32, %s, window, factors *float32, part int)\n", radix, s.name, params)
+			declare(b, fmt.Sprintf("first%d%s%s(rows *float32, %s, window, factors *float32, part int)", radix, s.name, cpu.suffix, params))
 		}
 	}
-	b.WriteString("\n//go:noescape\nfunc middle8(row, factors *float32, span, blocks int)\n")
-	b.WriteString("\n//go:noescape\nfunc last64(acc, row, factors *float32, blocks, gap int)\n")
-	b.WriteString("\n//go:noescape\nfunc last64Kept(acc, row, factors *float32, blocks, gap int, kept *float32)\n")
-	b.WriteString("\n//go:noescape\nfunc turn8(dst, src *float32, blocks *int, stride, squares int)\n")
-	b.WriteString("\n//go:noescape\nfunc loud(src *byte, bytes int) (signs uint32)\n")
-	for _, s := range rawSources {
-		fmt.Fprintf(&b, "\n//go:noescape\nfunc sums%s(sums *float32, src *byte, blocks int)\n", s.name)
-	}
-	b.WriteString("\n//go:noescape\nfunc below(counts, tops, block, pivots *float32, rows int)\n")
-	b.WriteString("\n//go:noescape\nfunc over(marks *uint64, values, limits *float32, n int)\n")
-	return b.Bytes()
+	declare(b, "middle8"+cpu.suffix+"(row, factors *float32, span, blocks int)")
+	declare(b, "last64"+cpu.suffix+"(acc, row, factors *float32, blocks, gap int)")
+	declare(b, "last64Kept"+cpu.suffix+"(acc, row, factors *float32, blocks, gap int, kept *float32)")
+}
+
+func declare(b *bytes.Buffer, function string) {
+	fmt.Fprintf(b, "\n//go:noescape\nfunc %s\n", function)
 }

@@ -81,7 +81,7 @@ func lastPass(b *bytes.Buffer, name, comment string, power bool) {
 	if power {
 		params, cond, step = "acc, "+params, cond+" && len(acc) >= 8", "acc, re, im = acc[8:], re[8:], im[8:]\n"
 		to = func(k int, y pair) {
-			p.append(op{code: accumulate, args: []value{y.re, y.im}, at: place{"a", k, 0}})
+			p.append(op{code: accumulate, args: []value{y.re, y.im}, at: place{array: "a", k: k}})
 		}
 	}
 	p.pass(8, func(k int) pair { return pair{p.load("r", k, 0), p.load("m", k, 0)} }, nil, to)

@@ -17,10 +17,11 @@ type value int
 // pair is a complex number.
 type pair struct{ re, im value }
 
-// place is the k-th element of an array that a back end knows by name. A back end may split it into parts.
+// place is the k-th element of an array that a back end knows by name. A back end may split it into parts. Where a loop makes two turns
+// at once, it is that of the first or of the second.
 type place struct {
-	array   string
-	k, part int
+	array         string
+	k, part, turn int
 }
 
 // op is one operation. Every back end must know its code.
@@ -88,11 +89,11 @@ func (p *program) with(imm int, c code, args ...value) value {
 }
 
 func (p *program) load(array string, k, part int) value {
-	return p.append(op{code: load, at: place{array, k, part}})
+	return p.append(op{code: load, at: place{array: array, k: k, part: part}})
 }
 
 func (p *program) store(v value, array string, k, part int) {
-	p.append(op{code: store, args: []value{v}, at: place{array, k, part}})
+	p.append(op{code: store, args: []value{v}, at: place{array: array, k: k, part: part}})
 }
 
 // times is a complex product.
@@ -186,4 +187,31 @@ func (p *program) uses() [][]int {
 		}
 	}
 	return uses
+}
+
+// apart is how many operations the second of two turns is behind the first: near enough that one has work to do while the other waits, and far
+// enough that they do not need the most registers together. Measured on Zen 4.
+const apart = 50
+
+// twice is two turns of a loop, operation by operation.
+func twice(p *program) *program {
+	q := &program{}
+	var values [2][]value
+	emit := func(turn, i int) {
+		if i < 0 || i >= len(p.ops) {
+			return
+		}
+		o := p.ops[i]
+		o.at.turn = turn
+		o.args = slices.Clone(o.args)
+		for k, a := range o.args {
+			o.args[k] = values[turn][a]
+		}
+		values[turn] = append(values[turn], q.append(o))
+	}
+	for i := range len(p.ops) + apart {
+		emit(0, i)
+		emit(1, i-apart)
+	}
+	return q
 }

@@ -19,7 +19,7 @@ func sumsProgram(s source) *program {
 	var re, im, high, low value
 	for g := range groups {
 		x := s.read(p, g)
-		p.append(op{code: accumulate, args: []value{x.re, x.im}, at: place{"totals", g, 0}})
+		p.append(op{code: accumulate, args: []value{x.re, x.im}, at: place{array: "totals", k: g}})
 		most, least := p.of(larger, x.re, x.im), p.of(smaller, x.re, x.im)
 		if g == 0 {
 			re, im, high, low = x.re, x.im, most, least

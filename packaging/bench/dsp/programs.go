@@ -31,16 +31,16 @@ type program struct {
 
 // Names of what is compared.
 const (
-	avx2, generic          = "avx2", "generic"
+	best, generic          = "best", "generic" // engines: the one that the agent takes by itself, and the portable one
 	fftw, volk, liquid     = "FFTW", "VOLK", "liquid"
 	scipy, gnuradio, gonum = "scipy", "GNU Radio", "gonum"
 )
 
-// programs are ours, one for each engine, and the peers.
+// programs are ours, with two engines, and the peers.
 func programs(self, agent, scripts, built string) []*program {
-	ours := func(engine string) *program {
+	ours := func(name, engine string) *program {
 		return &program{
-			name: engine, env: []string{"HEIMDALL_DSP=" + engine}, mend: "make build",
+			name: name, env: []string{"HEIMDALL_DSP=" + engine}, mend: "make build",
 			command: []string{agent, "bench", "--tsv", "--only"},
 		}
 	}
@@ -49,9 +49,9 @@ func programs(self, agent, scripts, built string) []*program {
 	}
 	const python = "/usr/bin/python3" // Debian's, which has its packages
 	return []*program{
-		ours(avx2),
+		ours(best, ""),
 		peer(fftw, false, filepath.Join(built, "dsp-fftw")),
-		ours(generic),
+		ours(generic, generic),
 		peer(volk, false, filepath.Join(built, "dsp-volk")),
 		peer(liquid, false, filepath.Join(built, "dsp-liquid")),
 		{name: gonum, command: []string{self, "gonum"}},

@@ -67,9 +67,9 @@ func (b *bench) print(w io.Writer) {
 		}
 		return fmt.Sprintf("%.1f", spreadOf(all).median), true
 	})
-	for _, ours := range []string{avx2, generic} {
+	for _, ours := range []string{best, generic} {
 		p := b.program(ours)
-		peers := slices.DeleteFunc(slices.Clone(b.programs), func(o *program) bool { return o.name == avx2 || o.name == generic })
+		peers := slices.DeleteFunc(slices.Clone(b.programs), func(o *program) bool { return o.name == best || o.name == generic })
 		b.printTable(w, ours+" against", peers, func(peer *program, c chainCase) (string, bool) {
 			s, ok := p.times(peer, c)
 			return s.String(), ok
@@ -122,11 +122,11 @@ func marks() []mark {
 	stick := func(c chainCase) bool { return c == chainCase{"cu8", 4096} }
 	everywhere := func(chainCase) bool { return true }
 	return []mark{
-		{avx2, fftw, stick, 1.25},
-		{avx2, scipy, stick, 11},
-		{avx2, gonum, stick, 65},
+		{best, fftw, stick, 1.25},
+		{best, scipy, stick, 11},
+		{best, gonum, stick, 65},
 		{generic, scipy, stick, 1},
-		{avx2, fftw, everywhere, 1},
+		{best, fftw, everywhere, 1},
 	}
 }
 
