@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -191,7 +192,17 @@ func checkBroker(ctx context.Context, cfg Config) finding {
 	if _, here := runsHere(ctx, cfg); online && !here {
 		return warn("broker", fmt.Sprintf("%s: a collector with the id %q is online already; give each its own id in its configuration", cfg.MQTT.URL, cfg.ID))
 	}
-	return ok("broker", cfg.MQTT.URL)
+	if cfg.MQTT.accountsKept() != accountsDynsec {
+		return ok("broker", cfg.MQTT.URL)
+	}
+	dynsec, err := newDynsec(cfg, func(string) *slog.Logger { return quiet() })
+	if err == nil {
+		err = dynsec.Check(ctx)
+	}
+	if err != nil {
+		return fail("broker", fmt.Errorf("mqtt.accounts: %w", err))
+	}
+	return ok("broker", cfg.MQTT.URL+", accounts through its dynamic-security plug-in: ok")
 }
 
 // checkPort tries to listen where the collector will. A port that is taken by the collector of the same data directory is

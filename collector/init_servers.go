@@ -144,7 +144,7 @@ func (i *interview) broker(ctx context.Context) error {
 			i.found("broker", embedded, f.Detail)
 			return nil
 		}
-		i.cfg.MQTT.URL = answer
+		i.cfg.MQTT.URL, i.cfg.MQTT.Accounts = answer, ""
 		var fault error
 		i.cfg.checkMQTT(func(field, message string) { fault = errors.Join(fault, fmt.Errorf("%s: %s", field, message)) })
 		if fault != nil {
@@ -157,6 +157,7 @@ func (i *interview) broker(ctx context.Context) error {
 		detail := "publish, subscribe: ok"
 		if trial.Plugin {
 			detail = "accounts through its dynamic-security plug-in: ok"
+			i.cfg.MQTT.Accounts = accountsDynsec
 		}
 		if trial.Online {
 			detail += fmt.Sprintf("; a collector with the id %q is online", i.cfg.ID)

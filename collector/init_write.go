@@ -168,6 +168,7 @@ func (c *Config) text(references map[string]string) string {
 		line("ca", c.MQTT.CA)
 		line("cert", c.MQTT.Cert)
 		line("key", c.MQTT.Key)
+		line("accounts", c.MQTT.Accounts)
 	}
 	b.WriteString("store:\n")
 	line("url", cmp.Or(references["store.url"], string(c.Store.URL)))

@@ -57,6 +57,9 @@ func subscribes(t *testing.T, cfg Config) {
 		t.Fatal(err)
 	}
 	w := beginCollector(t, c).ready(t)
+	if f := checkBroker(t.Context(), cfg); cfg.MQTT.URL != "" && (f.Verdict != "ok" || !strings.Contains(f.Detail, "plug-in: ok")) {
+		t.Errorf("check: %+v", f)
+	}
 	t.Chdir(t.TempDir())
 	t.Setenv("HEIMDALL_URL", w.remote.URL)
 	ca := ""

@@ -6,8 +6,9 @@
 //
 // Two collectors of one id would push each other out for ever; one of them notices and stands by (rival.go).
 //
-// Broker is an MQTT broker inside the process, for a collector that is started without any other server. It has no
-// accounts: whoever can reach its port may publish, so it belongs on the loopback interface. It speaks MQTT 3.1.1 and
+// Broker is an MQTT broker inside the process, for a collector that is started without any other server. Restrict has somebody
+// judge who comes and what they do (access.go); without that whoever can reach its port may do everything, so it belongs on the
+// loopback interface. It speaks MQTT 3.1.1 and
 // tells clients of MQTT 5 so; every session is a clean one. It is mochi behind a guard: whole packets are checked before
 // mochi decodes them, a client that does not take its messages misses some instead of holding the others up, and what
 // one client can make it keep is bounded (packet.go, guest.go, door.go, listener.go). A hostile client can end its own

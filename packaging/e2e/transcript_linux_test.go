@@ -79,7 +79,7 @@ func TestTranscript_NetworkOperator(t *testing.T) {
 	}
 	start(t, "heimdall-collector", "run", "--config", config)
 	follows(t, mustRun(t, "heimdall-collector", "check", "--wait", "30s", "--config", config),
-		`ok +database +postgres://\S+ PostgreSQL 1\d.* migration \d+`, `ok +archive +s3://\S+`, `ok +broker +mqtt://\S+`, `ok +api .*`, `ok +clock .*`)
+		`ok +database +postgres://\S+ PostgreSQL 1\d.* migration \d+`, `ok +archive +s3://\S+`, `ok +broker +mqtt://\S+ accounts through its dynamic-security plug-in: ok`, `ok +api .*`, `ok +clock .*`)
 	agent := writeFile(t, "agent.yaml", fmt.Sprintf("station: {id: torino}\nmqtt: {url: %q, username: torino, password: %q}\n"+
 		"receivers: [{id: r0, source: %q, history: 1MiB, measurement: {every: 100ms}}]\nspool: {path: %q, limit: 16MiB}\nmetrics: {listen: ''}\n",
 		broker.URL, brokerPassword, "sim:"+writeFile(t, "scene.yaml", string(demo.Scene()))+"?station=torino", t.TempDir()))
