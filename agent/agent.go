@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fulgidus/heimdall/agent/clock"
+	"github.com/fulgidus/heimdall/agent/quota"
 	"github.com/fulgidus/heimdall/agent/radio"
 	"github.com/fulgidus/heimdall/agent/recorder"
 	"github.com/fulgidus/heimdall/agent/spool"
@@ -33,6 +34,7 @@ type Agent struct {
 	recorder  *recorder.Recorder
 	orders    *orders
 	duty      *duty
+	daily     *quota.Budget // nil: any amount may be sent
 	network   *network
 	control   *controlServer
 	metrics   *metricsServer    // nil: off
@@ -92,6 +94,7 @@ func wallOf(c *clock.Clock) radio.Wall {
 // assemble makes everything that stands on the spool.
 func (a *Agent) assemble(ctx context.Context) error {
 	a.publisher = publisher{station: a.cfg.Station.ID, spool: a.spool, clock: a.clock}
+	a.openDaily()
 	a.publisher.held = newHeld(a.publisher, a.log.With("component", "clock"))
 	a.replies = replySink{a.publisher}
 	sources := make([]recorder.Receiver, 0, len(a.cfg.Receivers))
@@ -107,7 +110,7 @@ func (a *Agent) assemble(ctx context.Context) error {
 	var err error
 	a.recorder, err = recorder.New(recorder.Settings{
 		Receivers: sources, Sink: a.replies, NewMeter: a.newCaptureMeter,
-		Permit: a.cfg.Control.permit, MayTune: a.cfg.Control.allows("tune"), LongestTune: time.Duration(a.cfg.Control.MaxDuration),
+		Permit: a.cfg.Control.permit, Afford: a.affordsIQ, MayTune: a.cfg.Control.allows("tune"), LongestTune: time.Duration(a.cfg.Control.MaxDuration),
 		Recorder: "heimdall-agent/" + a.version, Now: a.now, Log: a.log.With("component", "recorder"),
 	})
 	if err != nil {
@@ -172,7 +175,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	<-ctx.Done()
 	a.notifier.Stopping()
 	working.Wait()
-	heldErr := a.letGo(lasting)
+	heldErr := errors.Join(a.tellLeftOut(lasting, true), a.letGo(lasting))
 	a.drain(lasting)
 	stopLink()
 	delivering.Wait()
@@ -222,10 +225,11 @@ func (a *Agent) Close() error {
 	if a.metrics != nil {
 		a.metrics.listener.Close()
 	}
-	if err := a.spool.Close(); err != nil {
-		return fmt.Errorf("close the spool: %w", err)
+	err := a.closeDaily()
+	if closing := a.spool.Close(); closing != nil {
+		err = errors.Join(err, fmt.Errorf("close the spool: %w", closing))
 	}
-	return nil
+	return err
 }
 
 func (a *Agent) brokerStatus() linkStatus {
@@ -243,7 +247,7 @@ func (a *Agent) acknowledged() uint64 {
 // status gathers what the control socket answers.
 func (a *Agent) status() status {
 	stats := a.spool.Stats()
-	return status{
+	st := status{
 		Station: a.cfg.Station.ID, Version: a.version, UptimeS: round(a.uptime().Seconds(), 1e3), StateDir: a.cfg.Spool.Path,
 		State: a.state(a.condition()), Info: a.info(), Clock: a.clockStatus(),
 		Spool: spoolStatus{
@@ -252,4 +256,9 @@ func (a *Agent) status() status {
 		},
 		Broker: a.brokerStatus(),
 	}
+	if a.daily != nil {
+		account := a.daily.Account()
+		st.Daily = &account
+	}
+	return st
 }

@@ -155,6 +155,13 @@ func checkRunning(st status) []finding {
 	if c := st.Clock; c.StepsTotal > 0 {
 		findings = append(findings, finding{"warn", "clock", c.String() + " while the agent ran: what it recorded before keeps the time that it had then"})
 	}
+	if d := st.Daily; d != nil {
+		f := finding{"ok", "daily", dailyText(*d)}
+		if d.UsedUp || len(d.LeftOut) > 0 {
+			f.Verdict = "warn"
+		}
+		findings = append(findings, f)
+	}
 	if st.Broker.DuplicateIdentity {
 		findings = append(findings, finding{"fail", "broker", duplicateIdentity})
 	}

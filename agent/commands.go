@@ -171,6 +171,9 @@ func (st status) print(w io.Writer) error {
 	for _, warning := range st.Spool.Disk.warnings(st.Spool.LimitBytes) {
 		fmt.Fprintf(w, "    warning: %s\n", warning)
 	}
+	if st.Daily != nil {
+		fmt.Fprintf(w, "  day: %s\n", dailyText(*st.Daily))
+	}
 	fmt.Fprintf(w, "  clock %s\n", st.Clock)
 	_, err := fmt.Fprintf(w, "  broker %s\n", st.Broker)
 	return err

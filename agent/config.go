@@ -133,6 +133,8 @@ type DeliveryConfig struct {
 	Window  int              `yaml:"window"`
 	Timeout configs.Duration `yaml:"timeout"`
 	Keep    Keep             `yaml:"keep"`
+	// DailyBytes is what may be sent in a day of UTC; 0: any amount.
+	DailyBytes configs.Bytes `yaml:"daily_bytes"`
 }
 
 // ControlConfig says which orders the station takes from the network.
@@ -510,6 +512,7 @@ func (c *Config) checkDelivery(report func(field, message string)) {
 	if c.Delivery.Window < 1 || c.Delivery.Window > 10000 {
 		report("delivery.window", "want 1 to 10000 messages")
 	}
+	c.Delivery.checkDaily(report)
 	if t := time.Duration(c.Delivery.Timeout); t < time.Second || t > mostTimeout {
 		report("delivery.timeout", "want at least 1s and at most 1h")
 	}

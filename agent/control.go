@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fulgidus/heimdall/agent/quota"
 	"github.com/fulgidus/heimdall/agent/spool"
 	"github.com/fulgidus/heimdall/agent/survey"
 	"github.com/fulgidus/heimdall/protocol"
@@ -98,6 +99,7 @@ type status struct {
 	Info     protocol.Info  `json:"info"`
 	Spool    spoolStatus    `json:"spool"`
 	Broker   linkStatus     `json:"broker"`
+	Daily    *quota.Account `json:"daily,omitempty"` // absent: no delivery.daily_bytes
 	Clock    clockStatus    `json:"clock"`
 	StateDir string         `json:"state_dir"`
 }

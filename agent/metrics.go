@@ -79,6 +79,12 @@ func (a *Agent) families() []exposition.Family {
 	all = append(all, a.spoolFamilies()...)
 	all = append(all, a.clockFamilies()...)
 	all = append(all, a.linkFamilies()...)
+	if a.daily != nil {
+		account := a.daily.Account()
+		all = append(all,
+			gauge("daily_used_bytes", "Bytes sent today (UTC), of delivery.daily_bytes.", float64(account.UsedBytes)),
+			gauge("daily_limit_bytes", "What delivery.daily_bytes allows a day.", float64(account.LimitBytes)))
+	}
 	return all
 }
 

@@ -34,6 +34,9 @@ func newNetwork(a *Agent) (*network, error) {
 	}
 	cfg := linkConfig(a.cfg)
 	cfg.Queue, cfg.Settler = outbox{a.spool}, a.spool
+	if a.daily != nil {
+		cfg.Queue, cfg.Wrote, cfg.UsedUp = rationed{outbox{a.spool}, a.daily}, a.daily.Wrote, a.daily.UsedUp
+	}
 	cfg.Handler, cfg.Answer = a.orders.take, a.orders.reply
 	cfg.Log, cfg.Now = a.log.With("component", "link"), a.now
 	cfg.ClockSet = func() bool { return a.clock.Reading().Set }

@@ -91,7 +91,7 @@ func TestPause(t *testing.T) {
 	isPaused := func() error {
 		s, err := stateIn(latest("heimdall/v1/torino/state"))
 		if err != nil || s.State != "paused" || s.Reason != "guests" || string(latest("heimdall/v1/torino/status")) != "online" {
-			return fmt.Errorf("%+v, %v", s, err)
+			return fmt.Errorf("%+v (%w)", s, err)
 		}
 		return nil
 	}

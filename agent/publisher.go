@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/fulgidus/heimdall/agent/clock"
+	"github.com/fulgidus/heimdall/agent/quota"
 	"github.com/fulgidus/heimdall/agent/spool"
 	"github.com/fulgidus/heimdall/packaging/oracle"
 	"github.com/fulgidus/heimdall/protocol"
@@ -19,11 +20,19 @@ type publisher struct {
 	spool   *spool.Spool
 	clock   *clock.Clock
 	held    *held // what waits for the clock
+
+	daily   *quota.Budget // nil: any amount may be sent
+	thinner *quota.Thinner
 }
 
 // Publish queues a record and returns its id; it does not wait for the disk. A record that has to wait for the clock gets
-// its id later, and the one returned stands for it.
+// its id later, and the one returned stands for it. One that the day's bytes have no room for gets none.
 func (p publisher) Publish(ctx context.Context, r *protocol.Record) (string, error) {
+	if p.thinner != nil {
+		if r = p.thinner.Take(r); r == nil {
+			return "", nil
+		}
+	}
 	return p.held.publish(ctx, r)
 }
 
@@ -67,6 +76,9 @@ func (p publisher) enter(ctx context.Context, kind protocol.Kind, payload []byte
 	given := oracle.Give(p.spool, kind, payload)
 	seq, err := put(ctx, spool.LaneOf(kind), kind, payload)
 	given.Took(seq, durable && err == nil)
+	if p.daily != nil && seq != 0 {
+		p.daily.Stored(seq, len(payload))
+	}
 	return seq, err
 }
 

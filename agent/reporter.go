@@ -50,6 +50,9 @@ func (r *reporter) run(ctx context.Context) {
 		r.reportInfo(ctx)
 		r.reportState(ctx, now)
 		r.reportHealth(ctx, now)
+		if err := r.agent.tellLeftOut(ctx, false); err != nil {
+			r.log.WarnContext(ctx, "an account is not stored", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			stopped := condition{"stopped", "the agent was stopped", r.agent.clock.Elapsed()}
@@ -78,7 +81,7 @@ func (r *reporter) reportState(ctx context.Context, now time.Duration) {
 	for _, rx := range r.agent.receivers {
 		receivers[rx.cfg.ID] = receptionOf(rx.survey.State())
 	}
-	if is == r.condition && maps.Equal(receivers, r.receivers) && !due(r.stateAt, now) {
+	if is == r.condition && maps.Equal(receivers, r.receivers) && !r.due(r.stateAt, now) {
 		return
 	}
 	r.condition, r.receivers, r.stateAt = is, receivers, now
@@ -98,7 +101,7 @@ func receptionOf(s protocol.ReceiverState) reception {
 }
 
 func (r *reporter) reportHealth(ctx context.Context, now time.Duration) {
-	if !due(r.healthAt, now) {
+	if !r.due(r.healthAt, now) {
 		return
 	}
 	r.healthAt = now
@@ -108,7 +111,9 @@ func (r *reporter) reportHealth(ctx context.Context, now time.Duration) {
 }
 
 // due tells whether it is time, for the first time or again.
-func due(last, now time.Duration) bool { return last == 0 || now-last >= reportEvery }
+func (r *reporter) due(last, now time.Duration) bool {
+	return last == 0 || now-last >= r.agent.reportEvery()
+}
 
 func (r *reporter) publishState(ctx context.Context, is condition) {
 	text, err := encodeState(r.agent.state(is))

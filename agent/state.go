@@ -97,6 +97,9 @@ func (a *Agent) condition() condition {
 	if !a.clock.Reading().Set {
 		now.word, now.reason = "degraded", "the clock of this computer is not set: what it hears waits in memory until it is"
 	}
+	if left := a.leftOut(); left != "" {
+		now.word, now.reason = "degraded", left
+	}
 	for _, r := range a.receivers {
 		if h := r.survey.Health(); h.Err != nil && !h.Connected {
 			now.word, now.reason = "degraded", fmt.Sprintf("receiver %s: %v", r.cfg.ID, h.Err)

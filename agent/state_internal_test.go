@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/fulgidus/heimdall/agent/clock"
+	"github.com/fulgidus/heimdall/agent/quota"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -98,13 +99,19 @@ func TestInfo_CapabilitiesAreCarriedOut(t *testing.T) {
 }
 
 func TestDue(t *testing.T) {
+	r := &reporter{agent: &Agent{}}
 	for after, want := range map[time.Duration]bool{0: false, time.Minute - 1: false, time.Minute: true} {
-		if got := due(time.Second, time.Second+after); got != want {
+		if got := r.due(time.Second, time.Second+after); got != want {
 			t.Errorf("%v after: got %v, want %v", after, got, want)
 		}
 	}
-	if !due(0, time.Second) {
+	if !r.due(0, time.Second) {
 		t.Error("what was never done is not due")
+	}
+	// Of 8 MiB a day a tenth is 419 states and healths of 2,000 bytes.
+	r.agent.daily, r.agent.cfg.Delivery.DailyBytes = new(quota.Budget), 8<<20
+	if r.due(time.Second, time.Second+205*time.Second) || !r.due(time.Second, time.Second+207*time.Second) {
+		t.Errorf("with daily_bytes it is due each %v", r.agent.reportEvery())
 	}
 }
 

@@ -15,7 +15,7 @@ func Clear(ctx context.Context, cfg Config, topics []string) error {
 		return err
 	}
 	for _, topic := range topics {
-		if err := p.publish(ctx, topic, 1, true, nil, cfg.Timeout); err != nil {
+		if err := p.retain(ctx, topic, 1, nil, cfg.Timeout); err != nil {
 			return p.abort(err)
 		}
 	}

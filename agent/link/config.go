@@ -80,6 +80,11 @@ type Config struct {
 	// ClockSet tells whether the clock is set; nil: it is. The times in a broker's certificate are judged by a set clock alone.
 	ClockSet func() bool
 
+	// Wrote is told of bytes that went to the network; nil: nobody counts.
+	Wrote func(bytes int)
+	// UsedUp tells that nothing may be sent any more, not even that the station is there; nil: anything may.
+	UsedUp func() bool
+
 	tooLarge *seldom // when to warn of a message that is too large
 }
 

@@ -156,6 +156,9 @@ func (l *Link) rest(ctx context.Context, wait time.Duration) {
 
 // connection makes and serves one connection. held tells that there was one.
 func (l *Link) connection(ctx context.Context) (held bool, err error) {
+	if l.cfg.usedUp() {
+		return false, errUsedUp
+	}
 	p, err := connect(ctx, l.cfg)
 	if err != nil {
 		return false, err

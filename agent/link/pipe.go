@@ -144,6 +144,9 @@ func (p *pipe) dial(ctx context.Context, cfg Config, address string, tlsConfig *
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Wrote != nil {
+		conn = counted{conn, cfg.Wrote}
+	}
 	if tlsConfig != nil {
 		secure := tls.Client(conn, tlsConfig)
 		if err := secure.HandshakeContext(ctx); err != nil {
@@ -202,9 +205,9 @@ func granted(ctx context.Context, token mqtt.Token, within time.Duration) error 
 	return nil
 }
 
-// publish waits until the broker has the message.
-func (p *pipe) publish(ctx context.Context, topic string, qos byte, retained bool, payload []byte, within time.Duration) error {
-	if err := await(ctx, p.client.Publish(topic, qos, retained, payload), within); err != nil {
+// retain publishes what the broker shall keep, and waits until it has it.
+func (p *pipe) retain(ctx context.Context, topic string, qos byte, payload []byte, within time.Duration) error {
+	if err := await(ctx, p.client.Publish(topic, qos, true, payload), within); err != nil {
 		return fmt.Errorf("publish %s: %w", topic, err)
 	}
 	return nil

@@ -82,7 +82,7 @@ func (l *Link) askRival(ctx context.Context) (answered bool, err error) {
 	if err := granted(ctx, p.subscribe(status), l.cfg.Timeout); err != nil {
 		return false, err
 	}
-	if err := p.publish(ctx, status, 1, true, []byte(protocol.Offline), l.cfg.Timeout); err != nil {
+	if err := p.retain(ctx, status, 1, []byte(protocol.Offline), l.cfg.Timeout); err != nil {
 		return false, err
 	}
 	timer := time.NewTimer(rivalAnswers)

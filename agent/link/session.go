@@ -315,6 +315,9 @@ func (s *session) releasePublished() {
 
 // lookAfter sends again what was not acknowledged in time, and ends the session when the broker itself is silent.
 func (s *session) lookAfter(now time.Time) error {
+	if s.cfg.usedUp() {
+		return errUsedUp
+	}
 	if s.pipe.silent(s.cfg.KeepAlive) {
 		return fmt.Errorf("nothing comes from the broker: %w", errNoAnswer)
 	}
@@ -415,11 +418,11 @@ func (s *session) sayFarewell(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 	defer cancel()
 	if _, state := s.link.said(); state != nil {
-		if err := s.pipe.publish(ctx, s.link.topics.State(s.cfg.Station), 0, true, state, farewell); err != nil {
+		if err := s.pipe.retain(ctx, s.link.topics.State(s.cfg.Station), 0, state, farewell); err != nil {
 			s.cfg.Log.DebugContext(ctx, "the last state could not be published", "error", err)
 		}
 	}
-	err := s.pipe.publish(ctx, s.link.topics.Status(s.cfg.Station), 1, true, []byte(protocol.Offline), farewell)
+	err := s.pipe.retain(ctx, s.link.topics.Status(s.cfg.Station), 1, []byte(protocol.Offline), farewell)
 	if err != nil {
 		s.cfg.Log.DebugContext(ctx, "the last status could not be published", "error", err)
 	}

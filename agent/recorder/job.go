@@ -43,11 +43,30 @@ func (r *run) plan() (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	if no := r.carry(j); no != nil {
+	no := r.affords(j)
+	if no == nil {
+		no = r.carry(j)
+	}
+	if no != nil {
 		r.release(j)
 		return nil, no
 	}
 	return j, nil
+}
+
+// affords asks the owner for what the recording would have to upload.
+func (r *run) affords(j *job) *refusal {
+	if !j.iq || r.set.Afford == nil {
+		return nil
+	}
+	bytesPerSecond, no := j.bytesPerSecond()
+	if no != nil {
+		return no
+	}
+	if err := r.set.Afford(int64(math.Min(j.duration*bytesPerSecond, 1<<62))); err != nil {
+		return refuse(ReasonQuota, "%v", err)
+	}
+	return nil
 }
 
 // release gives the receiver back, and the time to compute.
@@ -253,19 +272,28 @@ func (j *job) band() string {
 
 // fits checks the size of the result.
 func (j *job) fits(limit uint64) *refusal {
+	bytesPerSecond, no := j.bytesPerSecond()
+	if no != nil {
+		return no
+	}
+	if bytes := j.duration * bytesPerSecond; j.iq && bytes > float64(limit) {
+		return refuse(ReasonTooLarge, "duration_s %g: %s of IQ are more than the %s allowed: at most %.3g s fit",
+			j.duration, configs.Bytes(math.Min(bytes, 1<<62)), configs.Bytes(limit), float64(limit)/bytesPerSecond)
+	}
+	return nil
+}
+
+// bytesPerSecond is how much IQ a second of the capture makes.
+func (j *job) bytesPerSecond() (float64, *refusal) {
 	rate, width := j.info.Tuning.SampleRateHz, j.info.Format.BytesPerSample()
 	if j.bandwidthHz > 0 {
 		n, err := j.channel(rate, 0).Decimation()
 		if errors.Is(err, dsp.ErrBandwidth) {
-			return refuse(ReasonBadBandwidth, "bandwidth_hz: %v", err)
+			return 0, refuse(ReasonBadBandwidth, "bandwidth_hz: %v", err)
 		}
 		rate, width = rate/float64(n), dsp.CS16.BytesPerSample()
 	}
-	if bytes := j.duration * rate * float64(width); j.iq && bytes > float64(limit) {
-		return refuse(ReasonTooLarge, "duration_s %g: %s of IQ are more than the %s allowed: at most %.3g s fit",
-			j.duration, configs.Bytes(math.Min(bytes, 1<<62)), configs.Bytes(limit), float64(limit)/(rate*float64(width)))
-	}
-	return nil
+	return rate * float64(width), nil
 }
 
 // channel is what the channeliser has to do.

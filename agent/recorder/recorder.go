@@ -65,6 +65,7 @@ const (
 	ReasonTooSoon         = "too_soon" // the receiver cannot be tuned in time
 	ReasonInterrupted     = "interrupted"
 	ReasonPaused          = "paused"
+	ReasonQuota           = "quota" // the station may not send as much
 	ReasonInternal        = "internal"
 )
 
@@ -111,6 +112,9 @@ type Settings struct {
 	// Permit is the owner's word on what would be recorded, asked when the order is looked at and again when the recording
 	// begins, of what it then holds. An empty code permits; else the order is refused with it and the message. nil permits all.
 	Permit func(Reveals) (code, message string)
+
+	// Afford is the owner's word on so many bytes of IQ; its error says why not. nil affords all.
+	Afford func(bytes int64) error
 
 	// MayTune lets orders take a receiver where its plan never is. Holding it at a step of its plan, or taking it to another,
 	// needs no more than the word to record.

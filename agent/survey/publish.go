@@ -19,7 +19,7 @@ const queueLength = 1024
 const drainTime = 5 * time.Second
 
 // Publisher takes records over. It adds the station, gives the record a number that is never lost alone, and returns the
-// record's id, {station}-{spool}-{seq}, without waiting for the disk. It may keep the record. When it fails, the same
+// record's id, {station}-{spool}-{seq}, without waiting for the disk; empty when the record is left out. It may keep the record. When it fails, the same
 // record is offered again until it succeeds.
 type Publisher interface {
 	Publish(ctx context.Context, r *protocol.Record) (id string, err error)
@@ -94,7 +94,7 @@ func (q *publishQueue) follow(key trackKey, id string, last bool) {
 		delete(q.ids, key)
 		return
 	}
-	if _, known := q.ids[key]; !known {
+	if _, known := q.ids[key]; !known && id != "" {
 		q.ids[key] = id
 	}
 }
