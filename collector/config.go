@@ -185,10 +185,15 @@ func (a *Age) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String prints the age.
+// String prints the age as it is written.
 func (a Age) String() string {
-	if a == 0 {
+	switch {
+	case a == 0:
 		return "forever"
+	case a%(365*aDay) == 0:
+		return fmt.Sprintf("%dy", a/(365*aDay))
+	case a%aDay == 0:
+		return fmt.Sprintf("%dd", a/aDay)
 	}
 	return configs.Duration(a).String()
 }
