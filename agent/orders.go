@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -33,6 +34,8 @@ const (
 	// mostOrders is how many captures and orders to tune run at once; a capture holds a filter and a chunk of samples, some
 	// 200 KB.
 	mostOrders = 64
+	// mostAhead is how far the clocks of a collector and a station may be apart, as for the times of records.
+	mostAhead = 5 * time.Minute
 )
 
 func newOrders(a *Agent, log *slog.Logger) *orders {
@@ -141,6 +144,10 @@ func (o *orders) end(id string) {
 func (o *orders) begin(ctx context.Context, cmd *protocol.Command, no *refusal, carryOut func(context.Context, *protocol.Command) error) {
 	if !o.agent.clock.Reading().Set {
 		o.refuse(ctx, cmd, recorder.ReasonClockUncertain, "the clock of this station is not set: it cannot tell whether the order still holds, nor when it would begin; "+protocol.OrderAgain+" when state says time_quality other than unset")
+		return
+	}
+	if ahead := time.Unix(0, cmd.GetIssued()).Sub(o.agent.now()); ahead > mostAhead {
+		o.refuse(ctx, cmd, "issued_ahead", fmt.Sprintf("the order was given %v ahead of this station's time: check both clocks; "+protocol.OrderAgain+" when they agree", ahead.Round(time.Second)))
 		return
 	}
 	if no != nil {

@@ -86,6 +86,19 @@ func TestOrders(t *testing.T) {
 	expect(&protocol.Resend{Spool: make([]byte, 8)}, refused, "unknown_spool")
 	expect(&protocol.Cancel{Id: proto.String("nobody")}, refused, "not_running")
 
+	// Nothing in an order is an address or a path here.
+	for _, where := range []string{"http://169.254.169.254/latest/meta-data/", "file:///etc/passwd", "../../etc/passwd", "exec:/bin/sh", "rtltcp://evil:1234", "$(id)"} {
+		elsewhere := capture(0.1)
+		elsewhere.BandwidthHz, elsewhere.Receiver = proto.Float64(90e3), &where
+		expect(elsewhere, refused, "unknown_receiver")
+	}
+	early := ordered(narrow)
+	early.Issued = proto.Int64(time.Now().Add(time.Hour).UnixNano())
+	a.orders.take(t.Context(), early)
+	if reply := lastReply(t, a, early); reply.GetReasonCode() != "issued_ahead" {
+		t.Errorf("an order of the future: %v", reply)
+	}
+
 	later := capture(0.1)
 	later.BandwidthHz, later.Start = proto.Float64(90e3), proto.Int64(time.Now().Add(time.Hour).UnixNano())
 	waiting := ordered(later)

@@ -18,9 +18,14 @@ const (
 	readAhead = 4 << 10
 
 	publishType = 3
+	subackType  = 9
+	// subackLength is an identifier and one code. The client (paho v1.5.1) ends the program at a code for which it asked nothing.
+	subackLength = 3
 )
 
 var errTooLarge = errors.New("the broker announced a packet that no broker of Heimdall sends: see that mqtt.url names the right one")
+
+var errSuback = errors.New("the broker answered a subscription with other than one code: see that mqtt.url names the right one")
 
 // bounded passes on the packets of a broker, none over a limit. Of a message that is larger only the beginning goes on, with
 // an empty payload, so that it says nothing and is acknowledged: were the connection ended, a broker that retains the message,
@@ -87,6 +92,8 @@ func (b *bounded) next() error {
 		}
 	}
 	switch {
+	case first>>4 == subackType && length <= b.limit && length != subackLength:
+		return errSuback
 	case length <= b.limit:
 		b.head, b.body = head, length
 		return nil

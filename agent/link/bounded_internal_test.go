@@ -35,7 +35,7 @@ func cuts(stream []byte) map[string]io.Reader {
 func TestBounded_FollowsPacketsHoweverTheyAreCut(t *testing.T) {
 	var stream []byte
 	for _, size := range []int{0, 1, 127, 128, 5000, 3, 16_383, 16_384} {
-		stream = append(stream, packet(0x90, size)...)
+		stream = append(stream, packet(0xd0, size)...)
 	}
 	for name, r := range cuts(stream) {
 		b := newBounded(r, 16_384, nil)
@@ -60,7 +60,7 @@ func TestBounded_FollowsPacketsHoweverTheyAreCut(t *testing.T) {
 // untouched.
 func TestBounded_EmptiesAMessageThatIsTooLarge(t *testing.T) {
 	for _, first := range []byte{0x30, 0x33} {
-		before, after := packet(0x90, 5), published(first, "a/b", 7)
+		before, after := packet(0xd0, 5), published(first, "a/b", 7)
 		stream := slices.Concat(before, published(first, "heimdall/v1/torino/command", 3<<20), after)
 		want := slices.Concat(before, published(first, "heimdall/v1/torino/command", 0), after)
 		for name, r := range cuts(stream) {
@@ -80,8 +80,8 @@ func TestBounded_EmptiesAMessageThatIsTooLarge(t *testing.T) {
 func FuzzBounded(f *testing.F) {
 	f.Add([]byte{0x90, 0xff, 0xff, 0xff, 0xff, 0x01}, 1)
 	f.Add([]byte{0x30, 0x80, 0x80, 0x80, 0x80, 0x01}, 3)
-	f.Add([]byte{0x90, 0, 0x30, 2, 1, 2}, 2)
-	f.Add(append(packet(0x90, 300), packet(0x90, 1000)...), 302)
+	f.Add([]byte{0xd0, 0, 0x30, 2, 1, 2}, 2)
+	f.Add(append(packet(0xd0, 300), packet(0xd0, 1000)...), 302)
 	f.Add(append(published(0x32, "t", 2000), published(0x30, "t", 3)...), 7)
 	f.Add(append(appendLength([]byte{0x30}, 2000), 0xff, 0xff), 4)
 	f.Fuzz(func(t *testing.T, stream []byte, cut int) {

@@ -42,6 +42,11 @@ type Link struct {
 
 	rejections rejections // only the goroutine in Run uses it
 	ignored    seldom     // lines about acknowledgements that make no sense
+	foreign    seldom     // lines about messages that are not for this station
+	refused    seldom     // lines about orders that were refused or left
+
+	// Only the goroutine in Run uses these.
+	orderly, answers allowance
 
 	connected atomic.Bool
 	online    atomic.Bool
@@ -67,6 +72,7 @@ func New(config Config) (*Link, error) {
 		cfg: config, topics: protocol.Topics{Prefix: config.Prefix}, address: address,
 		orders: make(chan *protocol.Command, 256), changed: make(chan struct{}, 1),
 		renewed: make(chan struct{}, 1), suspects: map[key]int{},
+		orderly: ordersAllowed(), answers: refusalsAllowed(),
 		backoff: backoff{most: config.MaxBackoff},
 	}, nil
 }

@@ -181,21 +181,25 @@ func (p *pipe) silent(keepAlive time.Duration) bool {
 	return w != nil && w.silent(keepAlive)
 }
 
-// subscribe asks for filters.
-func (p *pipe) subscribe(filters ...string) mqtt.Token {
-	wanted := map[string]byte{}
-	for _, f := range filters {
-		wanted[f] = 1
+// subscribe asks for filters, in a packet each: then each answer has one code, see bounded.
+func (p *pipe) subscribe(filters ...string) []mqtt.Token {
+	asked := make([]mqtt.Token, len(filters))
+	for i, f := range filters {
+		asked[i] = p.client.Subscribe(f, 1, nil)
 	}
-	return p.client.SubscribeMultiple(wanted, nil)
+	return asked
 }
 
 // granted waits until the broker has granted all filters that were asked for.
-func granted(ctx context.Context, token mqtt.Token, within time.Duration) error {
-	if err := await(ctx, token, within); err != nil {
-		return fmt.Errorf("subscribe: %w", err)
-	}
-	if answer, ok := token.(*mqtt.SubscribeToken); ok {
+func granted(ctx context.Context, asked []mqtt.Token, within time.Duration) error {
+	for _, token := range asked {
+		if err := await(ctx, token, within); err != nil {
+			return fmt.Errorf("subscribe: %w", err)
+		}
+		answer, ok := token.(*mqtt.SubscribeToken)
+		if !ok {
+			continue
+		}
 		for filter, qos := range answer.Result() {
 			if qos > 2 {
 				return fmt.Errorf("subscribe %s: the broker refuses it: give the station the right to read it", filter)

@@ -94,6 +94,12 @@ func (s *session) receive(ctx context.Context, m inbound) {
 		s.cfg.Log.WarnContext(ctx, "a message on an unknown topic was ignored", "error", err)
 		return
 	}
+	if topic.Station != "" && topic.Station != s.cfg.Station {
+		if left, ok := s.link.foreign.say(time.Now()); ok {
+			s.cfg.Log.WarnContext(ctx, "a message that is not for this station was ignored", "topic", m.topic, "lines_left_out", left)
+		}
+		return
+	}
 	switch topic.Class {
 	case protocol.TopicAck:
 		s.acknowledged(m.topic, topic.Spool, m.payload)
@@ -143,7 +149,9 @@ func (s *session) acknowledged(topic string, spool [protocol.SpoolBytes]byte, pa
 func (s *session) collector(id string, online bool) {
 	before := len(s.collectors) > 0
 	if online {
-		s.collectors[id] = true
+		if len(s.collectors) < mostCollectors {
+			s.collectors[id] = true
+		}
 	} else {
 		delete(s.collectors, id)
 	}
@@ -168,6 +176,11 @@ func (s *session) collector(id string, online bool) {
 
 // ordered passes an order on.
 func (s *session) ordered(ctx context.Context, payload []byte) {
+	arrived := time.Now()
+	if !s.link.orderly.take(arrived) {
+		s.sayRefused(ctx, arrived, errTooManyOrders)
+		return
+	}
 	cmd, err := readCommand(payload, s.cfg.Now())
 	if err == nil {
 		select {
@@ -177,8 +190,16 @@ func (s *session) ordered(ctx context.Context, payload []byte) {
 			err = refuse(cmd, protocol.Reply_STATE_REFUSED, "busy", "too many orders wait at this station: try again later")
 		}
 	}
-	s.cfg.Log.WarnContext(ctx, "an order was refused", "error", err)
-	if r, ok := errors.AsType[*refusal](err); ok && r.answer != nil {
+	s.sayRefused(ctx, arrived, err)
+	if r, ok := errors.AsType[*refusal](err); ok && r.answer != nil && s.link.answers.take(arrived) {
 		s.cfg.Answer(ctx, r.answer)
+	}
+}
+
+var errTooManyOrders = errors.New("far more orders come than any collector gives; this one is left for its repetition")
+
+func (s *session) sayRefused(ctx context.Context, now time.Time, err error) {
+	if left, ok := s.link.refused.say(now); ok {
+		s.cfg.Log.WarnContext(ctx, "an order was refused", "error", err, "lines_left_out", left)
 	}
 }

@@ -16,6 +16,8 @@ import (
 const (
 	// mostSuspects bounds the memory of records that were left unacknowledged.
 	mostSuspects = 1000
+	// mostCollectors bounds who is remembered to be online: anybody may say so who can publish there.
+	mostCollectors = 256
 	// refuseAfter: a record sent alone is given up after so many more times.
 	refuseAfter = 5
 	// farewell bounds the publishing of the last status.

@@ -27,7 +27,7 @@ func (s sink) Close() error                     { return nil }
 // A connection counts as dead when the slowest link would have brought an answer.
 func TestWire_SilentOnlyAfterWhatTheSlowestLinkNeeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWire(sink{Reader: iotest.OneByteReader(bytes.NewReader(packet(0x90, 100)))}, nil)
+		w := newWire(sink{Reader: iotest.OneByteReader(bytes.NewReader(packet(0xd0, 100)))}, nil)
 		defer w.Close()
 		const keepAlive = 30 * time.Second
 		for _, step := range []struct {
