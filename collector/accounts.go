@@ -118,6 +118,23 @@ func (b brokerAccounts) RevokeAccount(ctx context.Context, username, actor strin
 	return &protocol.RevokedAccount{Username: username, Note: b.accounts.Note()}, nil
 }
 
+// DisableStation ends a station that has nothing but its account.
+func (b brokerAccounts) DisableStation(ctx context.Context, station, actor string) error {
+	if err := b.accounts.DisableStation(ctx, station, actor); err != nil {
+		return err
+	}
+	return sessions{b.Collector}.Cut(ctx, station)
+}
+
+// RemoveStation does the same, and empties what the broker retains of the station.
+func (b brokerAccounts) RemoveStation(ctx context.Context, station, actor string) error {
+	if err := b.accounts.RemoveStation(ctx, station, actor); err != nil {
+		return err
+	}
+	s := sessions{b.Collector}
+	return errors.Join(s.Cut(ctx, station), s.Clear(ctx, station))
+}
+
 // newDynsec speaks to the plug-in of the configured broker.
 func newDynsec(cfg Config, component func(string) *slog.Logger) (*accounts.Dynsec, error) {
 	session, err := brokerConfig(cfg, cfg.MQTT.URL)

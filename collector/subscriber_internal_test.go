@@ -80,6 +80,7 @@ func subscribes(t *testing.T, cfg Config) {
 	if ca != "" {
 		o.SetTLSConfig(&tls.Config{RootCAs: poolOf(t, "heimdall-ca.pem")})
 	}
+	o.SetWill("heimdall/v1/torino/status", protocol.Offline, 1, true)
 	torino := playStationAs(t, o, "torino")
 
 	password := add("sub-grafana-home", "subscriber", "add", "grafana-home")
@@ -110,6 +111,14 @@ func subscribes(t *testing.T, cfg Config) {
 	if _, errs, code := runCommand(t, "station", "add", "torino"); code != exitUsage || !strings.Contains(errs, "there is such an account") {
 		t.Errorf("a station again: exit code %d\n%s", code, errs)
 	}
+	if out, errs, code := runCommand(t, "station", "revoke", "torino"); code != 0 {
+		t.Errorf("revoke a station: exit code %d\n%s%s", code, out, errs)
+	}
+	eventually(t, "the station's session ends", func() bool { return !torino.client.IsConnectionOpen() })
+	eventually(t, "the station is offline", func() bool {
+		_, text := w.get(t, "/api/v1/stations/torino")
+		return strings.Contains(text, `"status":"offline"`)
+	})
 	keepsSecret(t, w, log, password)
 }
 
@@ -124,7 +133,7 @@ func keepsSecret(t *testing.T, w *whole, log *output, password string) {
 	for _, e := range audit.Items {
 		actions = append(actions, e.Action+" "+e.Subject)
 	}
-	if got := strings.Join(actions, ", "); got != "subscriber-revoke sub-grafana-home, subscriber-add sub-grafana-home, station-add torino" {
+	if got := strings.Join(actions, ", "); got != "station-revoke torino, subscriber-revoke sub-grafana-home, subscriber-add sub-grafana-home, station-add torino" {
 		t.Errorf("audit: %s", got)
 	}
 	if err := w.stop(); err != nil {

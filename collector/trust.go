@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -227,12 +228,23 @@ func (c *Collector) brokerOfOwn(conf *tls.Config) *tls.Config {
 // sessions is what the desk does at the broker.
 type sessions struct{ c *Collector }
 
-// Cut ends the session of a station at the embedded broker. An outside one ends it with the account.
+// Cut ends the session of a station at the embedded broker. An outside one ends it with the account; the plug-in does so without the
+// station's last will, so that somebody has to say that it is offline.
 func (s sessions) Cut(ctx context.Context, station string) error {
-	if s.c.broker == nil {
+	if s.c.broker != nil {
+		return s.c.broker.Cut(ctx, station)
+	}
+	if s.c.cfg.MQTT.accountsKept() != accountsDynsec {
 		return nil
 	}
-	return s.c.broker.Cut(ctx, station)
+	known, err := s.c.store.Station(ctx, station)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && known.Status != protocol.Online {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.c.client.Publish(ctx, protocol.Topics{Prefix: s.c.cfg.MQTT.Prefix}.Status(station), true, []byte(protocol.Offline))
 }
 
 // afterWill is how long an outside broker gets to end a session, before what it leaves behind is emptied.

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -17,6 +16,9 @@ type Accounts interface {
 	Accounts(ctx context.Context) ([]protocol.Account, error)
 	AddAccount(ctx context.Context, kind protocol.AccountKind, name, actor string) (*protocol.NewAccount, error)
 	RevokeAccount(ctx context.Context, username, actor string) (*protocol.RevokedAccount, error)
+	// DisableStation and RemoveStation are for stations that have nothing but an account; the latter also empties what the broker retains.
+	DisableStation(ctx context.Context, station, actor string) error
+	RemoveStation(ctx context.Context, station, actor string) error
 }
 
 // AccountRequest is the body of a new account.
@@ -104,18 +106,25 @@ func (s *server) revokeAccount(w http.ResponseWriter, r *http.Request) error {
 	return send(w, r, http.StatusOK, revoked)
 }
 
-// accountProblem tells the client what is wrong with its request, or with the broker.
+// accountProblem tells the client what is wrong with its request.
 func accountProblem(err error) error {
-	if trouble, ok := errors.AsType[interface {
-		error
-		BrokerTrouble() string
-	}](err); ok {
-		return unavailable.with(trouble.BrokerTrouble())
-	}
 	if problem, own := problemOf(err, badField); !own && problem.Type != "/docs#"+notFound.Name {
 		return problem
 	}
 	return err
+}
+
+// endAccount ends a station that has nothing but its account.
+func (s *server) endAccount(w http.ResponseWriter, r *http.Request, end func(ctx context.Context, station, actor string) error) error {
+	station := r.PathValue("id")
+	if protocol.ValidStation(station) != nil {
+		return notFound.with("no station can have this id", fieldError("id", station, stationAdvice))
+	}
+	if err := end(r.Context(), station, callerOf(r.Context()).name); err != nil {
+		return absent(accountProblem(fmt.Errorf("revoke a station: %w", err)), "account", station)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 func exampleAccount() protocol.Account {

@@ -64,3 +64,20 @@ func TestAccounts_SayWhatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+func TestAccounts_AreAllThatAStationHasWithoutTLS(t *testing.T) {
+	w := newWorld()
+	w.config.Enrolment = nil
+	h := w.handler(t)
+	for _, request := range [][2]string{{"POST", "/api/v1/stations/torino/revoke"}, {"DELETE", "/api/v1/stations/torino"}} {
+		if answer := ask(t, h, request[0], request[1], ""); answer.Code != http.StatusNoContent {
+			t.Errorf("%s %s: %d %s", request[0], request[1], answer.Code, answer.Body)
+		}
+	}
+	if diff := cmp.Diff([]string{"disable torino by local", "remove torino by local"}, w.accounts.done); diff != "" {
+		t.Errorf("done (-want +got):\n%s", diff)
+	}
+	if answer := ask(t, h, "DELETE", "/api/v1/stations/TORINO", ""); answer.Code != http.StatusNotFound {
+		t.Errorf("no station's id: %d %s", answer.Code, answer.Body)
+	}
+}

@@ -242,10 +242,16 @@ func parseCodeRequest(body []byte) (life time.Duration, replace bool, err error)
 }
 
 func (s *server) revokeStation(w http.ResponseWriter, r *http.Request) error {
+	if s.Enrolment == nil {
+		return s.endAccount(w, r, s.Accounts.DisableStation)
+	}
 	return s.endStation(w, r, Enrolment.Revoke)
 }
 
 func (s *server) removeStation(w http.ResponseWriter, r *http.Request) error {
+	if s.Enrolment == nil {
+		return s.endAccount(w, r, s.Accounts.RemoveStation)
+	}
 	return s.endStation(w, r, Enrolment.Remove)
 }
 

@@ -165,6 +165,16 @@ func (f *brokerAccounts) RevokeAccount(_ context.Context, username, actor string
 	return &protocol.RevokedAccount{Username: username}, f.err
 }
 
+func (f *brokerAccounts) DisableStation(_ context.Context, station, actor string) error {
+	f.done = append(f.done, "disable "+station+" by "+actor)
+	return f.err
+}
+
+func (f *brokerAccounts) RemoveStation(_ context.Context, station, actor string) error {
+	f.done = append(f.done, "remove "+station+" by "+actor)
+	return f.err
+}
+
 // tokens are by secret; what is made has the secret of its name.
 type tokens struct {
 	mu   sync.Mutex // guards held and err

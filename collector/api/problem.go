@@ -122,7 +122,8 @@ func problemOf(err error, kind problemKind) (*problemError, bool) {
 	var faults protocol.FieldErrors
 	var fault protocol.FieldError
 	var size *http.MaxBytesError
-	var passing interface{ Transient() bool } // as a database says that it may work later
+	var passing interface{ Transient() bool }      // as a database says that it may work later
+	var broker interface{ BrokerTrouble() string } // as accounts say that the broker was not told
 	switch {
 	case errors.As(err, &problem):
 		return problem, false
@@ -132,6 +133,8 @@ func problemOf(err error, kind problemKind) (*problemError, bool) {
 		return kind.faulty(protocol.FieldErrors{fault}), false
 	case errors.As(err, &size):
 		return tooLarge.with(fmt.Sprintf("the body may have %d bytes", size.Limit), fieldError("body", "", fmt.Sprintf("send at most %d bytes", size.Limit))), false
+	case errors.As(err, &broker):
+		return unavailable.with(printable(broker.BrokerTrouble())), true
 	case errors.Is(err, fs.ErrNotExist):
 		return notFound.with("it is not here, or not here any more"), false
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &passing) && passing.Transient():
