@@ -17,14 +17,15 @@ import (
 // comes under its own, and would otherwise reach what asks for no token. Beyond loopback these are the names of the certificate,
 // and every address: no name leads to one.
 func (c *Collector) goesBy(name string) bool {
-	if loopback(name) || slices.ContainsFunc(c.cfg.HTTP.Hosts, func(host string) bool { return strings.EqualFold(host, name) }) {
+	is := func(own string) bool { return strings.EqualFold(own, name) }
+	switch {
+	case loopback(name), slices.ContainsFunc(c.cfg.HTTP.Hosts, is):
 		return true
-	}
-	host, _, err := net.SplitHostPort(c.cfg.HTTP.Listen)
-	if err != nil || loopback(host) {
+	case loopbackAddress(c.cfg.HTTP.Listen):
 		return false
 	}
-	return net.ParseIP(name) != nil || isCertified(c.server.TLSConfig, name)
+	// Stations that enrol see the collector's own certificate, also where http.tls names another.
+	return net.ParseIP(name) != nil || slices.ContainsFunc(c.cfg.certified(), is) || isCertified(c.server.TLSConfig, name)
 }
 
 // isCertified tells whether the server's certificate is made out to a name.
