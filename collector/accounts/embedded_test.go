@@ -2,6 +2,9 @@ package accounts_test
 
 import (
 	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/fulgidus/heimdall/collector/accounts"
 	"github.com/fulgidus/heimdall/protocol"
@@ -50,5 +53,50 @@ func TestEmbedded_LetsInWhoIsWhoTheySay(t *testing.T) {
 	before := swept
 	if err := e.Drop(t.Context(), station); err != nil || pass.Valid() || pass.May(true, "heimdall/v1/torino/status") || swept == before || e.Admit(certified) != nil {
 		t.Errorf("%v: a revoked station may go on", err)
+	}
+}
+
+// Whoever takes a client id ends the session that had it, so nobody takes that of another account.
+func TestEmbedded_NobodyTakesAnothersSession(t *testing.T) {
+	w := embeddedWorld(t)
+	begin := func(username, password, id string) (mqtt.Client, <-chan struct{}, error) {
+		t.Helper()
+		lost := make(chan struct{})
+		c := mqtt.NewClient(w.options(username).SetPassword(password).SetClientID(id).SetConnectionLostHandler(func(mqtt.Client, error) { close(lost) }))
+		token := c.Connect()
+		if !token.WaitTimeout(patience) {
+			t.Fatal("no answer")
+		}
+		t.Cleanup(func() { c.Disconnect(0) })
+		return c, lost, token.Error()
+	}
+	reader, lost, err := begin("sub-grafana", w.passwords["sub-grafana"], "panel")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string][3]string{
+		"another account":       {"torino", w.passwords["torino"], "panel"},
+		"with a wrong password": {"sub-grafana", "guess", "panel"},
+		"nobody":                {"", "", "panel"},
+		"as an agent":           {"sub-grafana", w.passwords["sub-grafana"], "heimdall-agent-torino"},
+		"as a collector":        {"torino", w.passwords["torino"], "heimdall-collector-main"},
+	} {
+		if _, _, err := begin(c[0], c[1], c[2]); err == nil {
+			t.Errorf("%s is let in", name)
+		}
+	}
+	done(t, reader.Subscribe("heimdall/v1/+/status", 1, nil))
+	select {
+	case <-lost:
+		t.Error("a session was taken")
+	default:
+	}
+	if _, _, err := begin("sub-grafana", w.passwords["sub-grafana"], "panel"); err != nil {
+		t.Errorf("the account itself: %v", err)
+	}
+	select {
+	case <-lost:
+	case <-time.After(patience):
+		t.Error("two sessions of one client id")
 	}
 }
