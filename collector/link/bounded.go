@@ -28,6 +28,9 @@ type boundedConn struct {
 
 const (
 	publishType = 3
+	subackType  = 9
+	// subackLength is an identifier and one code. paho v1.5.1 ends the program at a code for which it asked nothing.
+	subackLength = 3
 	// keptPayload is how much of the payload of a message that is cut is passed on.
 	keptPayload = protocol.MaxMessageBytes + 1
 )
@@ -81,6 +84,9 @@ func (c *boundedConn) next() error {
 		if shift == 21 {
 			return fmt.Errorf("the broker announced a packet without an end to its length: %x", head)
 		}
+	}
+	if first>>4 == subackType && length <= c.limit && length != subackLength {
+		return fmt.Errorf("the broker answered a subscription with %d bytes, not with one code: see that mqtt.url names the right one", length)
 	}
 	if length <= c.limit {
 		c.head, c.body = head, length

@@ -1,11 +1,13 @@
 package link
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -50,7 +52,7 @@ func message(first byte, topic string, payload int) []byte {
 func TestBoundedConn_FollowsPacketsHoweverTheyAreCut(t *testing.T) {
 	var stream []byte
 	for _, size := range []int{0, 1, 127, 128, 5000, 3, 10_000} {
-		stream = append(stream, packet(0x90, size)...)
+		stream = append(stream, packet(0xd0, size)...)
 	}
 	for name, r := range cuts(stream) {
 		got, err := io.ReadAll(bounded(r, 10_000, nil))
@@ -69,7 +71,7 @@ func TestBoundedConn_FollowsPacketsHoweverTheyAreCut(t *testing.T) {
 func TestBoundedConn_CutsAMessageThatIsTooLarge(t *testing.T) {
 	const limit = 200_000
 	for _, first := range []byte{0x30, 0x33} {
-		before, after := packet(0x90, 5), message(first, "a/b", 7)
+		before, after := packet(0xd0, 5), message(first, "a/b", 7)
 		stream := slices.Concat(before, message(first, "heimdall/v1/evil/state", 3<<20), after)
 		want := slices.Concat(before, message(first, "heimdall/v1/evil/state", protocol.MaxMessageBytes+1), after)
 		for name, r := range cuts(stream) {
@@ -87,7 +89,7 @@ func TestBoundedConn_CutsAMessageThatIsTooLarge(t *testing.T) {
 
 func FuzzBoundedConn(f *testing.F) {
 	f.Add([]byte{0x90, 0xff, 0xff, 0xff, 0xff, 0x01}, 1)
-	f.Add([]byte{0x90, 0, 0x30, 2, 1, 2}, 2)
+	f.Add([]byte{0xd0, 0, 0x30, 2, 1, 2}, 2)
 	f.Add(message(0x32, "t", 200_000), 7)
 	f.Add([]byte{0x30, 0x80, 0x80, 0x80, 0x01, 0xff, 0xff}, 3)
 	f.Fuzz(func(t *testing.T, stream []byte, cut int) {
@@ -116,6 +118,17 @@ func TestSeldom_CountsWhatItLeavesOut(t *testing.T) {
 	} {
 		if untold, ok := s.tell(began.Add(c.after)); untold != c.untold || ok != c.ok {
 			t.Errorf("after %v: %d, %v, want %d, %v", c.after, untold, ok, c.untold, c.ok)
+		}
+	}
+}
+
+// An answer with more codes than filters were asked for ends the connection, not the program, which it would if the client saw it.
+func TestBoundedConn_EndsAtAnAnswerOfManyCodes(t *testing.T) {
+	for body, want := range map[string]bool{"\x00\x01\x01": true, "\x00\x01": false, "\x00\x01\x01\x01": false} {
+		c := &boundedConn{limit: 100, in: bufio.NewReader(strings.NewReader("\x90" + string(rune(len(body))) + body))}
+		text, err := io.ReadAll(c)
+		if (err == nil) != want || want && len(text) != 2+len(body) {
+			t.Errorf("%q: %q, %v", body, text, err)
 		}
 	}
 }

@@ -323,21 +323,22 @@ func (c *Client) dial(ctx context.Context) (*boundedConn, error) {
 // subscribe asks for what stations send. The broker shares records among the collectors of a group; a station's
 // condition goes to all of them, as it does when it is retained.
 func (c *Client) subscribe(ctx context.Context, client mqtt.Client) error {
-	filters := map[string]byte{c.statusTopic(): 1}
-	for _, filter := range append(c.cfg.Topics.StationFilters(), c.cfg.Topics.RecordFilters(c.cfg.SharedGroup)...) {
-		filters[filter] = 1
+	var asked []mqtt.Token // a packet for each filter: then each answer has one code, see boundedConn
+	for _, filter := range append(append(c.cfg.Topics.StationFilters(), c.cfg.Topics.RecordFilters(c.cfg.SharedGroup)...), c.statusTopic()) {
+		asked = append(asked, client.Subscribe(filter, 1, nil))
 	}
-	token := client.SubscribeMultiple(filters, nil)
-	if err := await(ctx, token); err != nil {
-		return fmt.Errorf("subscribe at %s: %w", c.broker.Host, err)
-	}
-	granted, ok := token.(*mqtt.SubscribeToken)
-	if !ok {
-		return nil
-	}
-	for filter, code := range granted.Result() {
-		if code > 2 {
-			return fmt.Errorf("%s refuses the subscription to %s; allow it to the user %q", c.broker.Host, filter, c.cfg.Username)
+	for _, token := range asked {
+		if err := await(ctx, token); err != nil {
+			return fmt.Errorf("subscribe at %s: %w", c.broker.Host, err)
+		}
+		granted, ok := token.(*mqtt.SubscribeToken)
+		if !ok {
+			continue
+		}
+		for filter, code := range granted.Result() {
+			if code > 2 {
+				return fmt.Errorf("%s refuses the subscription to %s; allow it to the user %q", c.broker.Host, filter, c.cfg.Username)
+			}
 		}
 	}
 	return nil

@@ -198,16 +198,8 @@ func refuseSubscriptions(l net.Listener) {
 		buf := make([]byte, 4096)
 		_, _ = conn.Read(buf) // CONNECT
 		_, _ = conn.Write([]byte{0x20, 2, 0, 0})
-		if n, err := conn.Read(buf); err == nil && n > 6 { // SUBSCRIBE of 13 filters
-			head := 2
-			if buf[1]&0x80 != 0 {
-				head = 3
-			}
-			ack := []byte{0x90, 2 + 13, buf[head], buf[head+1]}
-			for range 13 {
-				ack = append(ack, 0x80)
-			}
-			_, _ = conn.Write(ack)
+		if n, err := conn.Read(buf); err == nil && n > 6 { // SUBSCRIBE of a filter, after a byte of length
+			_, _ = conn.Write([]byte{0x90, 3, buf[2], buf[3], 0x80})
 			_, _ = conn.Read(buf)
 		}
 		_ = conn.Close()
