@@ -61,6 +61,8 @@ type MQTTConfig struct {
 	Key      string         `yaml:"key"`
 	Format   string         `yaml:"format"`
 	Prefix   string         `yaml:"prefix"`
+
+	HomeAssistant HomeAssistantConfig `yaml:"homeassistant"`
 }
 
 // ReceiverConfig is one radio and what it surveys.
@@ -173,7 +175,7 @@ const (
 // DefaultConfig is what an empty file would mean.
 func DefaultConfig() Config {
 	return Config{
-		MQTT:     MQTTConfig{Format: "protobuf", Prefix: "heimdall"},
+		MQTT:     MQTTConfig{Format: "protobuf", Prefix: "heimdall", HomeAssistant: HomeAssistantConfig{Prefix: "homeassistant"}},
 		Spool:    SpoolConfig{Path: stateDir()},
 		Delivery: DeliveryConfig{Ack: "collector", Window: 64, Timeout: configs.Duration(30 * time.Second), Keep: Keep(time.Hour)},
 		Clock:    ClockConfig{Uncertainty: Uncertainty(time.Second)},
@@ -366,6 +368,9 @@ func (c *Config) checkMQTT(report func(field, message string)) {
 	oneOf(report, "mqtt.format", c.MQTT.Format, "protobuf", "json")
 	if c.MQTT.Prefix == "" || strings.ContainsAny(c.MQTT.Prefix, "+#") || strings.HasPrefix(c.MQTT.Prefix, "/") || strings.HasSuffix(c.MQTT.Prefix, "/") {
 		report("mqtt.prefix", "want a topic without wildcards and without a slash at its ends, for instance heimdall")
+	}
+	if protocol.ValidPrefix(c.MQTT.HomeAssistant.Prefix) != nil {
+		report("mqtt.homeassistant.prefix", "want a topic without wildcards and without a slash at its ends, for instance homeassistant")
 	}
 	if c.MQTT.Password != "" && c.MQTT.Username == "" && os.Getenv(envUsername) == "" {
 		report("mqtt.username", "missing: mqtt.password needs the account that it belongs to")

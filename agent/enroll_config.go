@@ -102,7 +102,7 @@ func onlyBroker(path, old, text string, g *identity.Granted, files identity.File
 		return err
 	}
 	want := before
-	want.MQTT = MQTTConfig{URL: g.MQTT.URL, Format: before.MQTT.Format, Prefix: g.MQTT.Prefix}
+	want.MQTT = MQTTConfig{URL: g.MQTT.URL, Format: before.MQTT.Format, Prefix: g.MQTT.Prefix, HomeAssistant: before.MQTT.HomeAssistant}
 	if strings.HasPrefix(g.MQTT.URL, "mqtts://") {
 		want.MQTT.CA, want.MQTT.Cert, want.MQTT.Key = files.BrokerCA, files.Station, files.Station
 	}

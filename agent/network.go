@@ -41,6 +41,9 @@ func newNetwork(a *Agent) (*network, error) {
 	cfg.Log, cfg.Now = a.log.With("component", "link"), a.now
 	cfg.ClockSet = func() bool { return a.clock.Reading().Set }
 	var err error
+	if cfg.Elsewhere, cfg.Started, err = a.retainedElsewhere(); err != nil {
+		return n, err
+	}
 	if n.link, err = link.New(cfg); err != nil {
 		return n, err
 	}

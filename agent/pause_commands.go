@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/fulgidus/heimdall/agent/link"
@@ -121,6 +122,9 @@ func (c LeaveCmd) Run(ctx context.Context, s streams) error {
 	for _, topic := range topics {
 		fmt.Fprintln(s.out, "emptied", topic)
 	}
+	if err := os.Remove(discoveryMark(cfg)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("forget that Home Assistant knows the station: %w", err)
+	}
 	_, err = fmt.Fprintf(s.out, "What stays: the spool and the configuration here (%s; delete them when nothing of them is needed), and with the network what it has stored, "+
 		"its acknowledgements for 30 days, and the station's account or certificate: its operator removes those with `heimdall-collector station remove %s`.\n",
 		cfg.Spool.Path, cfg.Station.ID)
@@ -130,5 +134,13 @@ func (c LeaveCmd) Run(ctx context.Context, s streams) error {
 // retainedTopics are all that the agent publishes retained.
 func retainedTopics(cfg Config) []string {
 	topics := protocol.Topics{Prefix: cfg.MQTT.Prefix}
-	return []string{topics.State(cfg.Station.ID), topics.Info(cfg.Station.ID), topics.Status(cfg.Station.ID)}
+	all := []string{topics.State(cfg.Station.ID), topics.Info(cfg.Station.ID), topics.Status(cfg.Station.ID)}
+	before := describedAt(cfg)
+	if before != "" {
+		all = append(all, before)
+	}
+	if topic := cfg.discoveryTopic(); cfg.MQTT.HomeAssistant.Enabled && topic != before {
+		all = append(all, topic)
+	}
+	return all
 }

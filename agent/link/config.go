@@ -80,6 +80,12 @@ type Config struct {
 	// ClockSet tells whether the clock is set; nil: it is. The times in a broker's certificate are judged by a set clock alone.
 	ClockSet func() bool
 
+	// Elsewhere is published on each connection, and again some time up to MaxRepeat (20 s) after somebody says on Started that he is
+	// online.
+	Elsewhere []Retained
+	Started   string // topic; empty: none
+	MaxRepeat time.Duration
+
 	// Wrote is told of bytes that went to the network; nil: nobody counts.
 	Wrote func(bytes int)
 	// UsedUp tells that nothing may be sent any more, not even that the station is there; nil: anything may.
@@ -106,6 +112,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxAway == 0 {
 		c.MaxAway = 30 * time.Minute
+	}
+	if c.MaxRepeat == 0 {
+		c.MaxRepeat = longestRepeat
 	}
 	if c.KeepAlive == 0 {
 		c.KeepAlive = 30 * time.Second

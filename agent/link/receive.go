@@ -89,6 +89,9 @@ func readCommand(payload []byte, now time.Time) (*protocol.Command, error) {
 // receive acts on one message from the broker.
 func (s *session) receive(ctx context.Context, m inbound) {
 	s.pipe.received(m)
+	if s.started(m) {
+		return
+	}
 	topic, err := s.link.topics.Parse(m.topic)
 	if err != nil {
 		s.cfg.Log.WarnContext(ctx, "a message on an unknown topic was ignored", "error", err)

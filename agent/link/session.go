@@ -31,6 +31,7 @@ type dispatch struct {
 	qos      byte
 	retained bool
 	message  *message // nil for info and state
+	done     func()   // of Elsewhere; nil: nobody waits
 	order    uint64   // of the message when it was handed over
 }
 
@@ -48,8 +49,9 @@ type session struct {
 	window     window
 	batch      batch
 	collectors map[string]bool
-	denied     bool        // somebody said that the station is not online
-	pace       []time.Time // when the last batchRate records came, oldest first
+	repeat     <-chan time.Time // when Elsewhere is published again; nil: not soon
+	denied     bool             // somebody said that the station is not online
+	pace       []time.Time      // when the last batchRate records came, oldest first
 	// outbox is for the sender. Its capacity holds a full window, as many repeats, info and state: it is never full, and
 	// if it were, the message would be found unacknowledged in time.
 	outbox chan dispatch
@@ -114,6 +116,9 @@ func (s *session) enter(ctx context.Context) error {
 	if err := await(ctx, said, s.cfg.Timeout); err != nil {
 		return fmt.Errorf("publish %s: %w", status, err)
 	}
+	if s.cfg.Started != "" {
+		s.pipe.subscribe(s.cfg.Started) // a station that may not hear it goes without
+	}
 	if err := granted(ctx, echo, s.cfg.Timeout); err != nil { // a station that may not hear it goes without
 		s.cfg.Log.DebugContext(ctx, "the station cannot hear its own status, and will not contradict a false one", "error", err)
 	}
@@ -127,6 +132,7 @@ func (s *session) loop(ctx context.Context) (lost bool, err error) {
 	defer tick.Stop()
 	began := time.Now()
 	s.announce()
+	s.announceElsewhere()
 	for {
 		next := s.items
 		if s.window.full() {
@@ -155,6 +161,9 @@ func (s *session) loop(ctx context.Context) (lost bool, err error) {
 			}
 		case <-s.batch.timer():
 			s.flush()
+		case <-s.repeat:
+			s.repeat = nil
+			s.announceElsewhere()
 		case <-s.link.changed:
 			s.announce()
 		case now := <-tick.C:
@@ -244,6 +253,9 @@ func (s *session) wait(ctx context.Context, tokens <-chan pending) {
 			if err := p.token.Error(); err != nil {
 				s.failed <- fmt.Errorf("publish %s: %w", p.topic, err)
 				return
+			}
+			if p.done != nil {
+				p.done()
 			}
 			if p.message == nil {
 				continue

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the servers that the tests run against: mosquitto, PostgreSQL, node, rtl_433, strace,
-# promtool (of the package prometheus), systemd, lintian and rpm (to judge units and packages) and qemu-user (to run what is
+# promtool (of the package prometheus), python3-jinja2 (to render templates as Home Assistant does), systemd, lintian and rpm (to judge units and packages) and qemu-user (to run what is
 # compiled for arm64) from Debian (as root), TimescaleDB as a
 # WASM build, a client generator and validators of OpenAPI from npm, MinIO built once by the Go toolchain. What is there already is left alone.
 set -eu
@@ -17,6 +17,7 @@ command -v psql >/dev/null || missing="$missing postgresql-client"
 command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
 command -v rtl_433 >/dev/null || missing="$missing rtl-433"
+python3 -c 'import jinja2' 2>/dev/null || missing="$missing python3-jinja2"
 command -v promtool >/dev/null || missing="$missing prometheus"
 command -v strace >/dev/null || [ "$(uname)" != Linux ] || missing="$missing strace"
 command -v qemu-aarch64-static >/dev/null || [ "$(uname)" != Linux ] || missing="$missing qemu-user-static"
