@@ -55,7 +55,7 @@ func (c *Collector) openAccounts(ctx context.Context) error {
 		}
 		backend = accounts.NewFiles(rules, folder, username(*m), string(m.Password))
 	}
-	c.accounts = accounts.New(c.store, backend, log)
+	c.accounts = accounts.New(c.store, backend, username(*m), log)
 	return nil
 }
 

@@ -100,7 +100,7 @@ func TestDynsec_KnowsStationsByTheirCertificates(t *testing.T) {
 	cfg := link.Config{URL: "mqtts://" + passwords, Username: "collector", Password: "secret", ID: "main", Log: quiet(), TLS: &tls.Config{RootCAs: a.Pool()}}
 	k := accounts.New(openStore(t), accounts.NewDynsec(rules(), "collector", func(ctx context.Context, request []byte, mine func([]byte) bool) ([]byte, error) {
 		return link.AskBroker(ctx, cfg, accounts.DynsecTopic, accounts.DynsecAnswers, request, mine)
-	}, quiet()), quiet())
+	}, quiet()), "gatherer", quiet())
 	if err := errors.Join(k.Repair(t.Context()), k.EnsureStation(t.Context(), "torino", "test")); err != nil {
 		t.Fatal(err)
 	}

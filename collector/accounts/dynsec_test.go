@@ -47,7 +47,7 @@ func (p *plugin) byHand(t *testing.T, commands string) string {
 func TestDynsec_RepairsWhatSomebodyChanged(t *testing.T) {
 	p := openPlugin(t)
 	db := openStore(t)
-	k := accounts.New(db, accounts.NewDynsec(rules(), "collector", p.ask, quiet()), quiet())
+	k := accounts.New(db, accounts.NewDynsec(rules(), "collector", p.ask, quiet()), "gatherer", quiet())
 	w := &world{broker: p.Addr, keeper: k, passwords: map[string]string{}}
 	repair := func() {
 		t.Helper()

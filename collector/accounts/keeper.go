@@ -74,15 +74,16 @@ type Keeper struct {
 	store   Store
 	backend Backend // nil: everybody may do everything
 	log     *slog.Logger
+	own     string        // the account of this collector; nobody else gets it
 	changed chan struct{} // capacity 1: the broker may not agree any more; when it is full that is known
 
 	mu sync.Mutex // guards the agreement of table and broker: one change at a time
 }
 
-// New makes a keeper; Run keeps the broker in agreement. A nil backend is a broker without accounts: stations are written down
+// New makes a keeper for a collector whose own account is own; Run keeps the broker in agreement. A nil backend is a broker without accounts: stations are written down
 // all the same, and subscribers refused.
-func New(store Store, backend Backend, log *slog.Logger) *Keeper {
-	return &Keeper{store: store, backend: backend, log: log, changed: make(chan struct{}, 1)}
+func New(store Store, backend Backend, own string, log *slog.Logger) *Keeper {
+	return &Keeper{store: store, backend: backend, own: own, log: log, changed: make(chan struct{}, 1)}
 }
 
 // Note says what is left for people to do after a change; empty: nothing.
@@ -165,6 +166,8 @@ func (k *Keeper) add(ctx context.Context, account protocol.Account, field, name,
 func (k *Keeper) known(ctx context.Context, account protocol.Account) (*protocol.Account, error) {
 	found, err := k.store.BrokerAccount(ctx, account.Username)
 	switch {
+	case account.Username == k.own:
+		return nil, protocol.FieldErrors{{Field: "id", Value: account.Username, Message: "it is the collector's own account; choose another name"}}
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case err != nil:

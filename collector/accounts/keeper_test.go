@@ -81,7 +81,7 @@ func faultOf(t *testing.T, err error) string {
 
 func TestKeeper_TellsTheBroker(t *testing.T) {
 	b := newBoard()
-	k := accounts.New(openStore(t), b, slog.New(slog.DiscardHandler))
+	k := accounts.New(openStore(t), b, "gatherer", slog.New(slog.DiscardHandler))
 	ctx := t.Context()
 	password, err := k.AddSubscriber(ctx, "grafana", "club")
 	if err != nil || b.known["sub-grafana"] != password || len(password) < 22 {
@@ -120,6 +120,9 @@ func TestKeeper_TellsTheBroker(t *testing.T) {
 		t.Errorf("a station that is named as collectors are: fault in %s", field)
 	}
 
+	if field := faultOf(t, k.EnsureStation(ctx, "gatherer", "club")); field != "id" {
+		t.Errorf("a station that is named as this collector's account: fault in %s", field)
+	}
 	if err := errors.Join(k.DisableStation(ctx, "torino", "club"), k.RemoveStation(ctx, "genova", "club"), k.RevokeSubscriber(ctx, "grafana", "club")); err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +141,7 @@ func TestKeeper_TellsTheBroker(t *testing.T) {
 func TestKeeper_ABrokerThatIsAwayIsToldLater(t *testing.T) {
 	b := newBoard()
 	db := openStore(t)
-	k := accounts.New(db, b, slog.New(slog.DiscardHandler))
+	k := accounts.New(db, b, "gatherer", slog.New(slog.DiscardHandler))
 	ctx := t.Context()
 	if _, err := k.AddSubscriber(ctx, "grafana", "club"); err != nil {
 		t.Fatal(err)
@@ -171,7 +174,7 @@ func TestKeeper_ABrokerThatIsAwayIsToldLater(t *testing.T) {
 }
 
 func TestKeeper_NoAccountsWithoutABackend(t *testing.T) {
-	k := accounts.New(openStore(t), nil, slog.New(slog.DiscardHandler))
+	k := accounts.New(openStore(t), nil, "gatherer", slog.New(slog.DiscardHandler))
 	_, err := k.AddSubscriber(t.Context(), "grafana", "club")
 	if field := faultOf(t, err); field != "mqtt.accounts" {
 		t.Errorf("a subscriber of a broker that lets everybody in: fault in %s", field)

@@ -100,7 +100,7 @@ func embeddedWorld(t *testing.T) *world {
 		}
 	})
 	w := &world{
-		broker: b.Addr(), keeper: accounts.New(openStore(t), door, quiet()), judges: true, refusesWills: true, apply: func() {},
+		broker: b.Addr(), keeper: accounts.New(openStore(t), door, "gatherer", quiet()), judges: true, refusesWills: true, apply: func() {},
 		passwords: map[string]string{publisher: "", "collector": password},
 	}
 	return w.people(t)
@@ -114,7 +114,7 @@ func dynsecWorld(t *testing.T) *world {
 	}
 	w := &world{
 		broker: broker.Addr, judges: true, apply: func() {}, passwords: map[string]string{publisher: "all", "collector": "secret"},
-		keeper: accounts.New(openStore(t), accounts.NewDynsec(rules(), "collector", ask, quiet()), quiet()),
+		keeper: accounts.New(openStore(t), accounts.NewDynsec(rules(), "collector", ask, quiet()), "gatherer", quiet()),
 	}
 	if err := w.keeper.Repair(t.Context()); err != nil {
 		t.Fatal(err)
@@ -137,7 +137,7 @@ func filesWorld(t *testing.T) *world {
 	dir := t.TempDir()
 	files := accounts.NewFiles(rules(), dir, "collector", "secret")
 	w := &world{
-		keeper: accounts.New(openStore(t), files, quiet()), apply: func() {},
+		keeper: accounts.New(openStore(t), files, "gatherer", quiet()), apply: func() {},
 		passwords: map[string]string{publisher: "all", "collector": "secret"},
 	}
 	if err := w.keeper.Repair(t.Context()); err != nil {
