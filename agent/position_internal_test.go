@@ -66,7 +66,7 @@ func TestPosition_OnlySiteHasTheExactOne(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { ended <- a.Run(ctx) }()
 		here.hears(t)
-		resp, err := http.Get("http://" + a.metrics.listener.Addr().String() + "/metrics") //nolint:noctx // a test's own server
+		resp, err := http.Get("http://" + a.metrics.listener.Addr().String() + "/metrics")
 		if err != nil {
 			t.Fatal(err)
 		}
