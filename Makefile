@@ -123,7 +123,7 @@ package: tools-package ## everything that is released, into dist/: programs, deb
 	@ls -l dist
 
 .PHONY: package-test
-package-test: servers tools-package ## build deb and rpm twice, and live with them under a systemd of its own: install, kill, upgrade, purge (as root, minutes)
+package-test: servers tools-package ## build deb and rpm twice, and live with them under a systemd of its own: first run, kill, upgrade, purge (as root, minutes)
 	HEIMDALL_PACKAGES=1 $(GO) test -v -count 1 -run TestPackages -timeout 15m ./packaging/packages
 
 .PHONY: tools-package

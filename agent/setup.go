@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -261,10 +262,14 @@ func (i *interview) network(ctx context.Context) (id, broker string, err error) 
 	if err != nil {
 		return "", "", err
 	}
-	choice := ""
-	err = i.until("4/5 Send to    (c)ollector with a code, (b)roker of my own, (n)owhere yet?", "n", func(answer string) error {
+	choice, address := "", ""
+	err = i.until("4/5 Send to    (c)ollector with a code, (b)roker of my own or its address, (n)owhere yet?", "n", func(answer string) error {
+		if strings.Contains(answer, "://") {
+			choice, address = "b", answer
+			return nil
+		}
 		if choice = strings.ToLower(answer[:1]); !strings.Contains("cbn", choice) {
-			return fmt.Errorf("%q: want c, b or n", answer)
+			return fmt.Errorf("%q: want c, b or n, or mqtt://host:1883", answer)
 		}
 		return nil
 	})
@@ -274,19 +279,16 @@ func (i *interview) network(ctx context.Context) (id, broker string, err error) 
 	case choice == "c":
 		return i.join(ctx, id)
 	}
-	broker, err = i.broker(ctx, id)
+	broker, err = i.broker(ctx, id, address)
 	return id, broker, err
 }
 
-// broker asks for a broker of one's own, and tries it.
-func (i *interview) broker(ctx context.Context, id string) (text string, err error) {
+// broker tries a broker of one's own as it is, where its address is known. Otherwise, or where that does not do, it asks for its
+// address and the account there.
+func (i *interview) broker(ctx context.Context, id, address string) (text string, err error) {
 	cfg, online := DefaultConfig(), false
 	cfg.Station.ID = id
-	err = i.until("               its address:", "mqtt://127.0.0.1:1883", func(answer string) error {
-		cfg.MQTT.URL = answer
-		if err := i.account(&cfg.MQTT, id); err != nil {
-			return err
-		}
+	try := func() error {
 		var fault error
 		cfg.checkMQTT(func(field, message string) { fault = errors.Join(fault, fmt.Errorf("%s: %s", field, message)) })
 		if fault != nil {
@@ -298,7 +300,21 @@ func (i *interview) broker(ctx context.Context, id string) (text string, err err
 			return errors.New(brokerFault(ctx, err))
 		}
 		return nil
-	})
+	}
+	if cfg.MQTT.URL = address; address != "" {
+		if err = try(); err != nil {
+			fmt.Fprintf(i.out, "               %v\n", err)
+		}
+	}
+	if address == "" || err != nil {
+		err = i.until("               its address:", cmp.Or(address, "mqtt://127.0.0.1:1883"), func(answer string) error {
+			cfg.MQTT.URL = answer
+			if err := i.account(&cfg.MQTT, id); err != nil {
+				return err
+			}
+			return try()
+		})
+	}
 	if err != nil {
 		return "", err
 	}

@@ -15,7 +15,22 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fulgidus/heimdall/agent/radio/radiotest"
 )
+
+// rtltcpSetting has this program act as an rtl_tcp at an address.
+const rtltcpSetting = "HEIMDALL_TEST_RTLTCP"
+
+func TestMain(m *testing.M) {
+	if address := os.Getenv(rtltcpSetting); address != "" {
+		if _, err := radiotest.ListenRTLTCP(context.Background(), address, radiotest.RTLSettings{}); err != nil {
+			panic(err)
+		}
+		select {} // until it is killed
+	}
+	os.Exit(m.Run())
+}
 
 // tools is where the tools are that the packages are made and tried with. make installs them.
 func tools(t *testing.T) string {
@@ -120,21 +135,42 @@ func TestPackages(t *testing.T) {
 	if err != nil {
 		t.Errorf("lintian: %v", err)
 	}
-	live(t, first, second)
-}
-
-// live has both versions live under a systemd of their own.
-func live(t *testing.T, first, second string) {
-	t.Helper()
 	folder := t.TempDir()
 	for name, from := range map[string]string{"first": first, "second": second} {
 		if err := os.Rename(from, filepath.Join(folder, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	t.Run("FirstRun", func(t *testing.T) {
+		itself, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		program, err := os.ReadFile(itself) // which acts as rtl_tcp
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, "rtl_tcp"), program, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		live(t, folder, "first.sh")
+		numbers, err := os.ReadFile(filepath.Join(folder, "numbers"))
+		t.Logf("from the package to the station in the list: %s%v", numbers, err)
+	})
+	t.Run("Life", func(t *testing.T) { live(t, folder, "life.sh") })
+}
+
+// live runs a script with both versions at hand under a systemd of its own.
+func live(t *testing.T, folder, script string) {
+	t.Helper()
+	for _, name := range []string{"outcome", "log", "journal"} {
+		if err := os.RemoveAll(filepath.Join(folder, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
-	boot := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--net", "--cgroup", "sh", "testdata/boot.sh", folder)
+	boot := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--net", "--cgroup", "sh", "testdata/boot.sh", folder, script)
 	var said bytes.Buffer
 	boot.Stdout, boot.Stderr = &said, &said
 	began := time.Now()
@@ -149,6 +185,6 @@ func live(t *testing.T, first, second string) {
 		return strings.Join(lines[max(0, len(lines)-60):], "\n")
 	}
 	if read("outcome") != "lived" {
-		t.Errorf("boot: %v %s\nlife.sh:\n%s\njournal:\n%s", err, said.String(), read("log"), read("journal"))
+		t.Errorf("boot: %v %s\n%s:\n%s\njournal:\n%s", err, said.String(), script, read("log"), read("journal"))
 	}
 }

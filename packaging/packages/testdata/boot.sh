@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs life.sh as a service under a systemd of its own, on a copy of this computer's file system that is forgotten afterwards. To be
-# started as process 1 of new namespaces: unshare -m -p -f -u -i -n -C. FOLDER holds the packages and takes what is found out.
+# Runs life.sh, or another script beside it, as a service under a systemd of its own, on a copy of this computer's file system that is forgotten afterwards. To be
+# started as process 1 of new namespaces: unshare -m -p -f -u -i -n -C. boot.sh FOLDER [SCRIPT]: FOLDER holds the packages and takes what is found out.
 set -eu
 folder=$1
 here=$(cd "$(dirname "$0")" && pwd)
@@ -28,7 +28,8 @@ mount -t sysfs -o ro sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 mkdir -p "$root/test"
 mount --bind "$folder" "$root/test"
-cp "$here/life.sh" "$here/scene.yaml" "$root/"
+cp "$here/${2:-life.sh}" "$root/life.sh"
+cp "$here/scene.yaml" "$root/"
 
 units=$root/etc/systemd/system
 rm -rf "$units"/*.wants "$root/var/lib/heimdall-agent" "$root/var/lib/heimdall-collector" "$root/etc/heimdall"
