@@ -195,6 +195,9 @@ func (r remote) sendOnce(ctx context.Context, method, path string, body any, hea
 		if u := new(url.Error); errors.As(err, &u) {
 			err = u.Err
 		}
+		if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted {
+			return nil, fmt.Errorf("%s: %w: %s names the certificate of the collector's authority, ca/ca.pem in its data directory", r.base(), err, authorityVariable)
+		}
 		return nil, fmt.Errorf("no collector answers at %s (--url or HEIMDALL_URL names another): %w", r.base(), err)
 	}
 	if resp.StatusCode < http.StatusBadRequest {

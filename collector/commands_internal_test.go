@@ -614,12 +614,15 @@ func TestRemote_SaysWhatFailed(t *testing.T) {
 		http.Error(w, "short and stout", http.StatusTeapot)
 	}))
 	defer stranger.Close()
+	unknown := httptest.NewTLSServer(http.NotFoundHandler())
+	defer unknown.Close()
 	for name, c := range map[string]struct {
 		remote remote
 		path   string
 		want   string
 	}{
 		"nobody there": {remote{URL: "http://127.0.0.1:1"}, "/x", "no collector answers at http://127.0.0.1:1 (--url or HEIMDALL_URL names another)"},
+		"untrusted":    {remote{URL: unknown.URL}, "/x", "HEIMDALL_CA names the certificate of the collector's authority"},
 		"not found":    {w.remote, "/api/v1/acquisitions/none", "id: none: no such acquisition"},
 		"no collector": {remote{URL: stranger.URL}, "/x", "the collector answers 418: I'm a teapot: short and stout"},
 		"field":        {w.remote, "/api/v1/measurements?limit=0", `write a whole number from 1 to 1000`},
