@@ -261,6 +261,8 @@ func brokerFault(ctx context.Context, err error) string {
 		return fmt.Sprintf("no answer within %.0f s", brokerWait.Seconds())
 	case strings.Contains(err.Error(), "TLS: ") && strings.Contains(err.Error(), "reset by peer"):
 		return err.Error() + ": the port may not speak TLS"
+	case strings.Contains(err.Error(), "remote error: tls: bad certificate"):
+		return err.Error() + ": the broker refuses the station's certificate (mqtt.cert); where it was revoked, ask the network's operator for a code, then `heimdall-agent enroll -`"
 	}
 	return err.Error()
 }

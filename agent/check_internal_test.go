@@ -175,6 +175,7 @@ func TestBrokerFault_SaysTheMend(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"TLS: read tcp: connection reset by peer": "the port may not speak TLS",
+		"remote error: tls: bad certificate":      "then `heimdall-agent enroll -`",
 		"connect: refused":                        "connect: refused",
 	} {
 		if got := brokerFault(t.Context(), errors.New(text)); !strings.Contains(got, want) {
