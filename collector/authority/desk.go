@@ -85,6 +85,8 @@ type Desk struct {
 	mu      sync.Mutex        // guards the rest
 	revoked map[string]string // stations by serial number
 	known   bool              // revoked has been read
+	asked   uint64            // how often it was asked what is revoked
+	heard   uint64            // the newest of these whose answer is in revoked
 }
 
 // NewDesk makes a desk.

@@ -34,6 +34,8 @@ type place struct {
 	ca  *authority.Authority
 	db  *store.DB
 	now time.Time
+	// lists is called with each list of revoked certificates that was read, before the desk gets it; nil: nothing is.
+	lists atomic.Pointer[func()]
 
 	mu   sync.Mutex // guards the rest
 	done []string   // at accounts and broker
@@ -62,6 +64,20 @@ func (p *place) RemoveStation(_ context.Context, station, _ string) error {
 func (p *place) Cut(_ context.Context, station string) error   { return p.note("cut", station) }
 func (p *place) Clear(_ context.Context, station string) error { return p.note("clear", station) }
 
+// kept are the certificates of a place.
+type kept struct {
+	*store.DB
+	place *place
+}
+
+func (k kept) RevokedCertificates(ctx context.Context, since time.Time) ([]protocol.CertificateState, error) {
+	list, err := k.DB.RevokedCertificates(ctx, since)
+	if f := k.place.lists.Load(); f != nil {
+		(*f)()
+	}
+	return list, err
+}
+
 func newPlace(t testing.TB, log *slog.Logger) *place {
 	t.Helper()
 	p := &place{now: time.Now()}
@@ -78,7 +94,7 @@ func newPlace(t testing.TB, log *slog.Logger) *place {
 		t.Fatal(err)
 	}
 	p.Desk = authority.NewDesk(authority.Config{
-		Authority: p.ca, Codes: p.db, Certificates: p.db, Accounts: p, Broker: p, Host: "collector.example.org", Renew: "https://collector.example.org:8090/api/v1/renew",
+		Authority: p.ca, Codes: p.db, Certificates: kept{p.db, p}, Accounts: p, Broker: p, Host: "collector.example.org", Renew: "https://collector.example.org:8090/api/v1/renew",
 		MQTT: protocol.EnrolmentMQTT{URL: "mqtts://collector.example.org:8883", CA: string(p.ca.PEM()), Prefix: "heimdall"}, Now: clock, Log: log,
 	})
 	return p
@@ -360,6 +376,37 @@ func TestRevoke_CutsAndRefuses(t *testing.T) {
 	}
 	if _, err := p.Admit(kept); err == nil {
 		t.Error("the replaced certificate is admitted")
+	}
+}
+
+// A list that was read before a revocation, and comes after it, lets nobody in again.
+func TestRevoke_OutlivesAnOlderList(t *testing.T) {
+	p := newPlace(t, nil)
+	cert := p.enrol(t, "torino")
+	read, given := make(chan struct{}), make(chan struct{})
+	var first sync.Once
+	hold := func() {
+		held := false
+		first.Do(func() { held = true })
+		if held {
+			close(read)
+			<-given
+		}
+	}
+	p.lists.Store(&hold)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var group sync.WaitGroup
+	group.Go(func() { _ = p.Run(ctx) })
+	<-read
+	if err := p.Revoke(t.Context(), "torino", "chief"); err != nil {
+		t.Error(err)
+	}
+	stop()
+	close(given)
+	group.Wait()
+	if _, err := p.Admit(cert); err == nil {
+		t.Error("a revoked certificate is admitted")
 	}
 }
 

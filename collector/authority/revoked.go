@@ -29,8 +29,13 @@ func (d *Desk) Run(ctx context.Context) error {
 	}
 }
 
-// look reads what is revoked, and ends the sessions of those that were not before.
+// look reads what is revoked, and ends the sessions of those that were not before. An answer that a later question has overtaken
+// does not count: it may not know what was revoked meanwhile.
 func (d *Desk) look(ctx context.Context) error {
+	d.mu.Lock()
+	d.asked++
+	mine := d.asked
+	d.mu.Unlock()
 	list, err := d.cfg.Certificates.RevokedCertificates(ctx, d.cfg.Now())
 	if err != nil {
 		return err
@@ -38,13 +43,17 @@ func (d *Desk) look(ctx context.Context) error {
 	revoked := make(map[string]string, len(list))
 	var fresh []string
 	d.mu.Lock()
+	if mine < d.heard {
+		d.mu.Unlock()
+		return nil
+	}
 	for _, c := range list {
 		revoked[c.Serial] = c.Station
 		if _, old := d.revoked[c.Serial]; !old && d.known {
 			fresh = append(fresh, c.Station)
 		}
 	}
-	d.revoked, d.known = revoked, true
+	d.revoked, d.known, d.heard = revoked, true, mine
 	d.mu.Unlock()
 	for _, station := range fresh {
 		if err := d.cfg.Broker.Cut(ctx, station); err != nil {
