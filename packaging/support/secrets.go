@@ -185,6 +185,7 @@ var looks = []struct {
 }{
 	{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)`), hidden},
 	{regexp.MustCompile(`\bhd1\.[\w.~+/=-]+`), "hd1." + hidden},
+	{regexp.MustCompile(`\bhdt_\w+`), "hdt_" + hidden},
 	{regexp.MustCompile(`(?i)\b(bearer|basic) +[\w.~+/=-]{6,}`), "$1 " + hidden},
 	{regexp.MustCompile(`(?i)([\w.-]*(?:pass|pwd|password|secret|token|credential|(?:api|access|private)_?key)[\w.-]*["']?=["']?)[^\s&,;"'}\]]+`), "${1}" + hidden},
 	{regexp.MustCompile(`(?i)("[\w.-]*(?:pass|pwd|secret|token|credential|(?:api|access|private)_?key)[\w.-]*" *: *")[^"]+"`), `${1}` + hidden + `"`},

@@ -55,6 +55,7 @@ func TestSecrets_HidesWhatLooksLikeOne(t *testing.T) {
 		"kiwi://host:8073?password=hush&x=1":                                     "kiwi://host:8073?password=***&x=1",
 		"--config a --token hush --password=hush":                                "--config a --token *** --password=***",
 		"join with hd1.AbC_d-e.fgh now":                                          "join with hd1.*** now",
+		"add a token (hdt_abc234xyz): no":                                        "add a token (hdt_***): no",
 		"Authorization: Bearer abcdefgh":                                         "Authorization: Bearer ***",
 		`{"password": "hush", "access_key":"hush"}`:                              `{"password": "***", "access_key":"***"}`,
 		"lat=45.1 lon: 7.2 \"latitude_deg\":45.0":                                `lat=*** lon: *** "latitude_deg":***`,
