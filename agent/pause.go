@@ -253,9 +253,9 @@ func (d *duty) declare(ctx context.Context, before *pauseOf) {
 		return
 	}
 	if before != nil && len(over) == 0 {
-		until := a.now()
-		before.Until = &until
-		over = append(over, *before)
+		until, ended := a.now(), *before // others may be reading before
+		ended.Until = &until
+		over = append(over, ended)
 	}
 	for _, p := range over {
 		a.log.InfoContext(ctx, "the station is no longer paused", "since", protocol.FormatTime(p.Since))
