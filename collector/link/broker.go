@@ -109,18 +109,16 @@ func (b *Broker) Close() error {
 	return nil
 }
 
-// Cut ends the connection of a station's agent, if it has one, and waits until everything is over, its will included.
+// Cut ends the connections of a station, if it has any, and waits until everything is over, wills included.
 func (b *Broker) Cut(ctx context.Context, station string) error {
-	over := b.listener.cut(agentPrefix + station)
-	if over == nil {
-		return nil
+	for _, over := range b.listener.cut(station) {
+		select {
+		case <-over:
+		case <-ctx.Done():
+			return fmt.Errorf("end the connections of %s: %w", station, ctx.Err())
+		}
 	}
-	select {
-	case <-over:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("end the connection of %s: %w", station, ctx.Err())
-	}
+	return nil
 }
 
 // agentPrefix begins the client ids of agents.

@@ -195,16 +195,18 @@ func (l *listener) call(g *guest, id string) bool {
 	return !g.isClosed()
 }
 
-// cut ends the connection of a client id, and gives what is closed when it is over; nil when there is none.
-func (l *listener) cut(id string) <-chan struct{} {
+// cut ends the connections of a station, under whatever client ids, and gives what is closed when each is over.
+func (l *listener) cut(station string) (over []<-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	g := l.names[id]
-	if g == nil {
-		return nil
+	agent := l.names[agentPrefix+station]
+	for g := range l.guests {
+		if g == agent || g.pass != nil && g.pass.Username() == station {
+			_ = g.Close()
+			over = append(over, g.done)
+		}
 	}
-	_ = g.Close()
-	return g.done
+	return over
 }
 
 // dismiss forgets a connection that has ended.

@@ -27,7 +27,7 @@ func openAuthority(t *testing.T) *authority.Authority {
 }
 
 // secured runs an embedded broker with TLS that refuses the certificate of the station "revoked".
-func secured(t *testing.T, a *authority.Authority) *link.Broker {
+func secured(t *testing.T, a *authority.Authority, prepare ...func(*link.Broker)) *link.Broker {
 	t.Helper()
 	b, err := link.OpenBroker(t.Context(), "127.0.0.1:0", slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -43,6 +43,9 @@ func secured(t *testing.T, a *authority.Authority) *link.Broker {
 			return nil
 		},
 	})
+	for _, f := range prepare {
+		f(b)
+	}
 	background(t, b.Run)
 	if !strings.HasPrefix(b.URL(), "mqtts://127.0.0.1:") {
 		t.Errorf("URL %s", b.URL())
@@ -110,13 +113,28 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// Cut returns when the session is over, its last will included.
+// Cut returns when the session is over, its last will included. It finds it under any client id.
 func TestBroker_CutEndsASession(t *testing.T) {
+	for _, id := range []string{"heimdall-agent-torino", "another"} {
+		t.Run(id, func(t *testing.T) { cutEndsASession(t, id) })
+	}
+}
+
+// stationPass lets a station do everything.
+type stationPass string
+
+func (p stationPass) Username() string    { return string(p) }
+func (stationPass) Valid() bool           { return true }
+func (stationPass) May(bool, string) bool { return true }
+
+func cutEndsASession(t *testing.T, id string) {
 	a := openAuthority(t)
-	b := secured(t, a)
+	b := secured(t, a, func(b *link.Broker) {
+		b.Restrict(func(v link.Visitor) link.Pass { return stationPass(v.CommonName) })
+	})
 	pair := must(a.Client("torino"))
 	lost := make(chan struct{})
-	o := mqtt.NewClientOptions().AddBroker("ssl://" + b.Addr()).SetClientID("heimdall-agent-torino").SetAutoReconnect(false).SetProtocolVersion(4).
+	o := mqtt.NewClientOptions().AddBroker("ssl://" + b.Addr()).SetClientID(id).SetAutoReconnect(false).SetProtocolVersion(4).
 		SetTLSConfig(&tls.Config{RootCAs: a.Pool(), ServerName: "127.0.0.1", Certificates: []tls.Certificate{*pair}}).
 		SetConnectionLostHandler(func(mqtt.Client, error) { close(lost) })
 	c := mqtt.NewClient(o)
