@@ -157,8 +157,11 @@ func TestEnrol_FromCodeToRevocation(t *testing.T) {
 		var st struct {
 			Broker struct{ Acknowledged uint64 }
 		}
-		if err := json.Unmarshal([]byte(out), &st); err != nil || st.Broker.Acknowledged == 0 {
-			return fmt.Errorf("%v: %s%s", err, out, errOut)
+		if err := json.Unmarshal([]byte(out), &st); err != nil {
+			return fmt.Errorf("%w: %s%s", err, out, errOut)
+		}
+		if st.Broker.Acknowledged == 0 {
+			return fmt.Errorf("none yet: %s", out)
 		}
 		return nil
 	})
