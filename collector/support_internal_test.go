@@ -51,7 +51,7 @@ func TestSupport_ShowsNoSecret(t *testing.T) {
 			"heimdall-collector support, ", "== build\nheimdall-collector dev, go", "mqtt.username: collector\n", "mqtt.password: ***\n", "archive.access_key: ***\n",
 			"store.url: postgres://***@127.0.0.1:1/x\n", "retention.gap: forever\n", "limits.store: 80%\n", "ActiveState=failed\n",
 			"no collector runs with the data directory ", "fail  database ", "fail  archive ", "fail  broker ", "== stations\nerror: ", "the last line\n",
-			"environment sets HEIMDALL_COLLECTOR_ARCHIVE_SECRET_KEY, HEIMDALL_TOKEN, ",
+			"environment sets HEIMDALL_COLLECTOR_ARCHIVE_SECRET_KEY, ", " HEIMDALL_TOKEN, ",
 		}},
 		"one that cannot": {"beacons: 1\nlog: {level: loud}\n", []string{
 			"beacons: unknown key; known here: id, ", "log.level: \"loud\": want debug, info, warn or error", "not tried: the configuration has faults", "the last line\n",

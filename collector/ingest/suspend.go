@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -58,8 +59,18 @@ func (w *warden) holds(station string, now time.Time) bool {
 	return w.suspended[station].Until.After(now)
 }
 
+// honest tells whether a station may mean well that sends such records: its clock is wrong, or its agent newer than this collector.
+// They cost what good ones cost, and no rest mends them: to suspend it would only keep its good ones back.
+func honest(err error) bool {
+	e, ok := errors.AsType[*protocol.Error](err)
+	return ok && (e.Code == protocol.CodeAbsurdTime || e.Code == protocol.CodeUnknownKind)
+}
+
 // note counts a rejection.
 func (w *warden) note(station string, err error, now time.Time) {
+	if honest(err) {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.suspended[station].Until.After(now) {

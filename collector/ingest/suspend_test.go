@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -36,6 +37,37 @@ func (b *lockedBuffer) count(what string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return strings.Count(b.buf.String(), what)
+}
+
+// A clock that is wrong, or an agent that is newer than the collector, is no reason to keep the rest of a station's backlog waiting.
+func TestIngest_DoesNotSuspendAStationWithAWrongClock(t *testing.T) {
+	simulate(t, nil, func(t *testing.T, r *rig) {
+		const many = 2000 // more than may be rejected in an hour
+		for i := range uint64(many) {
+			rec := measurement("skewed", i+1)
+			switch i % 3 {
+			case 0:
+				rec.Time = new(int64(-1))
+			case 1:
+				rec.Time = new(time.Now().AddDate(10, 0, 0).UnixNano())
+			case 2:
+				rec.Body = nil // as of a kind that is not known here
+			}
+			r.send("skewed/measurement", encode(t, rec))
+			rest(25 * time.Millisecond)
+		}
+		r.sendRecord(t, measurement("skewed", many+1))
+		rest(time.Second)
+		if n := len(r.db.reasons()); n != many {
+			t.Errorf("%d records are rejected, want %d", n, many)
+		}
+		if n := r.db.stored("skewed"); n != 1 {
+			t.Errorf("%d records are stored, want 1", n)
+		}
+		if n := r.Stats().Suspensions; n != 0 {
+			t.Errorf("suspended %d times", n)
+		}
+	})
 }
 
 // A station of which too much is rejected is not read for a minute, then for two, at most for an hour. Nothing of it is
@@ -117,11 +149,10 @@ func TestIngest_SuspendsAStationThatSendsSomeGarbageForLong(t *testing.T) {
 	})
 }
 
-// Records with numbers count like any, whatever is wrong with them, and are accounted for.
-func TestIngest_SuspendsAStationOfWrongTimesAndForeignRecords(t *testing.T) {
+// Records with numbers count like any that no honest station sends, and are accounted for.
+func TestIngest_SuspendsAStationOfForeignRecords(t *testing.T) {
 	for name, spoil := range map[string]func(rec *protocol.Record){
-		"before 2000":     func(rec *protocol.Record) { rec.Time = new(int64(-1)) },
-		"a year ahead":    func(rec *protocol.Record) { rec.Time = new(time.Now().Add(365 * 24 * time.Hour).UnixNano()) },
+		"no frequency":    func(rec *protocol.Record) { rec.GetMeasurement().CenterHz = new(math.NaN()) },
 		"another station": func(rec *protocol.Record) { rec.Station = new("honest") },
 		"no number":       func(rec *protocol.Record) { rec.Seq = nil },
 	} {
