@@ -60,7 +60,13 @@ func printStations(w io.Writer, stations []protocol.Station, now time.Time) erro
 
 // statusOf is the connection, and the condition where that is not the usual one.
 func statusOf(s *protocol.Station) string {
-	if s.State == protocol.StateSuspended || s.Status == protocol.Online && s.State != "" && s.State != "running" {
+	switch s.State {
+	case protocol.StateSuspended, protocol.StateRevoked, protocol.StateRemoved:
+		return s.Status + ", " + s.State
+	case "", "running":
+		return s.Status
+	}
+	if s.Status == protocol.Online {
 		return s.Status + ", " + s.State
 	}
 	return s.Status
@@ -126,10 +132,10 @@ func lossOf(s *protocol.Station) string {
 // whyOf is what is to be known of a station that is not as it should be.
 func whyOf(s *protocol.Station, now time.Time) string {
 	switch {
-	case s.LastSeen == "":
-		return "no agent has connected"
 	case s.Reason != "":
 		return s.Reason
+	case s.LastSeen == "":
+		return "no agent has connected"
 	case s.Status == protocol.Online:
 		return ""
 	case s.State == "stopped":

@@ -45,6 +45,12 @@ type Suspension struct {
 // StateSuspended is the state of a Station of which nothing is read. No station says so of itself.
 const StateSuspended = "suspended"
 
+// The states of a Station that was let in and is no longer: revoked, or also removed.
+const (
+	StateRevoked = "revoked"
+	StateRemoved = "removed"
+)
+
 // StoredRecord is a record as a database holds it.
 type StoredRecord struct {
 	Record   *Record
@@ -178,7 +184,7 @@ type Station struct {
 	Name      string           `json:"name,omitempty"`
 	Position  *Position        `json:"position,omitempty"`
 	Status    string           `json:"status"`          // online, offline
-	State     string           `json:"state,omitempty"` // as it says itself, or suspended
+	State     string           `json:"state,omitempty"` // as it says itself, or suspended, revoked or removed
 	Reason    string           `json:"reason,omitempty"`
 	Since     string           `json:"since,omitempty"`
 	LastSeen  string           `json:"last_seen,omitempty"`

@@ -101,7 +101,7 @@ func TestDynsec_KnowsStationsByTheirCertificates(t *testing.T) {
 	k := accounts.New(openStore(t), accounts.NewDynsec(rules(), "collector", func(ctx context.Context, request []byte, mine func([]byte) bool) ([]byte, error) {
 		return link.AskBroker(ctx, cfg, accounts.DynsecTopic, accounts.DynsecAnswers, request, mine)
 	}, quiet()), "gatherer", quiet())
-	if err := errors.Join(k.Repair(t.Context()), k.EnsureStation(t.Context(), "torino", "test")); err != nil {
+	if err := errors.Join(k.Repair(t.Context()), ensure(t, k, "torino")); err != nil {
 		t.Fatal(err)
 	}
 	enter := func(address string, o *mqtt.ClientOptions, conf *tls.Config) *person {

@@ -73,7 +73,7 @@ func TestDynsec_RepairsWhatSomebodyChanged(t *testing.T) {
 	station := w.login(t, "torino")
 	p.changes = nil
 	repair()
-	if err := k.EnsureStation(t.Context(), "torino", "test"); err != nil {
+	if err := ensure(t, k, "torino"); err != nil {
 		t.Fatal(err)
 	}
 	if len(p.changes) > 0 {

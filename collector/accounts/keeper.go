@@ -80,8 +80,8 @@ type Keeper struct {
 	mu sync.Mutex // guards the agreement of table and broker: one change at a time
 }
 
-// New makes a keeper for a collector whose own account is own; Run keeps the broker in agreement. A nil backend is a broker without accounts: stations are written down
-// all the same, and subscribers refused.
+// New makes a keeper for a collector whose own account is own; Run keeps the broker in agreement. A nil backend is a broker without
+// accounts: stations are written down all the same, and subscribers refused.
 func New(store Store, backend Backend, own string, log *slog.Logger) *Keeper {
 	return &Keeper{store: store, backend: backend, own: own, log: log, changed: make(chan struct{}, 1)}
 }
@@ -99,24 +99,33 @@ func (k *Keeper) List(ctx context.Context) ([]protocol.Account, error) {
 	return k.store.BrokerAccounts(ctx)
 }
 
-// EnsureStation makes sure that a station can use the broker by its certificate. One that has a password keeps it.
-func (k *Keeper) EnsureStation(ctx context.Context, id, actor string) error {
+// EnsureStation makes sure that a station can use the broker by its certificate. One that has a password keeps it. Undo, which is
+// there beside an error, too, makes the account as it was, for where nothing came of the station.
+func (k *Keeper) EnsureStation(ctx context.Context, id, actor string) (undo func(context.Context) error, err error) {
+	undo = func(context.Context) error { return nil }
 	if err := protocol.ValidStation(id); err != nil {
-		return protocol.FieldErrors{{Field: "id", Value: id, Message: err.Error()}}
+		return undo, protocol.FieldErrors{{Field: "id", Value: id, Message: err.Error()}}
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	account := protocol.Account{Username: id, Kind: protocol.AccountStation}
 	known, err := k.known(ctx, account)
 	if err != nil {
-		return err
+		return undo, err
 	}
 	if known != nil && known.Revoked == "" {
 		account.Hash = known.Hash
-	} else if err := k.store.PutAccount(ctx, account, actor); err != nil {
-		return err
+		return undo, k.set(ctx, account, "")
 	}
-	return k.set(ctx, account, "")
+	if err := k.store.PutAccount(ctx, account, actor); err != nil {
+		return undo, err
+	}
+	take := k.store.RemoveAccount
+	if known != nil {
+		take = k.store.RevokeAccount
+	}
+	undo = func(ctx context.Context) error { return k.end(ctx, account, actor, take) }
+	return undo, k.set(ctx, account, "")
 }
 
 // AddStation makes an account with a password for a station that has none, for stations without certificates.

@@ -79,6 +79,49 @@ func faultOf(t *testing.T, err error) string {
 	return faults[0].Field
 }
 
+// ensure makes sure of a station that stays.
+func ensure(t *testing.T, k *accounts.Keeper, id string) error {
+	t.Helper()
+	_, err := k.EnsureStation(t.Context(), id, "club")
+	return err
+}
+
+// What is undone is as it was: no account, a revoked one, or one with a password.
+func TestKeeper_UndoesAStation(t *testing.T) {
+	b := newBoard()
+	k := accounts.New(openStore(t), b, "gatherer", slog.New(slog.DiscardHandler))
+	ctx := t.Context()
+	_, err := k.AddStation(ctx, "genova", "club")
+	if err := errors.Join(err, ensure(t, k, "aosta"), k.DisableStation(ctx, "aosta", "club")); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"torino", "aosta", "genova"} {
+		undo, err := k.EnsureStation(ctx, id, id)
+		if _, known := b.known[id]; err != nil || !known {
+			t.Fatalf("%s: known %v, %v", id, known, err)
+		}
+		if err := undo(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.away = errors.New("not at home")
+	undo, err := k.EnsureStation(ctx, "torino", "torino")
+	if !errors.Is(err, b.away) {
+		t.Errorf("a broker that is away: %v", err)
+	}
+	b.away = nil
+	if err := undo(ctx); err != nil {
+		t.Error(err)
+	}
+	list, err := k.List(ctx)
+	if err != nil || len(list) != 2 || list[0].Username != "aosta" || list[0].Revoked == "" || list[1].Username != "genova" || !list[1].Password || list[1].Revoked != "" {
+		t.Errorf("accounts %+v, %v; want aosta, revoked, and genova with its password", list, err)
+	}
+	if _, known := b.known["genova"]; len(b.known) != 1 || !known {
+		t.Errorf("the broker knows %v", b.known)
+	}
+}
+
 func TestKeeper_TellsTheBroker(t *testing.T) {
 	b := newBoard()
 	k := accounts.New(openStore(t), b, "gatherer", slog.New(slog.DiscardHandler))
@@ -88,7 +131,7 @@ func TestKeeper_TellsTheBroker(t *testing.T) {
 		t.Fatalf("the broker knows %v, %v", b.known, err)
 	}
 	for range 2 { // it may be repeated
-		if err := k.EnsureStation(ctx, "torino", "club"); err != nil {
+		if err := ensure(t, k, "torino"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -100,10 +143,10 @@ func TestKeeper_TellsTheBroker(t *testing.T) {
 	if field := faultOf(t, err); field != "name" {
 		t.Errorf("a second one of a name: fault in %s", field)
 	}
-	if field := faultOf(t, k.EnsureStation(ctx, "sub-grafana", "club")); field != "id" {
+	if field := faultOf(t, ensure(t, k, "sub-grafana")); field != "id" {
 		t.Errorf("a station with a subscriber's name: fault in %s", field)
 	}
-	if err := k.EnsureStation(ctx, "sub-hut", "club"); err != nil {
+	if err := ensure(t, k, "sub-hut"); err != nil {
 		t.Fatal(err)
 	}
 	_, err = k.AddSubscriber(ctx, "hut", "club")
@@ -116,11 +159,11 @@ func TestKeeper_TellsTheBroker(t *testing.T) {
 			t.Errorf("subscriber %q: fault in %s", bad, field)
 		}
 	}
-	if field := faultOf(t, k.EnsureStation(ctx, "collector", "club")); field != "id" {
+	if field := faultOf(t, ensure(t, k, "collector")); field != "id" {
 		t.Errorf("a station that is named as collectors are: fault in %s", field)
 	}
 
-	if field := faultOf(t, k.EnsureStation(ctx, "gatherer", "club")); field != "id" {
+	if field := faultOf(t, ensure(t, k, "gatherer")); field != "id" {
 		t.Errorf("a station that is named as this collector's account: fault in %s", field)
 	}
 	if err := errors.Join(k.DisableStation(ctx, "torino", "club"), k.RemoveStation(ctx, "genova", "club"), k.RevokeSubscriber(ctx, "grafana", "club")); err != nil {
@@ -179,7 +222,7 @@ func TestKeeper_NoAccountsWithoutABackend(t *testing.T) {
 	if field := faultOf(t, err); field != "mqtt.accounts" {
 		t.Errorf("a subscriber of a broker that lets everybody in: fault in %s", field)
 	}
-	if err := errors.Join(k.EnsureStation(t.Context(), "torino", "club"), k.DisableStation(t.Context(), "torino", "club"), k.Repair(t.Context())); err != nil {
+	if err := errors.Join(ensure(t, k, "torino"), k.DisableStation(t.Context(), "torino", "club"), k.Repair(t.Context())); err != nil {
 		t.Error(err)
 	}
 }

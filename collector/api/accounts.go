@@ -121,7 +121,7 @@ func (s *server) endAccount(w http.ResponseWriter, r *http.Request, end func(ctx
 		return notFound.with("no station can have this id", fieldError("id", station, stationAdvice))
 	}
 	if err := end(r.Context(), station, callerOf(r.Context()).name); err != nil {
-		return absent(accountProblem(fmt.Errorf("revoke a station: %w", err)), "account", station)
+		return accountProblem(fmt.Errorf("revoke a station: %w", unknownStation(err, station)))
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

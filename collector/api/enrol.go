@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"time"
 
@@ -20,9 +21,10 @@ type Enrolment interface {
 	Enrol(ctx context.Context, request protocol.EnrolmentRequest) (*protocol.Enrolment, error)
 	// Renew gives the next certificate for the present one, whose key the caller has proved to have; nil: it showed none.
 	Renew(ctx context.Context, present *x509.Certificate, request protocol.RenewalRequest) (*protocol.Enrolment, error)
-	// Mint makes a code; a life of 0 is the usual one. With replace, also for a station that is enrolled.
+	// Mint makes a code; a life of 0 is the usual one. With replace, for a station that is enrolled, and else for one that is not.
 	Mint(ctx context.Context, station string, life time.Duration, replace bool, actor string) (*protocol.MintedCode, error)
-	// Revoke takes everything from a station; Remove also empties what the broker retains of it.
+	// Revoke takes everything from a station; Remove also empties what the broker retains of it. A station of which nothing is known is
+	// an error that wraps [fs.ErrNotExist].
 	Revoke(ctx context.Context, station, actor string) error
 	Remove(ctx context.Context, station, actor string) error
 }
@@ -37,7 +39,7 @@ const (
 // CodeRequest is the body of a new code; every member may be left out.
 type CodeRequest struct {
 	TTL     string `json:"ttl,omitempty"`     // how long it may be used, such as 30m; absent: an hour
-	Replace bool   `json:"replace,omitempty"` // also where the station is enrolled: its certificate ends once there is another
+	Replace bool   `json:"replace,omitempty"` // for a station that is enrolled: its certificate ends once there is another
 }
 
 func enrolmentRoutes() []route {
@@ -63,7 +65,7 @@ func enrolmentRoutes() []route {
 		{
 			method: "POST", path: one + "/code", id: "mintCode", tag: "stations", summary: "Makes a code by which a station enrols", role: protocol.RoleAdmin, network: true,
 			detail: "It is for one use by the station of this id, and for an hour unless ttl says otherwise. The station need not be known yet. The code is in this answer and " +
-				"never again; it makes those void that the station was given before. One that is enrolled gets one with replace only.",
+				"never again; it makes those void that the station was given before. One that is enrolled gets one with replace only, and no other does.",
 			body: &content{types: []string{jsonType}, schema: "CodeRequest", example: CodeRequest{TTL: "1h", Replace: true}}, bodyless: true,
 			answer: content{types: []string{jsonType}, schema: "MintedCode", example: exampleMintedCode()}, status: http.StatusCreated,
 			problems: bodyProblems, serve: (*server).mint,
@@ -255,13 +257,21 @@ func (s *server) removeStation(w http.ResponseWriter, r *http.Request) error {
 	return s.endStation(w, r, Enrolment.Remove)
 }
 
+// unknownStation turns the error of a station that nobody knows into a problem that says where the known ones are.
+func unknownStation(err error, id string) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return notFound.with("there is no station "+id, fieldError("id", id, "no such station: `heimdall-collector station list` lists those there are"))
+	}
+	return err
+}
+
 func (s *server) endStation(w http.ResponseWriter, r *http.Request, end func(desk Enrolment, ctx context.Context, station, actor string) error) error {
 	desk, station, err := s.stationOf(r)
 	if err != nil {
 		return err
 	}
 	if err := end(desk, r.Context(), station, callerOf(r.Context()).name); err != nil {
-		return ofBody(err, "revoke a station")
+		return ofBody(unknownStation(err, station), "revoke a station")
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -74,6 +76,12 @@ func TestEnrol_Refuses(t *testing.T) {
 	w.desk.err = protocol.FieldErrors{{Field: "station", Value: "torino", Message: "it is enrolled"}}
 	if answer := ask(t, w.handler(t), "POST", "/api/v1/stations/torino/code", ""); answer.Code != http.StatusUnprocessableEntity || !strings.Contains(answer.Body.String(), "it is enrolled") {
 		t.Errorf("status %d: %s", answer.Code, answer.Body)
+	}
+	w.desk.err = fmt.Errorf("revoke torino: %w", fs.ErrNotExist)
+	for method, path := range map[string]string{"POST": "/api/v1/stations/torino/revoke", "DELETE": "/api/v1/stations/torino"} {
+		if answer := ask(t, w.handler(t), method, path, ""); answer.Code != http.StatusNotFound || !strings.Contains(answer.Body.String(), "no such station: `heimdall-collector station list`") {
+			t.Errorf("%s of a station that nobody knows: status %d: %s", method, answer.Code, answer.Body)
+		}
 	}
 	w.config.Enrolment = nil
 	if answer := ask(t, w.handler(t), "POST", "/api/v1/enroll", `{}`); answer.Code != http.StatusNotFound || !strings.Contains(answer.Body.String(), "http.tls") {

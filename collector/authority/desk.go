@@ -39,9 +39,11 @@ type Codes interface {
 type Certificates interface {
 	// RenewCertificate notes a certificate that was given for another one, unless that is revoked. It tells whether it did.
 	RenewCertificate(ctx context.Context, before string, cert protocol.CertificateState, now time.Time) (bool, error)
-	// EnrolledStation tells whether a station has a certificate that is not revoked and not ended before a time.
-	EnrolledStation(ctx context.Context, station string, since time.Time) (bool, error)
-	// RevokeStation revokes all codes and certificates of a station, and tells how many.
+	// EnrolledStation tells whether a station has a certificate that is not revoked and not ended before a time, and whether it ever
+	// had one.
+	EnrolledStation(ctx context.Context, station string, since time.Time) (enrolled, ever bool, err error)
+	// RevokeStation revokes all codes and certificates of a station, and tells how many. An error that wraps [fs.ErrNotExist] says that
+	// nothing is known of the station.
 	RevokeStation(ctx context.Context, station, action, actor string, now time.Time) (int, error)
 	// RevokedCertificates lists the serial numbers, with the stations, of those that have not ended before a time.
 	RevokedCertificates(ctx context.Context, since time.Time) ([]protocol.CertificateState, error)
@@ -49,7 +51,8 @@ type Certificates interface {
 
 // Accounts are those of stations at the broker.
 type Accounts interface {
-	EnsureStation(ctx context.Context, station, actor string) error
+	// EnsureStation makes sure that there is one; undo, which is there beside an error, too, makes it as it was.
+	EnsureStation(ctx context.Context, station, actor string) (undo func(context.Context) error, err error)
 	// DisableStation ends an account, RemoveStation forgets it as well. Where there is none, the error wraps [fs.ErrNotExist].
 	DisableStation(ctx context.Context, station, actor string) error
 	RemoveStation(ctx context.Context, station, actor string) error
@@ -121,7 +124,21 @@ var (
 	errTooOld       = &RefusalError{"expired", "the certificate ended more than a year ago: enrol with a new code"}
 )
 
-// Mint makes a code for a station. One that is enrolled gets none, unless its certificate is to be replaced.
+// mintFault says why a station gets no code; empty: it does.
+func mintFault(station string, enrolled, ever, replace bool) string {
+	const code = "`heimdall-collector station code "
+	switch {
+	case enrolled && !replace:
+		return "it is enrolled: `heimdall-collector station rotate " + station + "` makes a code that replaces its certificate"
+	case enrolled || !replace:
+		return ""
+	case ever:
+		return "its certificates are revoked, or ended more than a year ago: " + code + station + "` makes a code by which it comes back"
+	}
+	return "no station of this id has enrolled: `heimdall-collector station list` lists those there are, and " + code + station + "` makes a code for a new one"
+}
+
+// Mint makes a code for a station. One that is enrolled gets none, unless its certificate is to be replaced; then all others get none.
 func (d *Desk) Mint(ctx context.Context, station string, life time.Duration, replace bool, actor string) (*protocol.MintedCode, error) {
 	if err := protocol.ValidStation(station); err != nil {
 		return nil, protocol.FieldErrors{{Field: "station", Value: station, Message: err.Error()}}
@@ -133,12 +150,12 @@ func (d *Desk) Mint(ctx context.Context, station string, life time.Duration, rep
 		return nil, protocol.FieldErrors{{Field: "ttl", Value: life.String(), Message: "want 1 minute to 7 days"}}
 	}
 	now := d.cfg.Now()
-	enrolled, err := d.cfg.Certificates.EnrolledStation(ctx, station, now.Add(-grace))
+	enrolled, ever, err := d.cfg.Certificates.EnrolledStation(ctx, station, now.Add(-grace))
 	if err != nil {
 		return nil, fmt.Errorf("make a code for %s: %w", station, err)
 	}
-	if enrolled && !replace {
-		return nil, protocol.FieldErrors{{Field: "station", Value: station, Message: "it is enrolled: `heimdall-collector station rotate " + station + "` makes a code that replaces its certificate"}}
+	if fault := mintFault(station, enrolled, ever, replace); fault != "" {
+		return nil, protocol.FieldErrors{{Field: "station", Value: station, Message: fault}}
 	}
 	code := protocol.EnrolmentCode{Host: d.cfg.Host, Authority: d.cfg.Authority.Fingerprint()}
 	if _, err := rand.Read(code.Secret[:]); err != nil {
@@ -178,14 +195,20 @@ func (d *Desk) Enrol(ctx context.Context, request protocol.EnrolmentRequest) (*p
 	if err != nil {
 		return nil, fmt.Errorf("enrol %s: %w", state.Station, err)
 	}
-	if err := d.cfg.Accounts.EnsureStation(ctx, state.Station, state.Station); err != nil {
-		return nil, fmt.Errorf("enrol %s: make its account: %w", state.Station, err)
-	}
 	var facts protocol.EnrolmentFacts
 	if request.Facts != nil {
 		facts = *request.Facts
 	}
+	// The account comes first: a broker that does not answer leaves the code as it is.
+	undo, err := d.cfg.Accounts.EnsureStation(ctx, state.Station, state.Station)
+	if err != nil {
+		d.undo(ctx, state.Station, undo)
+		return nil, fmt.Errorf("enrol %s: make its account: %w", state.Station, err)
+	}
 	used, replaced, err := d.cfg.Codes.UseCode(ctx, hash[:], cert.state, facts, now)
+	if err != nil || !used {
+		d.undo(ctx, state.Station, undo)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("enrol %s: %w", state.Station, err)
 	}
@@ -200,6 +223,18 @@ func (d *Desk) Enrol(ctx context.Context, request protocol.EnrolmentRequest) (*p
 	}
 	d.cfg.Log.InfoContext(ctx, "a station has enrolled", "station", state.Station, "serial", cert.state.Serial, "replaced", replaced)
 	return d.answer(cert), nil
+}
+
+// undo takes back the account of a station that has not enrolled. Where another request with the same code was faster, it stays.
+func (d *Desk) undo(ctx context.Context, station string, undo func(context.Context) error) {
+	ctx = context.WithoutCancel(ctx)
+	enrolled, _, err := d.cfg.Certificates.EnrolledStation(ctx, station, d.cfg.Now())
+	if err == nil && !enrolled {
+		err = undo(ctx)
+	}
+	if err != nil {
+		d.cfg.Log.WarnContext(ctx, "cannot take back the account of a station that has not enrolled", "station", station, "error", err)
+	}
 }
 
 // codeOf finds a code, and says why it cannot be used.

@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -34,6 +35,8 @@ type place struct {
 	ca  *authority.Authority
 	db  *store.DB
 	now time.Time
+	// before is called before a code is used; nil: nothing is.
+	before func() error
 	// lists is called with each list of revoked certificates that was read, before the desk gets it; nil: nothing is.
 	lists atomic.Pointer[func()]
 
@@ -49,8 +52,8 @@ func (p *place) note(what, station string) error {
 	return p.fail
 }
 
-func (p *place) EnsureStation(_ context.Context, station, _ string) error {
-	return p.note("ensure", station)
+func (p *place) EnsureStation(_ context.Context, station, _ string) (undo func(context.Context) error, err error) {
+	return func(context.Context) error { return p.note("undo", station) }, p.note("ensure", station)
 }
 
 func (p *place) DisableStation(_ context.Context, station, _ string) error {
@@ -64,7 +67,7 @@ func (p *place) RemoveStation(_ context.Context, station, _ string) error {
 func (p *place) Cut(_ context.Context, station string) error   { return p.note("cut", station) }
 func (p *place) Clear(_ context.Context, station string) error { return p.note("clear", station) }
 
-// kept are the certificates of a place.
+// kept are the codes and certificates of a place.
 type kept struct {
 	*store.DB
 	place *place
@@ -76,6 +79,15 @@ func (k kept) RevokedCertificates(ctx context.Context, since time.Time) ([]proto
 		(*f)()
 	}
 	return list, err
+}
+
+func (k kept) UseCode(ctx context.Context, hash []byte, cert protocol.CertificateState, facts protocol.EnrolmentFacts, now time.Time) (used, replaced bool, err error) {
+	if k.place.before != nil {
+		if err := k.place.before(); err != nil {
+			return false, false, err
+		}
+	}
+	return k.DB.UseCode(ctx, hash, cert, facts, now)
 }
 
 func newPlace(t testing.TB, log *slog.Logger) *place {
@@ -94,7 +106,7 @@ func newPlace(t testing.TB, log *slog.Logger) *place {
 		t.Fatal(err)
 	}
 	p.Desk = authority.NewDesk(authority.Config{
-		Authority: p.ca, Codes: p.db, Certificates: kept{p.db, p}, Accounts: p, Broker: p, Host: "collector.example.org", Renew: "https://collector.example.org:8090/api/v1/renew",
+		Authority: p.ca, Codes: kept{p.db, p}, Certificates: kept{p.db, p}, Accounts: p, Broker: p, Host: "collector.example.org", Renew: "https://collector.example.org:8090/api/v1/renew",
 		MQTT: protocol.EnrolmentMQTT{URL: "mqtts://collector.example.org:8883", CA: string(p.ca.PEM()), Prefix: "heimdall"}, Now: clock, Log: log,
 	})
 	return p
@@ -147,7 +159,7 @@ func (p *place) mint(t testing.TB, station string, replace bool) string {
 
 func (p *place) enrol(t testing.TB, station string) *x509.Certificate {
 	t.Helper()
-	e, err := p.Enrol(t.Context(), protocol.EnrolmentRequest{Code: p.mint(t, station, true), CSR: csr(t, station, newKey(t))})
+	e, err := p.Enrol(t.Context(), protocol.EnrolmentRequest{Code: p.mint(t, station, false), CSR: csr(t, station, newKey(t))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,6 +253,9 @@ func TestEnrol_RefusesWithTheReason(t *testing.T) {
 	if _, err := p.Enrol(t.Context(), protocol.EnrolmentRequest{Code: code, CSR: good}); !errors.Is(err, p.fail) {
 		t.Errorf("without an account: %v", err)
 	}
+	if last := p.done[len(p.done)-1]; last != "undo torino" {
+		t.Errorf("an account of a station that has not enrolled stays: the last thing is %q", last)
+	}
 	p.fail = nil
 	if _, err := p.Enrol(t.Context(), protocol.EnrolmentRequest{Code: code, CSR: good}); err != nil {
 		t.Errorf("the code is used up by refusals: %v", err)
@@ -254,6 +269,25 @@ func TestEnrol_RefusesWithTheReason(t *testing.T) {
 		if _, err := p.Mint(t.Context(), id, 0, false, "chief"); err == nil {
 			t.Errorf("a code for station %q", id)
 		}
+	}
+}
+
+// Between the account and the certificate the station may be revoked, or the database go away: then there is no account, as before.
+func TestEnrol_ThatFailsLeavesNoAccount(t *testing.T) {
+	p := newPlace(t, nil)
+	request := protocol.EnrolmentRequest{Code: p.mint(t, "torino", false), CSR: csr(t, "torino", newKey(t))}
+	p.before = func() error { return errors.New("the database is away") }
+	if _, err := p.Enrol(t.Context(), request); err == nil {
+		t.Error("enrolled without a database")
+	}
+	p.before = func() error { return p.Revoke(t.Context(), "torino", "chief") }
+	if _, err := p.Enrol(t.Context(), request); reason(err) != "revoked" {
+		t.Errorf("revoked in between: %v", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if want := []string{"ensure torino", "undo torino", "ensure torino", "disable torino", "cut torino", "undo torino"}; !slices.Equal(p.done, want) {
+		t.Errorf("done %v, want %v", p.done, want)
 	}
 }
 
@@ -326,6 +360,11 @@ func TestRenew_AsLongAsAYearAfterTheEnd(t *testing.T) {
 	if err := p.Revoke(t.Context(), "torino", "chief"); err != nil {
 		t.Fatal(err)
 	}
+	for station, want := range map[string]string{"torino": "station code torino` makes a code by which it comes back", "nosuch": "no station of this id has enrolled"} {
+		if _, err := p.Mint(t.Context(), station, 0, true, "chief"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a code to replace the certificate of %s: %v", station, err)
+		}
+	}
 	if _, err := p.Renew(t.Context(), cert, next); reason(err) != "revoked" {
 		t.Errorf("a revoked certificate: %v", err)
 	}
@@ -376,6 +415,19 @@ func TestRevoke_CutsAndRefuses(t *testing.T) {
 	}
 	if _, err := p.Admit(kept); err == nil {
 		t.Error("the replaced certificate is admitted")
+	}
+}
+
+// What nobody knows is not said to be revoked.
+func TestRevoke_RefusesWhatIsUnknown(t *testing.T) {
+	p := newPlace(t, nil)
+	for what, end := range map[string]func(context.Context, string, string) error{"revoke": p.Revoke, "remove": p.Remove} {
+		if err := end(t.Context(), "nosuch", "chief"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if len(p.done) > 0 {
+		t.Errorf("done %v", p.done)
 	}
 }
 

@@ -49,6 +49,9 @@ func (db *DB) UseCode(ctx context.Context, hash []byte, cert protocol.Certificat
 		if used = n == 1; err != nil || !used {
 			return err
 		}
+		if err := db.lockStation(ctx, tx, cert.Station, now); err != nil {
+			return err
+		}
 		n, err = db.changed(ctx, tx, "UPDATE certificate SET revoked = $2 WHERE station = $1 AND revoked IS NULL", cert.Station, now)
 		if err != nil {
 			return err
@@ -62,6 +65,15 @@ func (db *DB) UseCode(ctx context.Context, hash []byte, cert protocol.Certificat
 		})
 	})
 	return used && err == nil, replaced, wrap(err, "enrol %s", cert.Station)
+}
+
+// lockStation has whoever else changes what a station may wait until the end of the transaction: a certificate that is being added
+// is one that a revocation does not see. A station that has none yet gets its row.
+func (db *DB) lockStation(ctx context.Context, tx *sql.Tx, station string, now time.Time) error {
+	if err := db.addStations(ctx, tx, now, []string{station}); err != nil {
+		return err
+	}
+	return db.queryRow(ctx, tx, "SELECT 1 FROM station WHERE station = $1 FOR UPDATE", station).Scan(new(int))
 }
 
 // changed runs a statement and tells how many rows it changed.
@@ -86,8 +98,11 @@ func (db *DB) RenewCertificate(ctx context.Context, before string, cert protocol
 	now = now.UTC().Truncate(time.Microsecond)
 	err = db.transact(ctx, func(tx *sql.Tx) error {
 		renewed = false
+		if err := db.lockStation(ctx, tx, cert.Station, now); err != nil {
+			return err
+		}
 		var revoked bool
-		err := db.queryRow(ctx, tx, "SELECT revoked IS NOT NULL FROM certificate WHERE serial = $1 FOR UPDATE", before).Scan(&revoked)
+		err := db.queryRow(ctx, tx, "SELECT revoked IS NOT NULL FROM certificate WHERE serial = $1", before).Scan(&revoked)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) || revoked {
 			return err
 		}
@@ -100,28 +115,42 @@ func (db *DB) RenewCertificate(ctx context.Context, before string, cert protocol
 	return renewed && err == nil, wrap(err, "renew the certificate of %s", cert.Station)
 }
 
-// EnrolledStation tells whether a station has a certificate that is not revoked and did not end before a time.
-func (db *DB) EnrolledStation(ctx context.Context, station string, since time.Time) (bool, error) {
-	var n int
-	err := db.queryRow(ctx, db.read, "SELECT count(*) FROM certificate WHERE station = $1 AND revoked IS NULL AND expires >= $2", station, since.UTC()).Scan(&n)
-	return n > 0, wrap(err, "look for certificates of %s", station)
+// EnrolledStation tells whether a station has a certificate that is not revoked and did not end before a time, and whether it ever had
+// one.
+func (db *DB) EnrolledStation(ctx context.Context, station string, since time.Time) (enrolled, ever bool, err error) {
+	err = db.queryRow(ctx, db.read, "SELECT count(CASE WHEN revoked IS NULL AND expires >= $2 THEN 1 END) > 0, count(*) > 0 FROM certificate WHERE station = $1",
+		station, since.UTC()).Scan(&enrolled, &ever)
+	return enrolled, ever, wrap(err, "look for certificates of %s", station)
 }
 
-// RevokeStation revokes all codes and certificates of a station, and tells how many. Action is what the audit calls it.
+// RevokeStation revokes all codes and certificates of a station, and tells how many. Action is what the audit calls it. [ErrNotFound]
+// says that nothing is known of the station.
 func (db *DB) RevokeStation(ctx context.Context, station, action, actor string, now time.Time) (total int, err error) {
 	now = now.UTC().Truncate(time.Microsecond)
 	err = db.transact(ctx, func(tx *sql.Tx) error {
-		total = 0
-		for _, statement := range []string{
-			"UPDATE enrolment_code SET revoked = $2 WHERE station = $1 AND used IS NULL AND revoked IS NULL",
-			"UPDATE certificate SET revoked = $2 WHERE station = $1 AND revoked IS NULL",
-		} {
-			n, err := db.changed(ctx, tx, statement, station, now)
-			if err != nil {
+		var codes, others int
+		err := db.queryRow(ctx, tx, `SELECT (SELECT count(*) FROM enrolment_code WHERE station = $1), (SELECT count(*) FROM station WHERE station = $1) +
+			(SELECT count(*) FROM certificate WHERE station = $1) + (SELECT count(*) FROM account WHERE account = $1 AND kind = 'station')`, station).Scan(&codes, &others)
+		if err != nil {
+			return err
+		}
+		if codes+others == 0 {
+			return ErrNotFound
+		}
+		total, err = db.changed(ctx, tx, "UPDATE enrolment_code SET revoked = $2 WHERE station = $1 AND used IS NULL AND revoked IS NULL", station, now)
+		if err != nil {
+			return err
+		}
+		if others > 0 { // one that has only been given a code is none yet
+			if err := db.lockStation(ctx, tx, station, now); err != nil {
 				return err
 			}
-			total += n
 		}
+		n, err := db.changed(ctx, tx, "UPDATE certificate SET revoked = $2 WHERE station = $1 AND revoked IS NULL", station, now)
+		if err != nil {
+			return err
+		}
+		total += n
 		return db.audit(ctx, tx, now, actor, action, station, map[string]any{"revoked": total})
 	})
 	return total, wrap(err, "revoke %s", station)

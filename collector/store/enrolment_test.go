@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -72,8 +73,11 @@ func testEnrolment(t *testing.T, s *server) {
 		t.Errorf("%d of 100 could use the code, %d certificates are noted; want 1 and 1", won.Load(), n)
 	}
 
-	if enrolled, err := db.EnrolledStation(t.Context(), "torino", now); err != nil || !enrolled {
+	if enrolled, ever, err := db.EnrolledStation(t.Context(), "torino", now); err != nil || !enrolled || !ever {
 		t.Errorf("torino is not enrolled: %v", err)
+	}
+	if enrolled, ever, err := db.EnrolledStation(t.Context(), "genova", now); err != nil || enrolled || ever {
+		t.Errorf("genova is enrolled %v or was %v: %v", enrolled, ever, err)
 	}
 	add("again", "torino", now.Add(time.Hour))
 	if used, replaced := use(db, "again", cert("f", "torino"), now); !used || !replaced {
@@ -99,17 +103,119 @@ func testEnrolment(t *testing.T, s *server) {
 	if renew("g", "i") {
 		t.Error("a revoked certificate was renewed")
 	}
-	if enrolled, err := db.EnrolledStation(t.Context(), "torino", now); err != nil || enrolled {
+	if enrolled, ever, err := db.EnrolledStation(t.Context(), "torino", now); err != nil || enrolled || !ever {
 		t.Errorf("torino is still enrolled: %v", err)
 	}
 	if list, err := db.RevokedCertificates(t.Context(), now.Add(91*24*time.Hour)); err != nil || len(list) != 0 {
 		t.Errorf("after all have ended, these are listed: %v, %v", list, err)
 	}
+	if _, err := db.RevokeStation(t.Context(), "nosuch", "revoke", "chief", now); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("revoke a station that nobody knows: %v", err)
+	}
+	add("unused", "aosta", now.Add(time.Hour))
+	if n, err := db.RevokeStation(t.Context(), "aosta", "revoke", "chief", now); err != nil || n != 1 {
+		t.Errorf("of a station that has nothing but a code, %d were revoked: %v", n, err)
+	}
+	if _, err := db.Station(t.Context(), "aosta"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a code makes a station: %v", err)
+	}
 	commit(t, db, measurement("torino", 1, 1), measurement("torino", 2, 1), measurement("genova", 3, 1))
 	if spools, err := db.Spools(t.Context(), "torino"); err != nil || len(spools) != 2 || spools[0] != [8]byte(spoolOf(1)) {
 		t.Errorf("spools %x, %v", spools, err)
 	}
-	if n := s.number(t, "SELECT count(*) FROM audit WHERE action IN ('code', 'enrol', 'renew', 'revoke')"); n != 9 {
-		t.Errorf("%d entries in the audit, want 4 codes, 2 enrolments, 2 renewals and 1 revocation", n)
+	if n := s.number(t, "SELECT count(*) FROM audit WHERE action IN ('code', 'enrol', 'renew', 'revoke')"); n != 11 {
+		t.Errorf("%d entries in the audit, want 5 codes, 2 enrolments, 2 renewals and 2 revocations", n)
 	}
+}
+
+// Whatever a station was given while it was being revoked is revoked, too.
+func testRevokeRace(t *testing.T, s *server) {
+	db, other := s.open(t), s.open(t)
+	now := time.Now()
+	expires := now.Add(90 * 24 * time.Hour)
+	for round := range 10 {
+		station := fmt.Sprintf("st%d", round)
+		hash := sha256.Sum256([]byte(station))
+		if err := db.AddCode(t.Context(), hash[:], protocol.CodeState{Station: station, Expires: now.Add(time.Hour)}, "chief", now); err != nil {
+			t.Fatal(err)
+		}
+		serial := func(n int) string { return fmt.Sprintf("%s-%d", station, n) }
+		used, _, err := db.UseCode(t.Context(), hash[:], protocol.CertificateState{Serial: serial(0), Station: station, Expires: expires}, protocol.EnrolmentFacts{}, now)
+		if err != nil || !used {
+			t.Fatalf("used %v, %v", used, err)
+		}
+		renewing := make(chan struct{})
+		begun := sync.OnceFunc(func() { close(renewing) })
+		var group sync.WaitGroup
+		group.Go(func() {
+			for n := 1; n < 100; n++ {
+				renewed, err := other.RenewCertificate(t.Context(), serial(n-1), protocol.CertificateState{Serial: serial(n), Station: station, Expires: expires}, now)
+				if err != nil {
+					t.Error(err)
+				}
+				if n == 3 || !renewed {
+					begun()
+				}
+				if !renewed {
+					return
+				}
+			}
+		})
+		<-renewing
+		_, err = db.RevokeStation(t.Context(), station, "revoke", "chief", now)
+		if err != nil {
+			t.Error(err)
+		}
+		enrolled, _, err := db.EnrolledStation(t.Context(), station, now)
+		if err != nil || enrolled {
+			t.Errorf("%s has a good certificate after its revocation: %v", station, err)
+		}
+		group.Wait()
+	}
+}
+
+// A station that may come no longer is shown as such, until it is let in again.
+func testShownRevoked(t *testing.T, s *server) {
+	db := s.open(t)
+	now := time.Now()
+	enrol := func(station, serial string) {
+		t.Helper()
+		hash := sha256.Sum256([]byte(serial))
+		err := errors.Join(db.PutAccount(t.Context(), protocol.Account{Username: station, Kind: protocol.AccountStation}, "chief"),
+			db.AddCode(t.Context(), hash[:], protocol.CodeState{Station: station, Expires: now.Add(time.Hour)}, "chief", now))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert := protocol.CertificateState{Serial: serial, Station: station, Expires: now.Add(time.Hour)}
+		if used, _, err := db.UseCode(t.Context(), hash[:], cert, protocol.EnrolmentFacts{}, now); err != nil || !used {
+			t.Fatalf("used %v, %v", used, err)
+		}
+	}
+	shown := func(station, state string) {
+		t.Helper()
+		got, err := db.Station(t.Context(), station)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.State != state || (state != "") != strings.Contains(got.Reason, state+" on ") {
+			t.Errorf("%s: state %q, reason %q, want %q", station, got.State, got.Reason, state)
+		}
+	}
+	for _, station := range []string{"torino", "genova"} {
+		enrol(station, station+"1")
+		enrol(station, station+"2")
+		shown(station, "") // one of its certificates was replaced, which is no revocation
+		if _, err := db.RevokeStation(t.Context(), station, "revoke", "chief", now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(db.RevokeAccount(t.Context(), "torino", "chief"), db.RemoveAccount(t.Context(), "genova", "chief")); err != nil {
+		t.Fatal(err)
+	}
+	shown("torino", protocol.StateRevoked)
+	shown("genova", protocol.StateRemoved)
+	enrol("torino", "torino3")
+	enrol("genova", "genova3")
+	shown("torino", "")
+	shown("genova", "")
 }

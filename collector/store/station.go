@@ -226,8 +226,9 @@ func (db *DB) stations(ctx context.Context, q querier, id string) ([]protocol.St
 			coalesce(CAST(s.state AS text), ''), 
 			CASE WHEN coalesce(s.status_at, s.info_at, s.state_at) IS NOT NULL THEN s.last_seen END, (SELECT max(p.last_received) FROM spool p WHERE p.station = s.station),
 			coalesce((SELECT CAST(h.receivers AS text) FROM health h WHERE h.station = s.station ORDER BY h.time DESC LIMIT 1), ''),
-			x.since, x.until, coalesce(x.reason, '')
-		FROM station s LEFT JOIN suspension x ON x.station = s.station WHERE $1::text = '' OR s.station = $1::text ORDER BY s.number`, []any{id}, func(rows *sql.Rows) error {
+			x.since, x.until, coalesce(x.reason, ''), a.account IS NOT NULL, a.revoked,
+			(SELECT count(*) FROM certificate c WHERE c.station = s.station AND c.revoked IS NULL), (SELECT max(c.revoked) FROM certificate c WHERE c.station = s.station)
+		FROM station s LEFT JOIN suspension x ON x.station = s.station LEFT JOIN account a ON a.account = s.station AND a.kind = 'station' WHERE $1::text = '' OR s.station = $1::text ORDER BY s.number`, []any{id}, func(rows *sql.Rows) error {
 		s, err := scanStation(rows)
 		stations = append(stations, s)
 		return err
@@ -240,7 +241,9 @@ func scanStation(rows *sql.Rows) (protocol.Station, error) {
 	var info, state, receivers string
 	var seen, recorded, since, until time.Time
 	var reason string
-	err := rows.Scan(&s.ID, &s.Number, &s.Name, &s.Status, &info, &state, scanTime{&seen}, scanTime{&recorded}, &receivers, scanTime{&since}, scanTime{&until}, &reason)
+	var m membership
+	err := rows.Scan(&s.ID, &s.Number, &s.Name, &s.Status, &info, &state, scanTime{&seen}, scanTime{&recorded}, &receivers, scanTime{&since}, scanTime{&until}, &reason,
+		&m.account, scanTime{&m.accountEnded}, &m.good, scanTime{&m.ended})
 	if err != nil {
 		return s, err
 	}
@@ -272,6 +275,7 @@ func scanStation(rows *sql.Rows) (protocol.Station, error) {
 	tellHistories(&s, &st, now)
 	s.State, s.Reason, s.Since = st.State, st.Reason, st.Since
 	tellSuspension(&s, since, until, reason, now)
+	m.tell(&s)
 	if state == "" {
 		return s, nil
 	}
@@ -280,6 +284,27 @@ func scanStation(rows *sql.Rows) (protocol.Station, error) {
 	steps, err := json.Marshal(st.Receivers)
 	s.Steps = steps
 	return s, err
+}
+
+// membership is by what a station may come.
+type membership struct {
+	account      bool      // it has one at the broker, or had one that is revoked
+	accountEnded time.Time // zero: it did not
+	good         int       // certificates that are not revoked
+	ended        time.Time // when the last of the others was revoked; zero: none was
+}
+
+// tell shows that a station may come no longer, in place of what it said of itself.
+func (m membership) tell(s *protocol.Station) {
+	switch {
+	case m.good > 0 || m.account && m.accountEnded.IsZero() || !m.account && m.ended.IsZero():
+		return
+	case m.account:
+		s.State, s.Since = protocol.StateRevoked, protocol.FormatTime(m.accountEnded)
+	default:
+		s.State, s.Since = protocol.StateRemoved, protocol.FormatTime(m.ended)
+	}
+	s.Reason = fmt.Sprintf("%s on %s; `heimdall-collector station code %s` lets it in again", s.State, s.Since[:len(time.DateOnly)], s.ID)
 }
 
 // tellReception says what each receiver delivered, from the receivers of a health record.

@@ -189,6 +189,8 @@ func suite() map[string]func(t *testing.T, s *server) {
 		"AuditPages":        testAuditPages,
 		"Tokens":            testTokens,
 		"Enrolment":         testEnrolment,
+		"RevokeRace":        testRevokeRace,
+		"ShownRevoked":      testShownRevoked,
 		"Accounts":          testAccounts,
 		"BadTokens":         testBadTokens,
 		"Suspensions":       testSuspensions,

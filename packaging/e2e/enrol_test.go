@@ -121,6 +121,17 @@ func (c *club) waitStatus(id, status string) {
 	})
 }
 
+func (c *club) waitState(id, state string) {
+	c.t.Helper()
+	eventually(c.t, time.Minute, id+" is "+state, func() error {
+		s, err := c.stationOf(id)
+		if err == nil && s.State != state {
+			err = fmt.Errorf("it is %q", s.State)
+		}
+		return err
+	})
+}
+
 // With the real programs: a code, an enrolment, records that are acknowledged, and the end of it. No secret is left anywhere.
 func TestEnrol_FromCodeToRevocation(t *testing.T) {
 	t.Parallel()
@@ -171,16 +182,25 @@ func TestEnrol_FromCodeToRevocation(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("the session went on for %v", took)
 	}
-	if out, errOut, code := c.command("station", "rotate", "torino"); code != 0 {
-		t.Errorf("a new code after a revocation: %s%s", out, errOut)
+	c.waitState("torino", protocol.StateRevoked)
+	for station, want := range map[string]string{"torino": "`heimdall-collector station code torino`", "nosuch": "no station of this id has enrolled"} {
+		if out, errOut, exit := c.command("station", "rotate", station); exit == 0 || out != "" || !strings.Contains(errOut, want) {
+			t.Errorf("rotate %s, which is not enrolled: exit %d: %s%s", station, exit, out, errOut)
+		}
 	}
-	rotated := c.must("station", "rotate", "torino")
+	for _, end := range []string{"revoke", "remove"} {
+		if out, errOut, exit := c.command("station", end, "nosuch"); exit != 1 || out != "" || !strings.Contains(errOut, "no such station: `heimdall-collector station list`") {
+			t.Errorf("%s a station that nobody knows: exit %d: %s%s", end, exit, out, errOut)
+		}
+	}
+	rotated := c.must("station", "code", "torino")
 	if said, exit := s.enrol(t, rotated); exit != 0 {
 		t.Errorf("with a new code: exit %d: %s", exit, said)
 	}
 	c.waitStatus("torino", "online") // the running agent reads the new certificate
 	c.must("station", "remove", "torino")
 	c.waitStatus("torino", "offline")
+	c.waitState("torino", protocol.StateRemoved)
 	agent.stop(syscall.SIGTERM)
 
 	for what, text := range map[string][]byte{"agent's log": readFile(t, agent.log), "collector's log": readFile(t, c.proc.log), "what enroll says": []byte(said + again)} {
