@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -206,7 +207,7 @@ func isService() bool {
 	return err == nil && account.Username == programName
 }
 
-var errNoConfig = errors.New("no configuration: give --config FILE, set HEIMDALL_AGENT_CONFIG, or write /etc/heimdall/agent.yaml (configs/agent.yaml is a commented example)")
+var errNoConfig = errors.New("no configuration: give --config FILE, set HEIMDALL_AGENT_CONFIG, or let `heimdall-agent setup` write one")
 
 // findConfig applies the documented order.
 func findConfig(flag string) (string, error) {
@@ -238,7 +239,11 @@ const envUsername = "HEIMDALL_AGENT_MQTT_USERNAME"
 // LoadConfig reads a file over the defaults, then takes the secrets that the environment or the service manager sets.
 func LoadConfig(path string) (Config, error) {
 	cfg := DefaultConfig()
-	if err := configs.Read(path, &cfg); err != nil {
+	err := configs.Read(path, &cfg)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Config{}, fmt.Errorf("%s is not there: `heimdall-agent setup --config %s` asks five questions and writes it; the service's own is %s", path, path, systemConfig())
+	}
+	if err != nil {
 		return Config{}, err
 	}
 	password, v, err := service.Secret("HEIMDALL_AGENT_MQTT_PASSWORD", programName+".mqtt.password")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/fulgidus/heimdall/agent/clock"
 	"github.com/fulgidus/heimdall/agent/identity"
+	"github.com/fulgidus/heimdall/packaging/answers"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -33,7 +33,7 @@ func (EnrollCmd) Help() string {
 
 // Run is called by the command line.
 func (c EnrollCmd) Run(ctx context.Context, s streams) error {
-	code, err := readCode(c.Code, os.Stdin, s.err)
+	code, err := readCode(ctx, c.Code, answers.New(os.Stdin), s.err)
 	if err != nil {
 		return usageError{err}
 	}
@@ -90,7 +90,7 @@ func (c EnrollCmd) target() (path string, cfg Config, err error) {
 }
 
 // readCode reads a code from a file, from standard input, or from whoever sits at the terminal.
-func readCode(from string, stdin *os.File, w io.Writer) (protocol.EnrolmentCode, error) {
+func readCode(ctx context.Context, from string, in *answers.Reader, w io.Writer) (protocol.EnrolmentCode, error) {
 	var text string
 	switch {
 	case strings.HasPrefix(strings.ToLower(from), "hd1."):
@@ -98,7 +98,7 @@ func readCode(from string, stdin *os.File, w io.Writer) (protocol.EnrolmentCode,
 			"write - and type it in, or name a file; ask for another code if others use this computer")
 	case from == "-":
 		fmt.Fprint(w, "code: ")
-		line, err := hiddenLine(bufio.NewReader(stdin))
+		line, err := in.Hidden(ctx)
 		fmt.Fprintln(w)
 		if err != nil {
 			return protocol.EnrolmentCode{}, fmt.Errorf("read the code: %w", err)

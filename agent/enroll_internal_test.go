@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/fulgidus/heimdall/agent/identity"
+	"github.com/fulgidus/heimdall/packaging/answers"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -109,18 +110,10 @@ func TestReadCode(t *testing.T) {
 		}
 		return path
 	}
-	open := func(path string) *os.File {
-		f, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { f.Close() })
-		return f
-	}
 	good := file("good", code.Reveal()+"\n")
 	var said bytes.Buffer
 	for _, from := range []string{good, "-"} {
-		got, err := readCode(from, open(good), &said)
+		got, err := readCode(t.Context(), from, answers.New(strings.NewReader(code.Reveal()+"\n")), &said)
 		if err != nil || got != code {
 			t.Errorf("%s: %v, %v", from, got, err)
 		}
@@ -128,7 +121,7 @@ func TestReadCode(t *testing.T) {
 	for name, from := range map[string]string{
 		"argument": code.Reveal(), "mistyped": file("bad", code.Reveal()+"x"), "absent": filepath.Join(dir, "none"), "typed wrong": "-",
 	} {
-		_, err := readCode(from, open(file("typed", "x"+code.Reveal())), &said)
+		_, err := readCode(t.Context(), from, answers.New(strings.NewReader("x"+code.Reveal())), &said)
 		if err == nil || strings.Contains(err.Error(), secret) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -5,21 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/fulgidus/heimdall/agent/identity"
+	"github.com/fulgidus/heimdall/packaging/answers"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
 // takeCode reads the code of --join. What is left of standard input answers the other questions.
-func (i *interview) takeCode(from string) error {
+func (i *interview) takeCode(ctx context.Context, from string) error {
 	if from != "-" {
-		code, err := readCode(from, os.Stdin, i.out)
+		code, err := readCode(ctx, from, i.in, i.out)
 		i.code = &code
 		return err
 	}
 	fmt.Fprint(i.out, "code: ")
-	text, err := i.hidden(i.in)
+	text, err := i.in.Hidden(ctx)
 	fmt.Fprintln(i.out)
 	if err != nil {
 		return err
@@ -35,7 +35,7 @@ var errOtherCollector = errors.New("then ask the operator for the right code")
 func (i *interview) join(ctx context.Context, id string) (station, broker string, err error) {
 	for {
 		fmt.Fprint(i.out, "               code: ")
-		text, err := i.hidden(i.in)
+		text, err := i.in.Hidden(ctx)
 		fmt.Fprintln(i.out)
 		if err != nil {
 			return "", "", err
@@ -46,7 +46,7 @@ func (i *interview) join(ctx context.Context, id string) (station, broker string
 		}
 		if err == nil {
 			var right bool
-			right, err = i.agree(fmt.Sprintf("               %s, certificate %s. Correct?", code.Host, shortly(code.Authority)), false)
+			right, err = i.agree(ctx, fmt.Sprintf("               %s, certificate %s. Correct?", code.Host, shortly(code.Authority)), false)
 			if err == nil && !right {
 				err = errOtherCollector
 			}
@@ -54,7 +54,7 @@ func (i *interview) join(ctx context.Context, id string) (station, broker string
 		if err == nil {
 			station, broker, err = i.enrol(ctx, code, id)
 		}
-		if err == nil || errors.Is(err, errNoAnswer) || ctx.Err() != nil {
+		if err == nil || errors.Is(err, answers.ErrNone) || ctx.Err() != nil {
 			return station, broker, err
 		}
 		fmt.Fprintf(i.out, "               %v\n", err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -15,12 +14,11 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/term"
-
 	"github.com/fulgidus/heimdall/agent/discover"
 	"github.com/fulgidus/heimdall/agent/link"
 	"github.com/fulgidus/heimdall/agent/radio"
 	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/packaging/answers"
 	"github.com/fulgidus/heimdall/packaging/service"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -51,37 +49,39 @@ func (c SetupCmd) Run(ctx context.Context, s streams) error {
 		return usageError{err}
 	}
 	i := &interview{
-		in: bufio.NewReader(os.Stdin), out: s.out, yes: c.Yes, hidden: hiddenLine, state: DefaultConfig().Spool.Path,
+		in: answers.New(os.Stdin), out: s.out, yes: c.Yes, state: DefaultConfig().Spool.Path,
 		scan: func() []discover.Found { return discover.Scan(ctx, discover.System{}) },
 	}
 	if c.Join != "" {
-		if err := i.takeCode(c.Join); err != nil {
+		if err := i.takeCode(ctx, c.Join); err != nil {
 			return usageError{err}
 		}
 	}
-	if err := i.station(ctx, c.Source, path); err != nil {
+	err = i.station(ctx, c.Source, path)
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(s.out)
+		return errors.New("stopped: no configuration was written")
+	}
+	if err != nil {
 		return err
 	}
-	return i.start(service.Manager{Program: programName, Description: serviceDescription, Config: path, DropIns: dropIns([]ReceiverConfig{{Source: i.source}}), Out: s.out})
+	return i.start(ctx, service.Manager{Program: programName, Description: serviceDescription, Config: path, DropIns: dropIns([]ReceiverConfig{{Source: i.source}}), Out: s.out})
 }
 
 // interview is the conversation of setup.
 type interview struct {
-	in     *bufio.Reader
-	out    io.Writer
-	yes    bool
-	hidden func(in *bufio.Reader) (string, error) // reads a line that is not shown
-	scan   func() []discover.Found
-	state  string // the state directory, where an identity is kept
+	in    *answers.Reader
+	out   io.Writer
+	yes   bool
+	scan  func() []discover.Found
+	state string // the state directory, where an identity is kept
 
 	code   *protocol.EnrolmentCode // of --join
 	source string                  // of the receiver, once it is known
 }
 
-var errNoAnswer = errors.New("the answers ended: answer all questions, or take what is proposed with --yes")
-
 // ask asks a question; an empty answer is what is proposed.
-func (i *interview) ask(question, proposed string) (string, error) {
+func (i *interview) ask(ctx context.Context, question, proposed string) (string, error) {
 	fmt.Fprint(i.out, question)
 	if proposed != "" {
 		fmt.Fprintf(i.out, " [%s]", proposed)
@@ -91,9 +91,9 @@ func (i *interview) ask(question, proposed string) (string, error) {
 		fmt.Fprintln(i.out, proposed)
 		return proposed, nil
 	}
-	answer, err := i.in.ReadString('\n')
-	if err != nil && answer == "" {
-		return "", errNoAnswer
+	answer, err := i.in.Line(ctx)
+	if err != nil {
+		return "", err
 	}
 	if answer = strings.TrimSpace(answer); answer == "" {
 		answer = proposed
@@ -102,10 +102,10 @@ func (i *interview) ask(question, proposed string) (string, error) {
 }
 
 // agree asks a question of yes or no.
-func (i *interview) agree(question string, proposed bool) (bool, error) {
+func (i *interview) agree(ctx context.Context, question string, proposed bool) (bool, error) {
 	choices := map[bool]string{true: "Y/n", false: "y/N"}[proposed]
 	for {
-		answer, err := i.ask(question, choices)
+		answer, err := i.ask(ctx, question, choices)
 		switch strings.ToLower(answer) {
 		case strings.ToLower(choices):
 			return proposed, err
@@ -121,13 +121,16 @@ func (i *interview) agree(question string, proposed bool) (bool, error) {
 }
 
 // until asks again as long as the answer is not taken. Without somebody who answers, the first refusal ends it.
-func (i *interview) until(question, proposed string, take func(answer string) error) error {
+func (i *interview) until(ctx context.Context, question, proposed string, take func(answer string) error) error {
 	for {
-		answer, err := i.ask(question, proposed)
-		if err != nil {
-			return err
+		answer, err := i.ask(ctx, question, proposed)
+		if err == nil {
+			err = take(answer)
 		}
-		if err = take(answer); err == nil || i.yes {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil || i.yes || errors.Is(err, answers.ErrNone):
 			return err
 		}
 		fmt.Fprintf(i.out, "               %v\n", err)
@@ -143,7 +146,7 @@ func (i *interview) station(ctx context.Context, source, path string) error {
 	if err != nil {
 		return err
 	}
-	place, err := i.place()
+	place, err := i.place(ctx)
 	if err != nil {
 		return err
 	}
@@ -151,7 +154,7 @@ func (i *interview) station(ctx context.Context, source, path string) error {
 	if err != nil {
 		return err
 	}
-	recordings, err := i.agree("5/5 May the network order recordings of IQ here?", false)
+	recordings, err := i.agree(ctx, "5/5 May the network order recordings of IQ here?", false)
 	if err != nil {
 		return err
 	}
@@ -218,13 +221,13 @@ func (i *interview) receiver(ctx context.Context, source string) (radio.Report, 
 			proposed = f.Source
 		}
 	}
-	return report, i.until(question, proposed, listen)
+	return report, i.until(ctx, question, proposed, listen)
 }
 
 // place asks where the antenna is, and who may know it.
-func (i *interview) place() (text string, err error) {
+func (i *interview) place(ctx context.Context) (text string, err error) {
 	var p *PositionConfig
-	err = i.until("2/5 Place      latitude, longitude, height in m; or a locator; empty: unknown:", "", func(answer string) error {
+	err = i.until(ctx, "2/5 Place      latitude, longitude, height in m; or a locator; empty: unknown:", "", func(answer string) error {
 		var err error
 		p, err = parsePlace(answer)
 		return err
@@ -233,7 +236,7 @@ func (i *interview) place() (text string, err error) {
 		return "", err
 	}
 	publish := map[string]string{"e": "exact", "1": "10km", "h": "hidden"}
-	err = i.until("               shown to others as: (e)xact, (1)0 km, (h)idden?", "1", func(answer string) error {
+	err = i.until(ctx, "               shown to others as: (e)xact, (1)0 km, (h)idden?", "1", func(answer string) error {
 		if p.Publish = publish[strings.ToLower(answer[:1])]; p.Publish == "" {
 			return fmt.Errorf("%q: want e, 1 or h", answer)
 		}
@@ -255,7 +258,7 @@ func (i *interview) network(ctx context.Context) (id, broker string, err error) 
 		fmt.Fprintf(i.out, "4/5 Send to    %s, certificate %s\n", i.code.Host, shortly(i.code.Authority))
 		return i.enrol(ctx, *i.code, "")
 	}
-	err = i.until("3/5 Name       station id", stationID(), func(answer string) error {
+	err = i.until(ctx, "3/5 Name       station id", stationID(), func(answer string) error {
 		id = answer
 		return protocol.ValidStation(answer)
 	})
@@ -263,7 +266,7 @@ func (i *interview) network(ctx context.Context) (id, broker string, err error) 
 		return "", "", err
 	}
 	choice, address := "", ""
-	err = i.until("4/5 Send to    (c)ollector with a code, (b)roker of my own or its address, (n)owhere yet?", "n", func(answer string) error {
+	err = i.until(ctx, "4/5 Send to    (c)ollector with a code, (b)roker of my own or its address, (n)owhere yet?", "n", func(answer string) error {
 		if strings.Contains(answer, "://") {
 			choice, address = "b", answer
 			return nil
@@ -307,9 +310,9 @@ func (i *interview) broker(ctx context.Context, id, address string) (text string
 		}
 	}
 	if address == "" || err != nil {
-		err = i.until("               its address:", cmp.Or(address, "mqtt://127.0.0.1:1883"), func(answer string) error {
+		err = i.until(ctx, "               its address:", cmp.Or(address, "mqtt://127.0.0.1:1883"), func(answer string) error {
 			cfg.MQTT.URL = answer
-			if err := i.account(&cfg.MQTT, id); err != nil {
+			if err := i.account(ctx, &cfg.MQTT, id); err != nil {
 				return err
 			}
 			return try()
@@ -331,8 +334,8 @@ func (i *interview) broker(ctx context.Context, id, address string) (text string
 }
 
 // account asks for the account at the broker. The password is not shown.
-func (i *interview) account(m *MQTTConfig, id string) error {
-	name, err := i.ask("               account, - for none:", id)
+func (i *interview) account(ctx context.Context, m *MQTTConfig, id string) error {
+	name, err := i.ask(ctx, "               account, - for none:", id)
 	if err != nil {
 		return err
 	}
@@ -341,32 +344,19 @@ func (i *interview) account(m *MQTTConfig, id string) error {
 		return nil
 	}
 	fmt.Fprint(i.out, "               password: ")
-	text, err := i.hidden(i.in)
+	text, err := i.in.Hidden(ctx)
 	fmt.Fprintln(i.out)
 	m.Password = configs.Secret(text)
 	return err
 }
 
-// hiddenLine reads a line without showing it, where a terminal would.
-func hiddenLine(in *bufio.Reader) (string, error) {
-	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
-		text, err := term.ReadPassword(fd)
-		return string(text), err
-	}
-	text, err := in.ReadString('\n')
-	if err != nil && text == "" {
-		return "", errNoAnswer
-	}
-	return strings.TrimRight(text, "\r\n"), nil
-}
-
 // start offers to make a service of it.
-func (i *interview) start(m service.Manager) error {
+func (i *interview) start(ctx context.Context, m service.Manager) error {
 	if err := m.Possible(); err != nil {
 		_, err := fmt.Fprintf(i.out, "Start it: heimdall-agent run --config %s\n", m.Config)
 		return err
 	}
-	yes, err := i.agree("Start now and at boot?", true)
+	yes, err := i.agree(ctx, "Start now and at boot?", true)
 	if err != nil || !yes {
 		return err
 	}

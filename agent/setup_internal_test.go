@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"os"
@@ -10,18 +9,13 @@ import (
 	"testing"
 
 	"github.com/fulgidus/heimdall/agent/discover"
+	"github.com/fulgidus/heimdall/packaging/answers"
 	"github.com/fulgidus/heimdall/packaging/servers"
 )
 
 // typed is an interview whose answers are typed already.
-func typed(answers string, out *bytes.Buffer) *interview {
-	return &interview{in: bufio.NewReader(strings.NewReader(answers)), out: out, hidden: hiddenLineOf, scan: func() []discover.Found { return nil }}
-}
-
-// hiddenLineOf reads as hiddenLine does where no terminal is.
-func hiddenLineOf(in *bufio.Reader) (string, error) {
-	text, err := in.ReadString('\n')
-	return strings.TrimSuffix(text, "\n"), err
+func typed(lines string, out *bytes.Buffer) *interview {
+	return &interview{in: answers.New(strings.NewReader(lines)), out: out, scan: func() []discover.Found { return nil }}
 }
 
 // Five questions make a configuration that runs; an answer that is wrong is asked for again.
@@ -96,7 +90,7 @@ func TestSetup_Yes(t *testing.T) {
 	if err := nothing.station(t.Context(), "", filepath.Join(t.TempDir(), "agent.yaml")); err == nil || !strings.Contains(err.Error(), "name a source") {
 		t.Errorf("without a receiver: %v", err)
 	}
-	if err := typed("", &out).station(t.Context(), sky, filepath.Join(t.TempDir(), "agent.yaml")); !errors.Is(err, errNoAnswer) {
+	if err := typed("", &out).station(t.Context(), sky, filepath.Join(t.TempDir(), "agent.yaml")); !errors.Is(err, answers.ErrNone) {
 		t.Errorf("without answers: %v", err)
 	}
 }

@@ -118,7 +118,7 @@ func TestSupport_BesideARunningAgent(t *testing.T) {
 func TestSupport_WithoutAConfiguration(t *testing.T) {
 	t.Setenv("HEIMDALL_AGENT_CONFIG", filepath.Join(t.TempDir(), "none.yaml"))
 	text, err := output(t, SupportCmd{})
-	if err != nil || !strings.Contains(text, "none.yaml: no such file") || !strings.Contains(text, "== log\n") {
+	if err != nil || !strings.Contains(text, "none.yaml is not there") || !strings.Contains(text, "== log\n") {
 		t.Errorf("%v, got\n%s", err, text)
 	}
 }

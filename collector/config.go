@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -303,7 +304,11 @@ func systemConfig() string {
 func LoadConfig(path string) (Config, error) {
 	cfg := DefaultConfig()
 	if path != "" {
-		if err := configs.Read(path, &cfg); err != nil {
+		err := configs.Read(path, &cfg)
+		if errors.Is(err, fs.ErrNotExist) {
+			return Config{}, fmt.Errorf("%s is not there: `heimdall-collector init --config %s` asks three questions and writes it; the service's own is %s", path, path, systemConfig())
+		}
+		if err != nil {
 			return Config{}, err
 		}
 	}

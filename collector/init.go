@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,8 +10,7 @@ import (
 	"runtime"
 	"strings"
 
-	"golang.org/x/term"
-
+	"github.com/fulgidus/heimdall/packaging/answers"
 	"github.com/fulgidus/heimdall/packaging/service"
 )
 
@@ -52,31 +50,32 @@ func (c InitCmd) Run(ctx context.Context, s streams) error {
 		return fmt.Errorf("write the configuration: %w; run it with sudo, or name another place with --config", err)
 	}
 	i := &interview{
-		in: bufio.NewReader(os.Stdin), out: s.out, yes: c.Yes, hidden: hiddenLine, echoed: term.IsTerminal(int(os.Stdin.Fd())), path: path,
+		in: answers.New(os.Stdin), out: s.out, yes: c.Yes, path: path,
 		given: map[string]string{"database": c.Store, "broker": c.MQTT, "objects": c.Archive},
 	}
 	if path == systemConfig() {
 		i.as = accountOf(programName)
 	}
-	return i.collector(ctx)
+	err = i.collector(ctx)
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(s.out)
+		return errors.New("stopped: no configuration was written; the next call proposes what was answered")
+	}
+	return err
 }
 
 // interview is the conversation of init.
 type interview struct {
-	in     *bufio.Reader
-	out    io.Writer
-	yes    bool
-	hidden func(in *bufio.Reader) (string, error) // reads a line that is not shown
-	echoed bool                                   // what is typed, and the end of its line, are shown already
-	path   string                                 // of the configuration
-	given  map[string]string                      // answers from the command line
-	as     account                                // which the collector will run as; zero: this one
+	in    *answers.Reader
+	out   io.Writer
+	yes   bool
+	path  string            // of the configuration
+	given map[string]string // answers from the command line
+	as    account           // which the collector will run as; zero: this one
 
 	cfg        Config
 	references map[string]string // file:PATH by the key of the secret in it
 }
-
-var errNoAnswer = errors.New("the answers ended: answer all questions, or take what is proposed with --yes")
 
 // collector asks, tries, and writes.
 func (i *interview) collector(ctx context.Context) error {
@@ -121,7 +120,7 @@ func (i *interview) agreed(ctx context.Context) (bool, error) {
 	if pending > 0 {
 		question = fmt.Sprintf("Apply %s and write %s?", plural(pending, "migration"), i.path)
 	}
-	yes, err := i.agree(question)
+	yes, err := i.agree(ctx, question)
 	if err != nil || !yes || pending == 0 {
 		return yes, err
 	}
@@ -138,7 +137,7 @@ func (i *interview) next() string {
 }
 
 // ask asks a question; an empty answer is what is proposed.
-func (i *interview) ask(question, proposed string) (string, error) {
+func (i *interview) ask(ctx context.Context, question, proposed string) (string, error) {
 	fmt.Fprint(i.out, question)
 	if proposed != "" {
 		fmt.Fprintf(i.out, " [%s]", proposed)
@@ -151,12 +150,12 @@ func (i *interview) ask(question, proposed string) (string, error) {
 		fmt.Fprintln(i.out, proposed)
 		return proposed, nil
 	}
-	answer, err := i.in.ReadString('\n')
-	if !i.echoed {
+	answer, err := i.in.Line(ctx)
+	if !i.in.Terminal() {
 		fmt.Fprintln(i.out)
 	}
-	if err != nil && answer == "" {
-		return "", errNoAnswer
+	if err != nil {
+		return "", err
 	}
 	if answer = strings.TrimSpace(answer); answer == "" {
 		answer = proposed
@@ -165,13 +164,13 @@ func (i *interview) ask(question, proposed string) (string, error) {
 }
 
 // agree asks a question of yes or no, which is no unless somebody says yes.
-func (i *interview) agree(question string) (bool, error) {
+func (i *interview) agree(ctx context.Context, question string) (bool, error) {
 	if i.yes {
 		_, err := fmt.Fprintln(i.out, question, "[y/N] y")
 		return true, err
 	}
 	for {
-		answer, err := i.ask(question, "y/N")
+		answer, err := i.ask(ctx, question, "y/N")
 		if err != nil {
 			return false, err
 		}
@@ -186,20 +185,22 @@ func (i *interview) agree(question string) (bool, error) {
 
 // until asks again as long as the answer is not taken. What the command line gave is tried first. Without somebody who answers, the
 // first refusal ends it.
-func (i *interview) until(what, want, proposed string, take func(answer string) error) error {
+func (i *interview) until(ctx context.Context, what, want, proposed string, take func(answer string) error) error {
 	answer := i.given[what]
 	for {
 		if answer == "" {
 			var err error
-			if answer, err = i.ask(what+", "+want, proposed); err != nil {
+			if answer, err = i.ask(ctx, what+", "+want, proposed); err != nil {
 				return err
 			}
 		}
 		err := take(answer)
-		if err == nil {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil:
 			return nil
-		}
-		if errors.Is(err, errNoAnswer) || i.yes {
+		case errors.Is(err, answers.ErrNone) || i.yes:
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		fmt.Fprintf(i.out, "           %v\n", err)
@@ -213,19 +214,6 @@ func (i *interview) until(what, want, proposed string, take func(answer string) 
 // found says what a server is.
 func (i *interview) found(what, answer, detail string) {
 	fmt.Fprintf(i.out, "%-10s %-38s %s\n", what, answer, detail)
-}
-
-// hiddenLine reads a line without showing it, where a terminal would.
-func hiddenLine(in *bufio.Reader) (string, error) {
-	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
-		text, err := term.ReadPassword(fd)
-		return string(text), err
-	}
-	text, err := in.ReadString('\n')
-	if err != nil && text == "" {
-		return "", errNoAnswer
-	}
-	return strings.TrimRight(text, "\r\n"), nil
 }
 
 // dataFolder is where the embedded parts are proposed: a service's own directory, or below the one where this is typed.

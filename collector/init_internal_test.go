@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"net/url"
@@ -12,18 +11,13 @@ import (
 	"testing"
 
 	"github.com/fulgidus/heimdall/collector/store"
+	"github.com/fulgidus/heimdall/packaging/answers"
 	"github.com/fulgidus/heimdall/packaging/servers"
 )
 
 // asked is an interview whose answers are typed already.
-func asked(path string, out *bytes.Buffer, answers ...string) *interview {
-	return &interview{
-		in: bufio.NewReader(strings.NewReader(strings.Join(append(answers, ""), "\n"))), out: out, path: path, given: map[string]string{},
-		hidden: func(in *bufio.Reader) (string, error) {
-			text, err := in.ReadString('\n')
-			return strings.TrimSuffix(text, "\n"), err
-		},
-	}
+func asked(path string, out *bytes.Buffer, lines ...string) *interview {
+	return &interview{in: answers.New(strings.NewReader(strings.Join(append(lines, ""), "\n"))), out: out, path: path, given: map[string]string{}}
 }
 
 // A folder for a configuration and for what is embedded.
@@ -103,7 +97,7 @@ func TestInit_WritesOverOnlyWhenTold(t *testing.T) {
 func TestInit_GoesOn(t *testing.T) {
 	path := initFolder(t)
 	var out bytes.Buffer
-	if err := asked(path, &out, "sqlite:own.db").collector(t.Context()); !errors.Is(err, errNoAnswer) {
+	if err := asked(path, &out, "sqlite:own.db").collector(t.Context()); !errors.Is(err, answers.ErrNone) {
 		t.Fatalf("without answers: %v\n%s", err, out.String())
 	}
 	out.Reset()

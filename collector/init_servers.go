@@ -32,7 +32,7 @@ const (
 func (i *interview) database(ctx context.Context) error {
 	const what = "database"
 	known := string(i.cfg.Store.URL)
-	return i.until(what, "postgres://USER@HOST/NAME or sqlite:PATH", shown(known), func(answer string) error {
+	return i.until(ctx, what, "postgres://USER@HOST/NAME or sqlite:PATH", shown(known), func(answer string) error {
 		if answer == shown(known) {
 			answer = known // with its password
 		} else if hasPassword(answer) && answer == i.given[what] {
@@ -49,7 +49,7 @@ func (i *interview) database(ctx context.Context) error {
 				return err
 			}
 			var password configs.Secret
-			if err := i.secret("password of the database:", "store.url", &password); err != nil {
+			if err := i.secret(ctx, "password of the database:", "store.url", &password); err != nil {
 				return err
 			}
 			delete(i.references, "store.url") // it names a password, not the whole
@@ -134,7 +134,7 @@ func (i *interview) migrate(ctx context.Context) error {
 
 // broker asks for the broker and sees whether a collector can work there.
 func (i *interview) broker(ctx context.Context) error {
-	return i.until("broker", "mqtt://HOST:PORT, mqtts://HOST:PORT or embedded", cmp.Or(i.cfg.MQTT.URL, embedded), func(answer string) error {
+	return i.until(ctx, "broker", "mqtt://HOST:PORT, mqtts://HOST:PORT or embedded", cmp.Or(i.cfg.MQTT.URL, embedded), func(answer string) error {
 		if answer == embedded {
 			i.cfg.MQTT = MQTTConfig{Prefix: i.cfg.MQTT.Prefix, Embedded: i.cfg.MQTT.Embedded, SharedGroup: i.cfg.MQTT.SharedGroup}
 			f := checkPort(ctx, i.cfg, "broker", "mqtt.embedded.listen", i.cfg.MQTT.Embedded.Listen)
@@ -182,10 +182,10 @@ func (i *interview) tryBroker(ctx context.Context) (link.Trial, error) {
 		switch {
 		case untrusted && !askedCA:
 			askedCA = true
-			err = i.authority(err)
+			err = i.authority(ctx, err)
 		case (link.Refused(err) || errors.Is(err, link.ErrNoRights)) && !askedAccount:
 			askedAccount = true
-			err = i.account(err)
+			err = i.account(ctx, err)
 		default:
 			return trial, err
 		}
@@ -196,9 +196,9 @@ func (i *interview) tryBroker(ctx context.Context) (link.Trial, error) {
 }
 
 // authority asks who signed the broker's certificate.
-func (i *interview) authority(why error) error {
+func (i *interview) authority(ctx context.Context, why error) error {
 	fmt.Fprintf(i.out, "           %v\n", why)
-	path, err := i.ask("           file of the authority that signed it", i.cfg.MQTT.CA)
+	path, err := i.ask(ctx, "           file of the authority that signed it", i.cfg.MQTT.CA)
 	if err != nil || path == "" {
 		return cmp.Or(err, why)
 	}
@@ -207,17 +207,17 @@ func (i *interview) authority(why error) error {
 }
 
 // account asks for the account at the broker.
-func (i *interview) account(why error) (err error) {
+func (i *interview) account(ctx context.Context, why error) (err error) {
 	fmt.Fprintf(i.out, "           %v\n", why)
-	if i.cfg.MQTT.Username, err = i.ask("           account", cmp.Or(i.cfg.MQTT.Username, ownAccount)); err != nil {
+	if i.cfg.MQTT.Username, err = i.ask(ctx, "           account", cmp.Or(i.cfg.MQTT.Username, ownAccount)); err != nil {
 		return err
 	}
-	return i.secret("password of "+i.cfg.MQTT.Username+":", "mqtt.password", &i.cfg.MQTT.Password)
+	return i.secret(ctx, "password of "+i.cfg.MQTT.Username+":", "mqtt.password", &i.cfg.MQTT.Password)
 }
 
 // objects asks where recordings are kept and tries all that they need.
 func (i *interview) objects(ctx context.Context) error {
-	return i.until("objects", "s3://BUCKET?endpoint=URL or file:PATH", i.cfg.Archive.URL, func(answer string) error {
+	return i.until(ctx, "objects", "s3://BUCKET?endpoint=URL or file:PATH", i.cfg.Archive.URL, func(answer string) error {
 		if err := archive.Valid(answer); err != nil {
 			return err
 		}
@@ -233,7 +233,7 @@ func (i *interview) objects(ctx context.Context) error {
 				return nil
 			}
 		} else if i.cfg.Archive.SecretKey == "" {
-			if err := i.keys(); err != nil {
+			if err := i.keys(ctx); err != nil {
 				return err
 			}
 		}
@@ -248,11 +248,11 @@ func (i *interview) objects(ctx context.Context) error {
 }
 
 // keys asks for the account at the object store.
-func (i *interview) keys() (err error) {
-	if i.cfg.Archive.AccessKey, err = i.ask("           access key", i.cfg.Archive.AccessKey); err != nil {
+func (i *interview) keys(ctx context.Context) (err error) {
+	if i.cfg.Archive.AccessKey, err = i.ask(ctx, "           access key", i.cfg.Archive.AccessKey); err != nil {
 		return err
 	}
-	return i.secret("secret key:", "archive.secret_key", &i.cfg.Archive.SecretKey)
+	return i.secret(ctx, "secret key:", "archive.secret_key", &i.cfg.Archive.SecretKey)
 }
 
 func (i *interview) tryArchive(ctx context.Context) (did []string, err error) {
@@ -271,9 +271,9 @@ func (i *interview) tryArchive(ctx context.Context) (did []string, err error) {
 }
 
 // secret asks for a secret, which is not shown.
-func (i *interview) secret(question, key string, into *configs.Secret) error {
+func (i *interview) secret(ctx context.Context, question, key string, into *configs.Secret) error {
 	fmt.Fprint(i.out, "           ", question, " ")
-	text, err := i.hidden(i.in)
+	text, err := i.in.Hidden(ctx)
 	fmt.Fprintln(i.out)
 	if err != nil {
 		return err
