@@ -24,6 +24,7 @@ type service struct {
 	Build       *struct{}         `json:"build"`
 	Profiles    []string          `json:"profiles"`
 	Environment map[string]string `json:"environment"`
+	Entrypoint  []string          `json:"entrypoint"`
 	Privileged  bool              `json:"privileged"`
 	Ports       []struct {
 		HostIP    string `json:"host_ip"`
