@@ -136,8 +136,8 @@ type DeliveryConfig struct {
 	Window  int              `yaml:"window"`
 	Timeout configs.Duration `yaml:"timeout"`
 	Keep    Keep             `yaml:"keep"`
-	// DailyBytes is what may be sent in a day of UTC; 0: any amount.
-	DailyBytes configs.Bytes `yaml:"daily_bytes"`
+	// DailyBytes is what may be sent in a day of UTC; nil: any amount.
+	DailyBytes *configs.Bytes `yaml:"daily_bytes"`
 }
 
 // ControlConfig says which orders the station takes from the network.

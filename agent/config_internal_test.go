@@ -106,6 +106,7 @@ func TestLoadConfig_Broken(t *testing.T) {
 		"password, a hash":     {with("mqtt: {url: \"mqtt://u:1#p@h\"}"), `mqtt.url: "mqtt://***@h": want mqtt://host:1883`},
 		"wildcard prefix":      {with("mqtt: {prefix: \"a/#\"}"), "mqtt.prefix"},
 		"wire format":          {with("mqtt: {format: xml}"), `mqtt.format: "xml": want protobuf or json`},
+		"no bytes a day":       {with("delivery: {daily_bytes: 0}"), `delivery.daily_bytes: "0": want at least 1MiB, of which keep-alives take a part, or leave it out for no limit`},
 		"keep":                 {with("delivery: {keep: 31d}"), `delivery.keep: "31d": want 0s to 30d`},
 		"keep for ever":        {with("delivery: {keep: 900000d}"), `delivery.keep: "900000d": want 0s to 30d`},
 		"keep what":            {with("delivery: {keep: long}"), `"long" is no duration`},

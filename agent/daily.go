@@ -15,10 +15,10 @@ import (
 
 // openDaily makes the account of delivery.daily_bytes; without a limit, or a broker, there is none.
 func (a *Agent) openDaily() {
-	limit := int64(a.cfg.Delivery.DailyBytes)
-	if limit == 0 || a.cfg.MQTT.URL == "" {
+	if a.cfg.Delivery.DailyBytes == nil || a.cfg.MQTT.URL == "" {
 		return
 	}
+	limit := int64(*a.cfg.Delivery.DailyBytes)
 	now := func() (time.Time, bool) { r := a.clock.Reading(); return r.Time, r.Set }
 	a.daily = quota.Open(filepath.Join(a.cfg.Spool.Path, "daily"), limit, a.spool.Stats().LastSeq, now, a.log.With("component", "quota"))
 	a.publisher.daily, a.publisher.thinner = a.daily, quota.NewThinner(a.daily)
@@ -30,7 +30,7 @@ func (a *Agent) affordsIQ(bytes int64) error {
 		return nil
 	}
 	return fmt.Errorf("%s of IQ are more than the station may send now of its %s a day (delivery.daily_bytes): order less, a narrower band, or later in the day of UTC",
-		configs.Bytes(bytes), a.cfg.Delivery.DailyBytes)
+		configs.Bytes(bytes), *a.cfg.Delivery.DailyBytes)
 }
 
 // tellLeftOut declares what the day's bytes had no room for.
@@ -79,7 +79,7 @@ func (a *Agent) reportEvery() time.Duration {
 	if a.daily == nil {
 		return reportEvery
 	}
-	return max(reportEvery, time.Duration(reportBytes/(0.1*float64(a.cfg.Delivery.DailyBytes))*float64(day)).Round(time.Second))
+	return max(reportEvery, time.Duration(reportBytes/(0.1*float64(*a.cfg.Delivery.DailyBytes))*float64(day)).Round(time.Second))
 }
 
 // dailyText is the account for people.
@@ -127,7 +127,7 @@ func (a *Agent) closeDaily() error {
 
 // checkDaily refuses what not even the station's presence fits into.
 func (c DeliveryConfig) checkDaily(report func(field, message string)) {
-	if c.DailyBytes != 0 && c.DailyBytes < leastDaily {
+	if c.DailyBytes != nil && *c.DailyBytes < leastDaily {
 		report("delivery.daily_bytes", "want at least 1MiB, of which keep-alives take a part, or leave it out for no limit")
 	}
 }

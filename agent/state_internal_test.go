@@ -12,6 +12,7 @@ import (
 
 	"github.com/fulgidus/heimdall/agent/clock"
 	"github.com/fulgidus/heimdall/agent/quota"
+	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -109,7 +110,7 @@ func TestDue(t *testing.T) {
 		t.Error("what was never done is not due")
 	}
 	// Of 8 MiB a day a tenth is 419 states and healths of 2,000 bytes.
-	r.agent.daily, r.agent.cfg.Delivery.DailyBytes = new(quota.Budget), 8<<20
+	r.agent.daily, r.agent.cfg.Delivery.DailyBytes = new(quota.Budget), new(configs.Bytes(8<<20))
 	if r.due(time.Second, time.Second+205*time.Second) || !r.due(time.Second, time.Second+207*time.Second) {
 		t.Errorf("with daily_bytes it is due each %v", r.agent.reportEvery())
 	}
