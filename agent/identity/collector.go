@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"runtime"
 	"time"
@@ -51,7 +52,7 @@ func pinned(code protocol.EnrolmentCode, now Now) *tls.Config {
 		for _, c := range state.PeerCertificates {
 			if protocol.FingerprintOf(c) == code.Authority {
 				roots.AddCert(c)
-				return verify(state, roots, now)
+				return verify(state, conf.ServerName, roots, now)
 			}
 		}
 		return ErrOtherAuthority
@@ -66,10 +67,10 @@ func meeting(host string) *tls.Config {
 	}
 }
 
-// verify checks a server's chain and name. A clock that is not set judges nothing: then only times are left out.
-func verify(state tls.ConnectionState, roots *x509.CertPool, now Now) error {
+// verify checks a server's chain and its name, or address, which the state of a connection does not have. A clock that is not set judges nothing: then only times are left out.
+func verify(state tls.ConnectionState, host string, roots *x509.CertPool, now Now) error {
 	leaf := state.PeerCertificates[0]
-	options := x509.VerifyOptions{Roots: roots, DNSName: state.ServerName, Intermediates: x509.NewCertPool()}
+	options := x509.VerifyOptions{Roots: roots, DNSName: host, Intermediates: x509.NewCertPool()}
 	for _, c := range state.PeerCertificates[1:] {
 		options.Intermediates.AddCert(c)
 	}
@@ -103,16 +104,16 @@ func Enrol(ctx context.Context, code protocol.EnrolmentCode, station, version st
 
 // renew asks for the next certificate with the present one.
 func renew(ctx context.Context, files Files, present tls.Certificate, now Now) (*Granted, error) {
-	address, err := os.ReadFile(files.Renew)
+	text, err := os.ReadFile(files.Renew)
 	if err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(files.CA)
+	authority, err := os.ReadFile(files.CA)
 	if err != nil {
 		return nil, err
 	}
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text) {
+	if !roots.AppendCertsFromPEM(authority) {
 		return nil, fmt.Errorf("%s holds no certificate in PEM form", files.CA)
 	}
 	station := present.Leaf.Subject.CommonName
@@ -120,11 +121,15 @@ func renew(ctx context.Context, files Files, present tls.Certificate, now Now) (
 	if err != nil {
 		return nil, err
 	}
-	conf := meeting("")
-	conf.VerifyConnection = func(state tls.ConnectionState) error { return verify(state, roots, now) }
+	address, err := url.Parse(string(bytes.TrimSpace(text)))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", files.Renew, err)
+	}
+	conf := meeting(address.Hostname())
+	conf.VerifyConnection = func(state tls.ConnectionState) error { return verify(state, conf.ServerName, roots, now) }
 	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &present, nil } // also one that has ended
 	g := &Granted{key: k}
-	if err := ask(ctx, conf, string(bytes.TrimSpace(address)), protocol.RenewalRequest{CSR: k.csr}, &g.Enrolment); err != nil {
+	if err := ask(ctx, conf, address.String(), protocol.RenewalRequest{CSR: k.csr}, &g.Enrolment); err != nil {
 		return nil, err
 	}
 	if g.Station != station {

@@ -36,6 +36,7 @@ type network struct {
 
 	mu       sync.Mutex // guards the rest
 	now      time.Time
+	address  net.IP            // that the certificate is made out to
 	shown    *x509.Certificate // as the authority
 	refuse   string            // why nothing is given; empty: it is
 	status   int               // of the refusal
@@ -47,7 +48,7 @@ type network struct {
 
 func newNetwork(t *testing.T) *network {
 	t.Helper()
-	n := &network{now: time.Now(), status: http.StatusForbidden}
+	n := &network{now: time.Now(), status: http.StatusForbidden, address: net.IPv4(127, 0, 0, 1)}
 	var err error
 	if n.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		t.Fatal(err)
@@ -70,7 +71,10 @@ func newNetwork(t *testing.T) *network {
 		if err != nil {
 			return nil, err
 		}
-		leaf := n.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "server"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, &key.PublicKey)
+		n.mu.Lock()
+		address := n.address
+		n.mu.Unlock()
+		leaf := n.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "server"}, IPAddresses: []net.IP{address}}, &key.PublicKey)
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		return &tls.Config{ClientAuth: tls.RequestClientCert, Certificates: []tls.Certificate{{Certificate: [][]byte{leaf, n.shown.Raw}, PrivateKey: key}}}, nil
@@ -225,6 +229,11 @@ func TestEnrol_SaysNothingToAnotherAuthority(t *testing.T) {
 	code.Host = "localhost:" + port
 	if err := identity.Meet(t.Context(), code, rightTime); err == nil || !strings.Contains(err.Error(), "http.hosts") {
 		t.Errorf("under another name: %v", err)
+	}
+	code = n.code()
+	n.set(func() { n.address = net.IPv4(192, 0, 2, 1) })
+	if err := identity.Meet(t.Context(), code, rightTime); err == nil || !strings.Contains(err.Error(), "http.hosts") {
+		t.Errorf("under another address: %v", err)
 	}
 	for _, who := range []*network{n, other, forged} {
 		who.set(func() {
