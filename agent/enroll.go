@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -41,16 +42,21 @@ func (c EnrollCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return usageError{err}
 	}
+	state, err := filepath.Abs(cfg.Spool.Path)
+	if err != nil {
+		return err
+	}
+	for _, refuse := range []func() error{func() error { return joinable(path) }, func() error { return writable(path) }, func() error { return identity.Writable(state) }} {
+		if err := refuse(); err != nil {
+			return fmt.Errorf("the code was not used: %w", err)
+		}
+	}
 	now := trueTime(newClock(cfg, slog.New(slog.DiscardHandler)))
 	if err := identity.Meet(ctx, code, now); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.out, "%s, certificate %s\n", code.Host, shortly(code.Authority))
 	granted, err := identity.Enrol(ctx, code, cfg.Station.ID, version, now)
-	if err != nil {
-		return err
-	}
-	state, err := filepath.Abs(cfg.Spool.Path)
 	if err != nil {
 		return err
 	}
@@ -70,11 +76,11 @@ func (c EnrollCmd) Run(ctx context.Context, s streams) error {
 	return err
 }
 
-// target is the configuration to write, and what it says now; the defaults where there is none yet.
+// target is the configuration to write, and what it says now; the defaults where the system has none yet.
 func (c EnrollCmd) target() (path string, cfg Config, err error) {
 	path, err = findConfig(c.Config)
 	if errors.Is(err, errNoConfig) {
-		path, err = systemConfig(), nil
+		return systemConfig(), DefaultConfig(), nil
 	}
 	if err != nil {
 		return "", cfg, err
@@ -82,10 +88,11 @@ func (c EnrollCmd) target() (path string, cfg Config, err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return "", cfg, err
 	}
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		return path, DefaultConfig(), nil
-	}
 	cfg, err = LoadConfig(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: name the agent's configuration, or leave --config and HEIMDALL_AGENT_CONFIG out for %s; `heimdall-agent setup --config %s` makes one there",
+			err, systemConfig(), path)
+	}
 	return path, cfg, err
 }
 

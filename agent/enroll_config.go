@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
 
 	"github.com/fulgidus/heimdall/agent/identity"
 	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 // ofBroker are the keys of mqtt that an identity decides.
@@ -49,6 +51,46 @@ func joinConfig(path string, g *identity.Granted, files identity.Files) error {
 		return fmt.Errorf("%w: write this into %s yourself:\nmqtt:\n%s", err, path, brokerLines(g, files))
 	}
 	return keepMode(path, text)
+}
+
+// joinable refuses a configuration that joinConfig would not know how to change, whatever the collector grants.
+func joinable(path string) error {
+	old, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	cfg := DefaultConfig()
+	if err := configs.Decode(path, old, &cfg); err != nil {
+		return err
+	}
+	g := &identity.Granted{Enrolment: protocol.Enrolment{
+		Station: cfg.Station.ID, MQTT: protocol.EnrolmentMQTT{URL: "mqtts://collector.example.org:8883", Prefix: cfg.MQTT.Prefix},
+	}}
+	files := identity.FilesIn(cfg.Spool.Path)
+	text, err := withBroker(string(old), brokerLines(g, files))
+	if err == nil {
+		err = onlyBroker(path, string(old), text, g, files)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w: write it like this, with what else is to stay in it on lines of its own, and enrol then:\nmqtt:\n  format: %s", path, err, cfg.MQTT.Format)
+	}
+	return nil
+}
+
+// writable refuses a place where no configuration can be written.
+func writable(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("write the configuration: %w; run it with sudo, or name another place with --config", err)
+	}
+	part := path + ".new"
+	f, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("write the configuration: %w; run it with sudo, or name another place with --config", err)
+	}
+	return errors.Join(f.Close(), os.Remove(part))
 }
 
 var (

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,6 +83,55 @@ func TestJoinConfig_BeginsOne(t *testing.T) {
 	}
 	if _, err := LoadConfig(path); err == nil || !strings.Contains(err.Error(), "receivers") || strings.Count(err.Error(), "\n") > 0 {
 		t.Errorf("all but a receiver should be there: %v", err)
+	}
+}
+
+// What could not be kept or written is found before the collector is told of the code. Here nobody answers at its address.
+func TestEnroll_RefusesBeforeTheCodeIsUsed(t *testing.T) {
+	code := protocol.EnrolmentCode{Host: protocol.EnrolmentHost("127.0.0.1", "9"), Secret: [16]byte{9, 8, 7}}
+	const receiver = "receivers: [{id: r0, source: \"rtltcp://127.0.0.1:1234\"}]\n"
+	for name, c := range map[string]struct {
+		config  string // empty: none
+		prepare func(t *testing.T, config, state string)
+		want    string
+	}{
+		"all is well":      {config: receiver, want: "reach the collector"},
+		"one line":         {config: "mqtt: {url: \"mqtt://old:1883\", format: json}\n" + receiver, want: "agent.yaml: mqtt is written in one line: write it like this, with what else is to stay in it on lines of its own, and enrol then:\nmqtt:\n  format: json"},
+		"no configuration": {want: "agent.yaml` makes one there"},
+		"config": {config: receiver, prepare: func(t *testing.T, config, _ string) {
+			if err := os.Mkdir(config+".new", 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, want: "write the configuration: "},
+		"state": {config: receiver, prepare: func(t *testing.T, _, state string) {
+			if err := os.WriteFile(state, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, want: "keep the identity in "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			file, config, state := filepath.Join(dir, "code"), filepath.Join(dir, "agent.yaml"), filepath.Join(dir, "state")
+			if err := os.WriteFile(file, []byte(code.Reveal()), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if c.config != "" {
+				if err := os.WriteFile(config, fmt.Appendf(nil, "station: {id: torino}\nspool: {path: %q}\n%s", state, c.config), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.prepare != nil {
+				c.prepare(t, config, state)
+			}
+			var said bytes.Buffer
+			err := EnrollCmd{configFlag: configFlag{Config: config}, Code: file}.Run(t.Context(), streams{out: &said, err: &said})
+			if err == nil || !strings.Contains(err.Error(), c.want) || said.Len() > 0 {
+				t.Errorf("%v, said %q; want %s", err, said.String(), c.want)
+			}
+			if _, err := os.Stat(config); (err == nil) != (c.config != "") {
+				t.Errorf("the configuration: %v", err)
+			}
+		})
 	}
 }
 

@@ -63,6 +63,9 @@ func (i *interview) join(ctx context.Context, id string) (station, broker string
 
 // enrol exchanges a code for an identity, and tells what the configuration is to say of it.
 func (i *interview) enrol(ctx context.Context, code protocol.EnrolmentCode, id string) (station, broker string, err error) {
+	if err := identity.Writable(i.state); err != nil {
+		return "", "", err
+	}
 	granted, err := identity.Enrol(ctx, code, id, version, i.now())
 	if err != nil {
 		return "", "", err

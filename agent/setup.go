@@ -142,6 +142,9 @@ func (i *interview) station(ctx context.Context, source, path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return fmt.Errorf("%s is there already: change it with an editor, or name another place with --config", path)
 	}
+	if err := writable(path); err != nil {
+		return err
+	}
 	found, err := i.receiver(ctx, source)
 	if err != nil {
 		return err

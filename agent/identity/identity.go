@@ -149,6 +149,20 @@ func (g *Granted) Save(state string) (Files, error) {
 	return FilesIn(state), nil
 }
 
+// Writable refuses a state directory that no identity can be kept in, while the code for it is still good.
+func Writable(state string) error {
+	dir := filepath.Join(state, Folder)
+	probe := filepath.Join(dir, stationName+".try")
+	err := makeLike(state, dir)
+	if err == nil {
+		err = errors.Join(replace(probe, nil), os.Remove(probe))
+	}
+	if err != nil {
+		return fmt.Errorf("keep the identity in %s: %w; run it with sudo, or as the account that the agent runs as", dir, err)
+	}
+	return nil
+}
+
 // makeLike makes the folder of an identity, and the state directory where there is none yet.
 func makeLike(state, dir string) error {
 	if err := os.MkdirAll(state, 0o700); err != nil {
