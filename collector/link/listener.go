@@ -201,7 +201,8 @@ func (l *listener) cut(station string) (over []<-chan struct{}) {
 	defer l.mu.Unlock()
 	agent := l.names[agentPrefix+station]
 	for g := range l.guests {
-		if g == agent || g.pass != nil && g.pass.Username() == station {
+		_, stranger := l.strangers[g] // whose certificate is being read
+		if g == agent || g.pass != nil && g.pass.Username() == station || !stranger && g.name == station {
 			_ = g.Close()
 			over = append(over, g.done)
 		}

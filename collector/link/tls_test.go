@@ -116,7 +116,12 @@ func must[T any](v T, err error) T {
 // Cut returns when the session is over, its last will included. It finds it under any client id.
 func TestBroker_CutEndsASession(t *testing.T) {
 	for _, id := range []string{"heimdall-agent-torino", "another"} {
-		t.Run(id, func(t *testing.T) { cutEndsASession(t, id) })
+		for name, restrict := range map[string]func(*link.Broker){
+			"accounts": func(b *link.Broker) { b.Restrict(func(v link.Visitor) link.Pass { return stationPass(v.CommonName) }) },
+			"none":     func(*link.Broker) {},
+		} {
+			t.Run(id+" "+name, func(t *testing.T) { cutEndsASession(t, id, restrict) })
+		}
 	}
 }
 
@@ -127,11 +132,9 @@ func (p stationPass) Username() string    { return string(p) }
 func (stationPass) Valid() bool           { return true }
 func (stationPass) May(bool, string) bool { return true }
 
-func cutEndsASession(t *testing.T, id string) {
+func cutEndsASession(t *testing.T, id string, restrict func(*link.Broker)) {
 	a := openAuthority(t)
-	b := secured(t, a, func(b *link.Broker) {
-		b.Restrict(func(v link.Visitor) link.Pass { return stationPass(v.CommonName) })
-	})
+	b := secured(t, a, restrict)
 	pair := must(a.Client("torino"))
 	lost := make(chan struct{})
 	o := mqtt.NewClientOptions().AddBroker("ssl://" + b.Addr()).SetClientID(id).SetAutoReconnect(false).SetProtocolVersion(4).
