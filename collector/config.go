@@ -499,5 +499,6 @@ func (c *Config) checkHTTP(report func(field, message string)) {
 		}
 	}
 	checkListen(report, "http.listen", c.HTTP.Listen, "127.0.0.1:8090",
-		"unless http.tokens is true; set it, or put a reverse proxy in front")
+		"unless http.tokens is true: set it, also behind a reverse proxy, or whoever comes through that may do all. TLS comes with it, "+
+			"by a certificate of the collector's own authority unless http.tls names another")
 }

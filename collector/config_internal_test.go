@@ -99,7 +99,7 @@ func TestLoadConfig_Broken(t *testing.T) {
 		"place without files": {"mqtt: {url: \"mqtt://x\", accounts_folder: /x}", "mqtt.accounts_folder"},
 		"nobody's broker":     {"mqtt: {accounts: none, embedded: {listen: \"0.0.0.0:0\"}}", "there must be accounts"},
 		"http port":           {"http: {listen: \"127.0.0.1\"}", "http.listen"},
-		"open to the world":   {"http: {listen: \"0.0.0.0:8090\"}", "only a loopback address"},
+		"open to the world":   {"http: {listen: \"0.0.0.0:8090\"}", "unless http.tokens is true: set it, also behind a reverse proxy, or whoever comes through that may do all. TLS comes with it"},
 		"open without tokens": {"http: {listen: \":8090\", tls: {cert: c.pem, key: k.pem}}", "http.listen: \":8090\": only a loopback address"},
 		"no port":             {"http: {listen: \"0.0.0.0\", tokens: true, tls: {cert: c.pem, key: k.pem}}", "want host:port"},
 		"name of a host":      {"http: {hosts: [\"https://x.example\"]}", "http.hosts"},
