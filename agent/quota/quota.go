@@ -50,11 +50,14 @@ type Budget struct {
 	now   func() (now time.Time, set bool)
 	log   *slog.Logger
 
+	file sync.Mutex // held while the file is written, which a card may take seconds for
+
 	// mu guards the fields below.
 	mu      sync.Mutex
 	day     string
 	used    float64 // bytes sent today
 	stored  float64 // what the file says of it
+	storing bool    // the file is being written with more
 	owed    float64 // bytes of today's records that were not handed to the link yet
 	last    uint64  // highest number of a record
 	before  uint64  // highest number of earlier days, or of an earlier run
@@ -84,21 +87,31 @@ func Open(path string, limit int64, last uint64, now func() (time.Time, bool), l
 // Close stores the account exactly.
 func (b *Budget) Close() error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.write(b.used)
+	now := daily{b.day, b.used}
+	b.mu.Unlock()
+	return b.write(now)
 }
 
-// Wrote counts bytes given to the network in one piece.
+// Wrote counts bytes given to the network in one piece. Who asks for the account meanwhile does not wait for the disk.
 func (b *Budget) Wrote(n int) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.turn()
 	b.used += float64(n + headerBytes*((n+packetBytes-1)/packetBytes))
-	if b.used > b.stored {
-		if err := b.write(b.used + writtenAhead*b.limit); err != nil {
-			b.stored = b.used + writtenAhead*b.limit // it is tried again then
-			b.log.Warn("cannot store what was sent today: a restart would forget some of it", "file", b.path, "error", err)
-		}
+	due := b.used > b.stored && !b.storing
+	ahead := daily{b.day, b.used + writtenAhead*b.limit}
+	b.storing = b.storing || due
+	b.mu.Unlock()
+	if !due {
+		return
+	}
+	if err := b.write(ahead); err != nil { // it is tried again when so much was sent
+		b.log.Warn("cannot store what was sent today: a restart would forget some of it", "file", b.path, "error", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.storing = false
+	if b.day == ahead.Day {
+		b.stored = ahead.Bytes
 	}
 }
 
@@ -201,9 +214,11 @@ func (b *Budget) turn() (now time.Time, set bool) {
 	return now, set
 }
 
-// write stores so many bytes as used. The caller holds mu.
-func (b *Budget) write(bytes float64) error {
-	text, err := json.Marshal(daily{b.day, bytes})
+// write stores an account.
+func (b *Budget) write(d daily) error {
+	b.file.Lock()
+	defer b.file.Unlock()
+	text, err := json.Marshal(d)
 	if err != nil {
 		return fmt.Errorf("store what was sent today: %w", err)
 	}
@@ -214,7 +229,6 @@ func (b *Budget) write(bytes float64) error {
 	if err := os.Rename(part, b.path); err != nil {
 		return fmt.Errorf("store what was sent today: %w", err)
 	}
-	b.stored = bytes
 	return nil
 }
 
