@@ -53,6 +53,10 @@ const (
 	rtlWay = 100 * time.Millisecond
 	// rtlReadBytes are read at most at a time: two bursts.
 	rtlReadBytes = 4 * rtlBurst
+	// rtlKnownBursts on end must be told apart before a server is believed to send bursts of that length.
+	rtlKnownBursts = 8
+	// rtlPatient is how long samples may wait for more to come.
+	rtlPatient = 110 * time.Millisecond
 	// rtlBusy is how long a server is left alone that serves somebody else.
 	rtlBusy = 15 * time.Second
 )
@@ -349,7 +353,8 @@ func (w *rtlWire) info(imitation bool) Info {
 		Tunable: !w.set.deaf, Range: w.frequencies(), TimeQuality: protocol.TimeQuality_TIME_QUALITY_ARRIVAL,
 	}
 	info.Range.LowRateHz, info.Range.HighRateHz = rtlLowRateHz, rtlHighRateHz
-	info.Range.Settling = rtlRateFlush + rtlRateSettle + 3*w.burst(w.told.SampleRateHz)
+	burst := w.burst(w.told.SampleRateHz)
+	info.Range.Settling = rtlRateFlush + rtlRateSettle + time.Duration(2+rtlTogether(burst))*burst
 	if imitation {
 		info.Hardware = "rtl_tcp imitation of OpenWebRX"
 		info.Notes = append(info.Notes, "it takes no commands: center and rate are what the source's address says, whatever it is tuned to")
@@ -371,9 +376,14 @@ func (w *rtlWire) startClock(rateHz float64, from time.Time) {
 func (w *rtlWire) stream(ctx context.Context, in *intake) error {
 	defer context.AfterFunc(ctx, func() { _ = w.conn.SetReadDeadline(time.Unix(1, 0)) })()
 	buf, kept := make([]byte, rtlReadBytes), 0
+	bursts, wake := burstReader{}, 1
 	for {
 		n, err := w.conn.Read(buf[kept:])
 		arrived := time.Now()
+		if now := bursts.read(n, arrived, w.burst(w.clock.nominalHz)); now != wake {
+			wake = now
+			wakeAt(w.conn, wake)
+		}
 		n += kept
 		kept = n % 2
 		if err := w.take(in, buf[:n-kept], arrived); err != nil {
@@ -386,6 +396,42 @@ func (w *rtlWire) stream(ctx context.Context, in *intake) error {
 			return fmt.Errorf("%s: the connection ended: %w", w.shown, w.ended(err))
 		}
 	}
+}
+
+// burstReader finds out whether a server sends in bursts of rtlBurst. Where it does reading is put off until a burst is whole: the
+// last sample of it tells when it was sent, and to be woken for each packet takes much of a processor. Others are read as they
+// send: a burst of theirs that is read in part looks late.
+type burstReader struct {
+	bytes uint64    // so far
+	last  time.Time // when some came last
+	known int       // pauses on end that were between two bursts
+}
+
+// read takes how many bytes came, where bursts are as long, and tells how many to wait for.
+func (b *burstReader) read(bytes int, arrived time.Time, burst time.Duration) (wake int) {
+	const size = 2 * rtlBurst
+	if arrived.Sub(b.last) > burst/4 {
+		b.known++
+		if b.bytes%size != 0 {
+			b.known = 0
+		}
+	}
+	b.bytes, b.last = b.bytes+uint64(bytes), arrived
+	switch part := int(b.bytes % size); {
+	case b.known < rtlKnownBursts:
+		return 1
+	case part > 0:
+		return size - part
+	}
+	return size * rtlTogether(burst)
+}
+
+// rtlTogether is how many bursts are read at once: two where they are short.
+func rtlTogether(burst time.Duration) int {
+	if 2*burst <= rtlPatient {
+		return 2
+	}
+	return 1
 }
 
 // take hands on whole samples, each with the tuning that it was taken with as far as anybody can know.
