@@ -296,16 +296,16 @@ func TestNoiseFloor_Unbiased(t *testing.T) {
 			// The mean of k frames is drawn as what it is: overlapped Hann frames of noise.
 			psd[i] = 1e-9 * gamma(rng, dsp.EffectiveAverages(k))
 		}
-		near(t, fmt.Sprint("K = ", k, " dB"), dsp.DB(dsp.NoiseFloor(psd, k, &h)/1e-9), 0, 0.05+0.5/float64(k)) // three standard deviations
-		for i := range 1200 {                                                                                  // 29 % occupied
+		near(t, fmt.Sprint("K = ", k, " dB"), dsp.DB(dsp.NoiseFloor(psd, dsp.QuantileBias(k, dsp.FloorQuantile), &h)/1e-9), 0, 0.05+0.5/float64(k)) // three standard deviations
+		for i := range 1200 {                                                                                                                       // 29 % occupied
 			psd[i] = 1
 		}
-		near(t, fmt.Sprint("K = ", k, " occupied dB"), dsp.DB(dsp.NoiseFloor(psd, k, &h)/1e-9), 0.5, 1.2)
+		near(t, fmt.Sprint("K = ", k, " occupied dB"), dsp.DB(dsp.NoiseFloor(psd, dsp.QuantileBias(k, dsp.FloorQuantile), &h)/1e-9), 0.5, 1.2)
 	}
-	if v := dsp.NoiseFloor(nil, 4, &h); v != 0 {
+	if v := dsp.NoiseFloor(nil, 1, &h); v != 0 {
 		t.Errorf("floor of nothing: %g", v)
 	}
-	if v := dsp.NoiseFloor(make([]float64, 10), 4, &h); v != 0 {
+	if v := dsp.NoiseFloor(make([]float64, 10), 1, &h); v != 0 {
 		t.Errorf("floor of silence: %g", v)
 	}
 }

@@ -75,9 +75,9 @@ func (h *Histogram) Quantile(q float64) float64 {
 	return math.NaN()
 }
 
-// NoiseFloor is the noise density of an averaged spectrum: its low quantile over frequency, corrected for k averages.
-// The caller leaves out what is no noise: the skirts of the receiver's filter and a spike at 0 Hz.
-func NoiseFloor(psd []float64, k int, h *Histogram) float64 {
+// NoiseFloor is the noise density of an averaged spectrum: its low quantile over frequency, divided by bias, the QuantileBias of
+// FloorQuantile. The caller leaves out what is no noise: the skirts of the receiver's filter and a spike at 0 Hz.
+func NoiseFloor(psd []float64, bias float64, h *Histogram) float64 {
 	h.Reset()
 	// Densities may lie below the range of float32; the scale is taken out around the largest.
 	top := 0.0
@@ -95,5 +95,5 @@ func NoiseFloor(psd []float64, k int, h *Histogram) float64 {
 		}
 		h.Add(chunk[:n])
 	}
-	return h.Quantile(FloorQuantile) * top / QuantileBias(k, FloorQuantile)
+	return h.Quantile(FloorQuantile) * top / bias
 }

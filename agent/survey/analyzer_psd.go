@@ -50,6 +50,8 @@ type psd struct {
 	usual          []float64             // density, with what is silent most of the time put down to that
 	levels         []float64
 	shape          dsp.FloorShape
+	shaped         []float64 // density of shape
+	bias           float64   // of the quantile that the floor is read from
 	histogram      *dsp.Histogram
 }
 
@@ -58,7 +60,7 @@ func newPSD(bins int, maskDC bool, step float64) psd {
 		welch: must(dsp.NewWelch(bins)), maskDC: maskDC, step: step,
 		sum: make([]float64, bins), spectrumSum: make([]float64, bins), drained: make([]float64, bins),
 		density: make([]float64, bins), levels: make([]float64, bins), usual: make([]float64, bins), silent: make([]int, bins),
-		shape: dsp.NewFloorShape(bins), histogram: &dsp.Histogram{},
+		shape: dsp.NewFloorShape(bins), shaped: make([]float64, bins), histogram: &dsp.Histogram{},
 	}
 }
 
@@ -171,10 +173,19 @@ func (p *psd) fit(rateHz float64) float64 {
 	}
 	p.first, p.end = p.passband(rateHz)
 	skirt := int(skirtPart * float64(p.end-p.first))
-	level := func(low, high int) float64 { return dsp.NoiseFloor(p.density[low:high], p.frames, p.histogram) }
-	p.shape.Fit(p.first, p.end, level)
-	p.shape.Fit(p.first, p.end, p.unoccupied)
+	p.bias = dsp.QuantileBias(p.frames, dsp.FloorQuantile)
+	level := func(low, high int) float64 { return dsp.NoiseFloor(p.density[low:high], p.bias, p.histogram) }
+	p.fitShape(level)
+	p.fitShape(p.unoccupied)
 	return level(p.first+skirt, p.end-skirt)
+}
+
+// fitShape fits the floor over frequency to the levels of some bins.
+func (p *psd) fitShape(level func(low, high int) float64) {
+	p.shape.Fit(p.first, p.end, level)
+	for k := range p.shaped {
+		p.shaped[k] = dsp.FromDB(p.shape.DB(k))
+	}
 }
 
 // unoccupied is the noise level of some bins without those that rise over the floor found so far: between and under
@@ -190,7 +201,7 @@ func (p *psd) unoccupied(low, high int) float64 {
 	if len(free) < max(leastFree, (high-low)/4) {
 		return math.NaN()
 	}
-	return dsp.NoiseFloor(free, p.frames, p.histogram)
+	return dsp.NoiseFloor(free, p.bias, p.histogram)
 }
 
 // grows is how far over the floor a bin belongs to an emission, and occupied how far it counts as occupied.
@@ -263,7 +274,7 @@ func (p *psd) floor(k int) float64 {
 	if p.given != nil {
 		return p.given(k)
 	}
-	return dsp.FromDB(p.shape.DB(k))
+	return p.shaped[k]
 }
 
 // emission describes the emission around the highest bin.

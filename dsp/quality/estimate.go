@@ -48,7 +48,7 @@ func floorEstimates(table *noiseTable, averages int, occupied float64, trials in
 		for i := range int(occupied * n) {
 			psd[i] = 1e3 * power
 		}
-		errors = append(errors, dsp.DB(dsp.NoiseFloor(psd, averages, &histogram)/power))
+		errors = append(errors, dsp.DB(dsp.NoiseFloor(psd, dsp.QuantileBias(averages, dsp.FloorQuantile), &histogram)/power))
 	}
 	return newEstimate("floor", fmt.Sprintf("%d frames, %.0f %% occupied", averages, 100*occupied), math.NaN(), "dB", errors,
 		floorLimitDB((1-occupied)*float64(samples)), "Cramér–Rao")
@@ -124,7 +124,7 @@ func spectrumEstimates(table *noiseTable, snrDB float64, trials int, seed uint64
 			at += count
 		})
 		w.PSD(psd, rateHz)
-		floor := dsp.NoiseFloor(psd, averages, &histogram)
+		floor := dsp.NoiseFloor(psd, dsp.QuantileBias(averages, dsp.FloorQuantile), &histogram)
 		middle := n/2 + int(bin)
 		o, ok := dsp.OccupiedBandwidth(middle-half, middle+half, 0.99, func(k int) float64 { return psd[k] - floor })
 		if !ok {
