@@ -26,7 +26,8 @@ import (
 
 // remote is how commands that speak to a running collector find it.
 type remote struct {
-	URL string `help:"Address of the running collector. Otherwise that of the one in ./heimdall-data, then http://127.0.0.1:8090." env:"HEIMDALL_URL" placeholder:"URL"`
+	Config string `help:"Configuration of the collector on this computer. Otherwise HEIMDALL_COLLECTOR_CONFIG, then the system's own." placeholder:"F"`
+	URL    string `help:"Address of the running collector. Otherwise that of the one in ./heimdall-data, then http://127.0.0.1:8090." env:"HEIMDALL_URL" placeholder:"URL"`
 
 	data string // the data directory of the collector, where that is known
 }
@@ -44,7 +45,7 @@ func (r remote) base() string {
 	if r.URL != "" {
 		return strings.TrimRight(r.URL, "/")
 	}
-	for _, dir := range dataDirs() {
+	for _, dir := range r.dataDirs() {
 		if found, err := findRunning(dir); err == nil {
 			return found.HTTP
 		}
@@ -52,8 +53,30 @@ func (r remote) base() string {
 	return defaultURL
 }
 
+// named refuses a configuration that was named and tells of no running collector.
+func (r remote) named() error {
+	if r.Config == "" {
+		return nil
+	}
+	cfg, err := LoadConfig(r.Config)
+	if err != nil {
+		return usageError{err}
+	}
+	if _, err := findRunning(cfg.Data); err != nil && r.URL == "" {
+		return fmt.Errorf("no collector runs with %s: %w; start it, or name its address with --url", r.Config, err)
+	}
+	return nil
+}
+
 // dataDirs are where a collector on this computer may keep its data.
-func dataDirs() []string {
+func (r remote) dataDirs() []string {
+	if r.Config != "" {
+		cfg, err := LoadConfig(r.Config)
+		if err != nil {
+			return nil // named says why
+		}
+		return []string{cfg.Data}
+	}
 	dirs := []string{DefaultConfig().Data}
 	if path := findConfig(""); path != "" {
 		if cfg, err := LoadConfig(path); err == nil { // one that cannot be read names no place
@@ -81,7 +104,7 @@ func (r remote) client() (*http.Client, error) {
 			return nil, usageError{fmt.Errorf("%s: %w", authorityVariable, err)}
 		}
 	}
-	for _, dir := range append(dataDirs(), r.data) {
+	for _, dir := range append(r.dataDirs(), r.data) {
 		if text, err := os.ReadFile(filepath.Join(dir, caName, authority.CertificateName)); err == nil {
 			pool.AppendCertsFromPEM(text)
 		}
@@ -167,6 +190,9 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 func (r remote) sendOnce(ctx context.Context, method, path string, body any, header http.Header) (*http.Response, error) {
+	if err := r.named(); err != nil {
+		return nil, err
+	}
 	var content io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -184,6 +210,9 @@ func (r remote) sendOnce(ctx context.Context, method, path string, body any, hea
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if token := os.Getenv(tokenVariable); token != "" {
+		if req.URL.Scheme == "http" && !loopback(req.URL.Hostname()) {
+			return nil, usageError{fmt.Errorf("--url %s: %s would travel where others can read it: write https://, or unset %s", r.base(), tokenVariable, tokenVariable)}
+		}
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	client, err := r.client()

@@ -660,6 +660,44 @@ func TestRemote_FindsTheCollector(t *testing.T) {
 	if got := (remote{URL: "http://there/"}).base(); got != "http://there" {
 		t.Errorf("with --url: %s", got)
 	}
+	config, dir := filepath.Join(t.TempDir(), "collector.yaml"), filepath.Join(t.TempDir(), "data")
+	if err := os.WriteFile(config, fmt.Appendf(nil, "data: %q\n", dir), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (remote{Config: config}).call(t.Context(), http.MethodGet, "/healthz", nil, nil); err == nil || !strings.Contains(err.Error(), "no collector runs with "+config) {
+		t.Errorf("with the configuration of one that does not run: %v", err)
+	}
+	if err := (remote{Config: config + "x"}).call(t.Context(), http.MethodGet, "/healthz", nil, nil); !errors.As(err, new(usageError)) {
+		t.Errorf("with a configuration that is not there: %v", err)
+	}
+	other, err := openDataDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.close()
+	if err := other.announce(running{HTTP: "http://127.0.0.1:4712"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := (remote{Config: config}).base(); got != "http://127.0.0.1:4712" {
+		t.Errorf("with --config: %s", got)
+	}
+}
+
+// A token goes through no network in the clear.
+func TestRemote_KeepsTheToken(t *testing.T) {
+	asked := false
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked = r.Header.Get("Authorization") == "Bearer hdt_secret"
+	}))
+	defer server.Close()
+	t.Setenv(tokenVariable, "hdt_secret")
+	if err := (remote{URL: server.URL}).call(t.Context(), http.MethodGet, "/", nil, nil); err != nil || !asked {
+		t.Errorf("on this computer: asked %v, %v", asked, err)
+	}
+	err := remote{URL: "http://collector.invalid:8090"}.call(t.Context(), http.MethodGet, "/", nil, nil)
+	if !errors.As(err, new(usageError)) || !strings.Contains(err.Error(), "write https://") || strings.Contains(err.Error(), "hdt_") {
+		t.Errorf("elsewhere: %v", err)
+	}
 }
 
 func TestHertz_RoundsToWhatIsSure(t *testing.T) {

@@ -36,8 +36,7 @@ const whereTokens = "Works in the database that the configuration names, also wh
 
 // tokenPlace is where tokens are kept: the database of a configuration, or a running collector.
 type tokenPlace struct {
-	configFlag `embed:""`
-	remote     `embed:""`
+	remote `embed:""`
 }
 
 // open finds the tokens. Close what it gives.
@@ -45,7 +44,7 @@ func (p tokenPlace) open(ctx context.Context, w io.Writer, command string) (toke
 	if p.URL != "" && p.Config == "" {
 		return remoteTokens{p.remote}, nil
 	}
-	cfg, err := p.load(w)
+	cfg, err := configFlag{Config: p.Config}.load(w)
 	if err != nil {
 		return nil, err
 	}
