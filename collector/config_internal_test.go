@@ -287,3 +287,29 @@ func TestRoom_Reads(t *testing.T) {
 		}
 	}
 }
+
+func TestCodeNotes(t *testing.T) {
+	for name, c := range map[string]struct {
+		http   HTTPConfig
+		broker string
+		want   []string
+	}{
+		"named":           {HTTPConfig{Listen: ":8090", Hosts: []string{"collector.example.org"}}, "mqtts://collector.example.org:8883", nil},
+		"an address":      {HTTPConfig{Listen: "192.0.2.1:8090"}, "mqtts://192.0.2.1:8883", nil},
+		"by its own name": {HTTPConfig{Listen: ":8090"}, "mqtts://192.0.2.1:8883", []string{"set http.hosts"}},
+		"loopback":        {HTTPConfig{Listen: "127.0.0.1:8090"}, "mqtt://localhost:1883", []string{"set http.listen, and http.hosts", "set mqtt.public_url"}},
+	} {
+		cfg := DefaultConfig()
+		cfg.HTTP = c.http
+		got := cfg.codeNotes(c.broker)
+		if len(got) != len(c.want) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+			continue
+		}
+		for i, want := range c.want {
+			if !strings.Contains(got[i], want) {
+				t.Errorf("%s: %q, want %q", name, got[i], want)
+			}
+		}
+	}
+}

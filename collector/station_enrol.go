@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/protocol"
@@ -52,6 +53,9 @@ func (r remote) mint(ctx context.Context, s streams, station string, ttl configs
 	if err := protocol.ValidStation(station); err != nil {
 		return usageError{fmt.Errorf("STATION: %w", err)}
 	}
+	if life := time.Duration(ttl); life < time.Minute || life > 7*24*time.Hour {
+		return usageError{fmt.Errorf("--ttl %s: want 1m to 7d", ttl)}
+	}
 	body := map[string]any{"ttl": ttl.String(), "replace": replace}
 	var made protocol.MintedCode
 	if err := r.call(ctx, http.MethodPost, "/api/v1/stations/"+url.PathEscape(station)+"/code", body, &made); err != nil {
@@ -60,7 +64,14 @@ func (r remote) mint(ctx context.Context, s streams, station string, ttl configs
 	if _, err := fmt.Fprintln(s.out, made.Code); err != nil {
 		return err
 	}
-	fmt.Fprintf(s.err, "for station %s, one use, until %s\n", made.Station, made.Expires)
+	until := made.Expires
+	if at, err := protocol.ParseTime(until); err == nil {
+		until = at.UTC().Format("2006-01-02 15:04 MST")
+	}
+	fmt.Fprintf(s.err, "for station %s, one use, until %s\n", made.Station, until)
+	for _, note := range made.Notes {
+		fmt.Fprintf(s.err, "note: %s\n", plain(note))
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,6 +66,33 @@ func (c Config) publicHost() string {
 	return host
 }
 
+// codeNotes say what stations elsewhere may not find of what a code, or the answer to it, names.
+func (c Config) codeNotes(broker string) (notes []string) {
+	switch host := c.publicHost(); {
+	case loopback(host):
+		notes = append(notes, fmt.Sprintf("the code leads to %s, where only this computer finds the collector: for stations elsewhere set http.listen, and http.hosts to a name or address that they reach", host))
+	case len(c.HTTP.Hosts) == 0 && net.ParseIP(host) == nil:
+		notes = append(notes, fmt.Sprintf("the code leads to %s, the name of this computer: where the stations do not find it by that, set http.hosts to a name or address that they reach", host))
+	}
+	if u, err := url.Parse(broker); err == nil && loopback(u.Hostname()) {
+		notes = append(notes, fmt.Sprintf("the station is told of the broker at %s, which it reaches on this computer only: set mqtt.public_url for stations elsewhere", broker))
+	}
+	return notes
+}
+
+// replacedNotes say how long an outside broker lets a certificate in that was replaced: it is none of the database's readers.
+func (c *Collector) replacedNotes() []string {
+	if c.broker != nil {
+		return nil
+	}
+	list, err := filepath.Abs(filepath.Join(c.cfg.Data, caName, authority.RevocationListName))
+	if err != nil {
+		list = authority.RevocationListName
+	}
+	return []string{"once the station has enrolled again, the broker lets its earlier certificate in until it has read the list of revoked ones again: " +
+		list + ", for crlfile in mosquitto.conf and `systemctl reload mosquitto`"}
+}
+
 func hostname() string {
 	name, err := os.Hostname()
 	if err != nil || !protocol.ValidHostName(name) {
@@ -85,7 +113,7 @@ func (c *Collector) openTrust(context.Context) error {
 	c.trust.desk = authority.NewDesk(authority.Config{
 		Authority: c.trust.authority, Codes: c.store, Certificates: c.store, Accounts: c.accounts, Broker: sessions{c},
 		Host: c.enrolmentHost(), Renew: "https://" + net.JoinHostPort(c.cfg.publicHost(), c.httpPort()) + "/api/v1/renew",
-		MQTT: c.enrolmentMQTT(), Log: c.component("authority"),
+		MQTT: c.enrolmentMQTT(), Notes: c.cfg.codeNotes(c.enrolmentMQTT().URL), Replaced: c.replacedNotes(), Log: c.component("authority"),
 	})
 	if c.cfg.secureBroker() {
 		c.broker.Secure(c.brokerTLS())

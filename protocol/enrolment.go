@@ -208,6 +208,8 @@ type MintedCode struct {
 	Station string `json:"station"`
 	Code    string `json:"code"`
 	Expires string `json:"expires"`
+	// Notes are what to look at before the code is handed on, or once it was used.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // CodeState is what is kept of a code.

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -45,7 +46,7 @@ func writePair(t *testing.T, pair *tls.Certificate, err error) (cert, key string
 }
 
 // documented runs Mosquitto with the configuration that packaging/README.md shows, and gives its two listeners.
-func documented(t *testing.T, a *authority.Authority) (passwords, certificates string) {
+func documented(t *testing.T, a *authority.Authority) (b *servers.Broker, passwords, certificates string) {
 	t.Helper()
 	readme, err := os.ReadFile(filepath.Join("..", "..", "packaging", "README.md"))
 	if err != nil {
@@ -62,13 +63,13 @@ func documented(t *testing.T, a *authority.Authority) (passwords, certificates s
 	pair, err := a.Server([]string{"127.0.0.1"})
 	cert, key := writePair(t, pair, err)
 	lines := servers.DynamicSecurity(t, "collector", "secret")
-	b := servers.MosquittoWith(t, "")
+	b = servers.MosquittoWith(t, "")
 	b.Stop()
 	passwords, certificates = b.Addr, servers.FreeAddress(t)
 	_, first, _ := net.SplitHostPort(passwords)
 	_, second, _ := net.SplitHostPort(certificates)
 	conf := strings.NewReplacer(
-		"listener 8883", "listener "+first+" 127.0.0.1", "listener 8884", "listener "+second+" 127.0.0.1", "/etc/mosquitto/ca.pem", ca,
+		"listener 8883", "listener "+first+" 127.0.0.1", "listener 8884", "listener "+second+" 127.0.0.1", "/etc/mosquitto/ca.pem", ca, "/etc/mosquitto/crl.pem", filepath.Join(b.Dir, "crl.pem"),
 		"/etc/mosquitto/broker.pem", cert, "/etc/mosquitto/broker.key", key,
 	).Replace(string(block[1]))
 	for line := range strings.Lines(lines) {
@@ -82,10 +83,11 @@ func documented(t *testing.T, a *authority.Authority) (passwords, certificates s
 	if err := os.WriteFile(filepath.Join(b.Dir, "mosquitto.conf"), []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	revoke(t, a, b)
 	if err := b.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return passwords, certificates
+	return b, passwords, certificates
 }
 
 // A station is known by its certificate, which Mosquitto takes for proof enough: the plug-in is asked what it may do, not whether it may
@@ -96,7 +98,7 @@ func TestDynsec_KnowsStationsByTheirCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	passwords, certificates := documented(t, a)
+	_, passwords, certificates := documented(t, a)
 	cfg := link.Config{URL: "mqtts://" + passwords, Username: "collector", Password: "secret", ID: "main", Log: quiet(), TLS: &tls.Config{RootCAs: a.Pool()}}
 	k := accounts.New(openStore(t), accounts.NewDynsec(rules(), "collector", func(ctx context.Context, request []byte, mine func([]byte) bool) ([]byte, error) {
 		return link.AskBroker(ctx, cfg, accounts.DynsecTopic, accounts.DynsecAnswers, request, mine)
@@ -163,5 +165,58 @@ func TestDynsec_KnowsStationsByTheirCertificates(t *testing.T) {
 	}
 	if granted := again.subscribe(t, "heimdall/v1/torino/command"); granted["heimdall/v1/torino/command"] {
 		t.Error("a revoked station hears its orders")
+	}
+}
+
+// revoke gives the broker the list of revoked certificates.
+func revoke(t *testing.T, a *authority.Authority, b *servers.Broker, serials ...string) {
+	t.Helper()
+	list, err := a.RevocationList(serials)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(b.Dir, "crl.pem"), list, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A certificate that another one has replaced is of the same name, so that only the list keeps it out.
+func TestMosquitto_ReadsTheListOfRevokedCertificates(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "ca")
+	var pairs []*tls.Certificate
+	var a *authority.Authority
+	for range 2 {
+		var err error
+		if a, err = authority.Open(dir, nil); err != nil {
+			t.Fatal(err)
+		}
+		pair, err := a.Client("torino")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pairs = append(pairs, pair)
+	}
+	b, _, certificates := documented(t, a)
+	enters := func(pair *tls.Certificate) error {
+		c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("ssl://" + certificates).SetClientID("torino").SetAutoReconnect(false).SetProtocolVersion(4).
+			SetConnectTimeout(patience).SetTLSConfig(&tls.Config{RootCAs: a.Pool(), Certificates: []tls.Certificate{*pair}}))
+		token := c.Connect()
+		if !token.WaitTimeout(patience) {
+			t.Fatal("no answer")
+		}
+		c.Disconnect(0)
+		return token.Error()
+	}
+	for _, pair := range pairs {
+		if err := enters(pair); err != nil {
+			t.Fatalf("before anything is revoked: %v", err)
+		}
+	}
+	revoke(t, a, b, fmt.Sprintf("%x", pairs[0].Leaf.SerialNumber))
+	b.Reload()
+	eventually(t, "the replaced certificate is refused", func() bool { return enters(pairs[0]) != nil })
+	if err := enters(pairs[1]); err != nil {
+		t.Errorf("the new certificate: %v", err)
 	}
 }

@@ -40,6 +40,7 @@ const (
 
 // Authority signs certificates.
 type Authority struct {
+	dir  string
 	cert *x509.Certificate
 	pem  []byte
 	key  crypto.Signer
@@ -55,7 +56,7 @@ func Open(dir string, now func() time.Time) (*Authority, error) {
 	if now == nil {
 		now = time.Now
 	}
-	a := &Authority{now: now, own: make(map[string]*owned)}
+	a := &Authority{dir: dir, now: now, own: make(map[string]*owned)}
 	if err := a.open(dir); err != nil {
 		return nil, fmt.Errorf("open the certificate authority in %s: %w", dir, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,19 +78,24 @@ type Config struct {
 	Host, Renew string
 	// MQTT is how stations reach the broker.
 	MQTT protocol.EnrolmentMQTT
-	Now  func() time.Time // nil: the system's clock
-	Log  *slog.Logger
+	// Notes are what whoever hands a code on should know, and Replaced, beside them, of a code that replaces a certificate.
+	Notes, Replaced []string
+	Now             func() time.Time // nil: the system's clock
+	Log             *slog.Logger
 }
 
 // Desk is where stations get their certificates.
 type Desk struct {
 	cfg Config
 
-	mu      sync.Mutex        // guards the rest
+	mu      sync.Mutex        // guards those up to the empty line
 	revoked map[string]string // stations by serial number
 	known   bool              // revoked has been read
 	asked   uint64            // how often it was asked what is revoked
 	heard   uint64            // the newest of these whose answer is in revoked
+
+	writing sync.Mutex // guards written; taken before mu
+	written []string   // serial numbers in the list for brokers; nil: it was not written yet
 }
 
 // NewDesk makes a desk.
@@ -165,7 +171,11 @@ func (d *Desk) Mint(ctx context.Context, station string, life time.Duration, rep
 	if err := d.cfg.Codes.AddCode(ctx, hash[:], protocol.CodeState{Station: station, Expires: expires}, actor, now); err != nil {
 		return nil, fmt.Errorf("make a code for %s: %w", station, err)
 	}
-	return &protocol.MintedCode{Station: station, Code: code.Reveal(), Expires: protocol.FormatTime(expires)}, nil
+	notes := d.cfg.Notes
+	if replace {
+		notes = append(slices.Clone(notes), d.cfg.Replaced...)
+	}
+	return &protocol.MintedCode{Station: station, Code: code.Reveal(), Expires: protocol.FormatTime(expires), Notes: notes}, nil
 }
 
 // Enrol gives a certificate for a code. Whatever is refused does not use the code up.

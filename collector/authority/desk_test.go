@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,6 +34,7 @@ import (
 type place struct {
 	*authority.Desk
 	ca  *authority.Authority
+	dir string // of the authority
 	db  *store.DB
 	now time.Time
 	// before is called before a code is used; nil: nothing is.
@@ -92,10 +94,10 @@ func (k kept) UseCode(ctx context.Context, hash []byte, cert protocol.Certificat
 
 func newPlace(t testing.TB, log *slog.Logger) *place {
 	t.Helper()
-	p := &place{now: time.Now()}
+	p := &place{now: time.Now(), dir: filepath.Join(t.TempDir(), "ca")}
 	clock := func() time.Time { return p.now }
 	var err error
-	if p.ca, err = authority.Open(filepath.Join(t.TempDir(), "ca"), clock); err != nil {
+	if p.ca, err = authority.Open(p.dir, clock); err != nil {
 		t.Fatal(err)
 	}
 	if p.db, err = store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "h.db"), slog.New(slog.DiscardHandler)); err != nil {
@@ -396,6 +398,18 @@ func TestRevoke_CutsAndRefuses(t *testing.T) {
 	if _, err := p.Admit(cert); err == nil || !strings.Contains(err.Error(), "revoked") {
 		t.Errorf("a revoked certificate: %v", err)
 	}
+	text, err := os.ReadFile(filepath.Join(p.dir, authority.RevocationListName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		t.Fatalf("no list for brokers: %q", text)
+	}
+	list, err := x509.ParseRevocationList(block.Bytes)
+	if err != nil || len(list.RevokedCertificateEntries) != 1 || list.RevokedCertificateEntries[0].SerialNumber.Cmp(cert.SerialNumber) != 0 {
+		t.Errorf("the list for brokers: %+v, %v", list, err)
+	}
 	if station, err := p.Admit(kept); err != nil || station != "genova" {
 		t.Errorf("another station: %q, %v", station, err)
 	}
@@ -428,6 +442,19 @@ func TestRevoke_RefusesWhatIsUnknown(t *testing.T) {
 	}
 	if len(p.done) > 0 {
 		t.Errorf("done %v", p.done)
+	}
+}
+
+// What people have to know or to do comes with the code.
+func TestMint_SaysWhatIsLeftToDo(t *testing.T) {
+	p := newPlace(t, nil)
+	p.enrol(t, "torino")
+	d := authority.NewDesk(authority.Config{Authority: p.ca, Codes: p.db, Certificates: p.db, Notes: []string{"name"}, Replaced: []string{"reload"}})
+	for station, want := range map[string][]string{"genova": {"name"}, "torino": {"name", "reload"}} {
+		code, err := d.Mint(t.Context(), station, 0, station == "torino", "chief")
+		if err != nil || !slices.Equal(code.Notes, want) {
+			t.Errorf("%s: %+v, %v", station, code, err)
+		}
 	}
 }
 
