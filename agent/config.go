@@ -176,7 +176,7 @@ const (
 // DefaultConfig is what an empty file would mean.
 func DefaultConfig() Config {
 	return Config{
-		MQTT:     MQTTConfig{Format: "protobuf", Prefix: "heimdall", HomeAssistant: HomeAssistantConfig{Prefix: "homeassistant"}},
+		MQTT:     MQTTConfig{Format: "protobuf", Prefix: "heimdall", HomeAssistant: HomeAssistantConfig{Prefix: protocol.DefaultHomeAssistant}},
 		Spool:    SpoolConfig{Path: stateDir()},
 		Delivery: DeliveryConfig{Ack: "collector", Window: 64, Timeout: configs.Duration(30 * time.Second), Keep: Keep(time.Hour)},
 		Clock:    ClockConfig{Uncertainty: Uncertainty(time.Second)},

@@ -48,10 +48,13 @@ type component struct {
 
 const diagnostic = "diagnostic"
 
-// discoveryTopic is where the station describes itself.
-func (c Config) discoveryTopic() string {
-	return c.MQTT.HomeAssistant.Prefix + "/device/heimdall-" + c.Station.ID + "/config"
+// topics are those of Home Assistant.
+func (c HomeAssistantConfig) topics() protocol.HomeAssistant {
+	return protocol.HomeAssistant{Prefix: c.Prefix}
 }
+
+// discoveryTopic is where the station describes itself.
+func (c Config) discoveryTopic() string { return c.MQTT.HomeAssistant.topics().Device(c.Station.ID) }
 
 // discovery describes the station's entities. expire is how long a state holds.
 func discovery(cfg Config, version string, expire time.Duration) ([]byte, error) {
@@ -180,5 +183,5 @@ func (a *Agent) retainedElsewhere() ([]link.Retained, string, error) {
 		}
 	}
 	all = append(all, link.Retained{Topic: topic, Payload: payload, Done: mark})
-	return all, a.cfg.MQTT.HomeAssistant.Prefix + "/status", nil
+	return all, a.cfg.MQTT.HomeAssistant.topics().Status(), nil
 }

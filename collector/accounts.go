@@ -20,7 +20,7 @@ import (
 func (c *Collector) openAccounts(ctx context.Context) error {
 	m := &c.cfg.MQTT
 	log := c.component("accounts")
-	rules := accounts.Rules{Topics: protocol.Topics{Prefix: m.Prefix}}
+	rules := m.rules()
 	var backend accounts.Backend
 	switch m.accountsKept() {
 	case accountsEmbedded:
@@ -41,7 +41,7 @@ func (c *Collector) openAccounts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		backend = dynsec
+		backend, c.dynsec = dynsec, dynsec
 	case accountsFiles:
 		if err := os.MkdirAll(m.AccountsFolder, 0o750); err != nil {
 			return fmt.Errorf("mqtt.accounts_folder: %w", err)
@@ -145,5 +145,5 @@ func newDynsec(cfg Config, component func(string) *slog.Logger) (*accounts.Dynse
 	ask := func(ctx context.Context, request []byte, mine func([]byte) bool) ([]byte, error) {
 		return link.AskBroker(ctx, session, accounts.DynsecTopic, accounts.DynsecAnswers, request, mine)
 	}
-	return accounts.NewDynsec(accounts.Rules{Topics: session.Topics}, cfg.MQTT.Username, ask, component("accounts")), nil
+	return accounts.NewDynsec(cfg.MQTT.rules(), cfg.MQTT.Username, ask, component("accounts")), nil
 }

@@ -45,6 +45,7 @@ type Collector struct {
 	archive      *archive.Archive
 	broker       *link.Broker // nil with an outside broker
 	accounts     *accounts.Keeper
+	dynsec       *accounts.Dynsec // nil: the accounts are elsewhere
 	trust        trust
 	client       *link.Client
 	ingest       *ingest.Ingest

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fulgidus/heimdall/collector/accounts"
 	"github.com/fulgidus/heimdall/collector/archive"
 	"github.com/fulgidus/heimdall/collector/retention"
 	"github.com/fulgidus/heimdall/collector/store"
@@ -53,6 +54,18 @@ type MQTTConfig struct {
 	// Accounts is where the accounts of the broker are kept; empty: none, but with an embedded broker that other computers reach.
 	Accounts       string `yaml:"accounts"`
 	AccountsFolder string `yaml:"accounts_folder"`
+
+	HomeAssistant HomeAssistantConfig `yaml:"homeassistant"`
+}
+
+// HomeAssistantConfig is where stations may describe themselves to Home Assistant.
+type HomeAssistantConfig struct {
+	Prefix string `yaml:"prefix"`
+}
+
+// rules are those of the broker's accounts.
+func (c MQTTConfig) rules() accounts.Rules {
+	return accounts.Rules{Topics: protocol.Topics{Prefix: c.Prefix}, HomeAssistant: protocol.HomeAssistant{Prefix: c.HomeAssistant.Prefix}}
 }
 
 // Where the accounts of the broker are kept.
@@ -260,7 +273,7 @@ const aDay = Age(24 * time.Hour)
 func DefaultConfig() Config {
 	return Config{
 		ID:   "main",
-		MQTT: MQTTConfig{Prefix: "heimdall", Embedded: EmbeddedConfig{Listen: "127.0.0.1:18830"}, SharedGroup: "heimdall"},
+		MQTT: MQTTConfig{Prefix: "heimdall", Embedded: EmbeddedConfig{Listen: "127.0.0.1:18830"}, SharedGroup: "heimdall", HomeAssistant: HomeAssistantConfig{Prefix: protocol.DefaultHomeAssistant}},
 		HTTP: HTTPConfig{Listen: "127.0.0.1:8090", Hosts: []string{}},
 		Data: "heimdall-data",
 		Log:  LogConfig{Level: "info", Format: "text"},
@@ -433,6 +446,9 @@ func oneOf(report func(field, message string), field, value string, allowed ...s
 func (c *Config) checkMQTT(report func(field, message string)) {
 	if protocol.ValidPrefix(c.MQTT.Prefix) != nil {
 		report("mqtt.prefix", "want levels without + # or space, such as heimdall or club/heimdall")
+	}
+	if protocol.ValidPrefix(c.MQTT.HomeAssistant.Prefix) != nil {
+		report("mqtt.homeassistant.prefix", "want levels without + # or space, such as homeassistant")
 	}
 	if c.MQTT.SharedGroup == "" || strings.ContainsAny(c.MQTT.SharedGroup, "/+#") {
 		report("mqtt.shared_group", "want a name without /, + and #")

@@ -88,7 +88,7 @@ type SubscriberAddCmd struct {
 
 // Help begins with the example.
 func (SubscriberAddCmd) Help() string {
-	return "Example:  heimdall-collector subscriber add grafana-home\n\nThe account reads status, info, state and the JSON mirror (json/#) of all stations, and writes nothing. Its password is printed now and never again."
+	return "Example:  heimdall-collector subscriber add grafana-home\n\nThe account reads status, info, state and the JSON mirror (json/#) of all stations, and what they tell Home Assistant, and writes nothing. Its password is printed now and never again."
 }
 
 // Run is called by the command line.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/fulgidus/heimdall/collector/authority"
+	"github.com/fulgidus/heimdall/collector/link"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -297,8 +298,24 @@ func (s sessions) Clear(ctx context.Context, station string) error {
 		list = append(list, topics.Ack(station, spool))
 	}
 	var errs []error
-	for _, topic := range append(list, "homeassistant/device/heimdall-"+station+"/config") {
+	device := s.c.cfg.MQTT.rules().HomeAssistant.Device(station)
+	if s.c.dynsec == nil {
+		list = append(list, device)
+	} else {
+		errs = append(errs, s.c.dynsec.Clear(ctx, station, s.emptyAs))
+	}
+	for _, topic := range list {
 		errs = append(errs, s.c.client.Publish(ctx, topic, true, nil))
 	}
 	return errors.Join(errs...)
+}
+
+// emptyAs takes back what is retained on a topic, as another account.
+func (s sessions) emptyAs(ctx context.Context, username, password, topic string) error {
+	cfg, err := brokerConfig(s.c.cfg, s.c.cfg.MQTT.URL)
+	if err != nil {
+		return err
+	}
+	cfg.Username, cfg.Password, cfg.Log = username, password, s.c.component("link")
+	return link.Empty(ctx, cfg, topic)
 }

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"cmp"
 	"encoding/hex"
 	"slices"
 	"strings"
@@ -203,6 +204,25 @@ func ValidStation(id string) error {
 	}
 	return nil
 }
+
+// HomeAssistant are the topics on which stations describe themselves to a Home Assistant, below its discovery prefix.
+type HomeAssistant struct{ Prefix string }
+
+// DefaultHomeAssistant is Home Assistant's own discovery prefix.
+const DefaultHomeAssistant = "homeassistant"
+
+// Device is where a station's description is retained.
+func (h HomeAssistant) Device(station string) string { return h.device("heimdall-" + station) }
+
+// Devices is where Home Assistant looks for descriptions.
+func (h HomeAssistant) Devices() string { return h.device("+") }
+
+// Status is where Home Assistant says that it has started.
+func (h HomeAssistant) Status() string { return h.base() + "status" }
+
+func (h HomeAssistant) device(id string) string { return h.base() + "device/" + id + "/config" }
+
+func (h HomeAssistant) base() string { return cmp.Or(h.Prefix, DefaultHomeAssistant) + "/" }
 
 // ValidCollector refuses what is no collector id: [a-z0-9][a-z0-9-]{0,31}. The error is an *Error.
 func ValidCollector(id string) error {

@@ -26,6 +26,7 @@ const (
 	stationRolePrefix = rolePrefix + "station-"
 	subscriberRole    = rolePrefix + "subscriber"
 	collectorRole     = rolePrefix + "collector"
+	clearPrefix       = "heimdall.clear." // also the name of an account, which with its dots is no station's
 )
 
 const (
@@ -282,6 +283,23 @@ func (d *Dynsec) Drop(ctx context.Context, account protocol.Account) error {
 		commands = append(commands, command{Command: "deleteRole", Rolename: d.roleOf(account).Rolename})
 	}
 	return d.send(ctx, commands)
+}
+
+// Clear empties what a station retains for Home Assistant, where the collector itself has no right: giving its role one more would end
+// its sessions. So an account does that has this right alone, and is there for no longer.
+func (d *Dynsec) Clear(ctx context.Context, station string, empty func(ctx context.Context, username, password, topic string) error) error {
+	name, password, topic := clearPrefix+station, newPassword(), d.rules.HomeAssistant.Device(station)
+	remove := []command{{Command: "deleteClient", Username: name}, {Command: "deleteRole", Rolename: name}}
+	add := []command{
+		{Command: "createRole", Rolename: name, ACLs: aclsOf(rights(true, topic))},
+		{Command: "createClient", Username: name, Password: password, TextName: "Heimdall, for a moment"},
+		{Command: "addClientRole", Username: name, Rolename: name},
+	}
+	err := d.send(ctx, append(slices.Clone(remove), add...)) // an interrupted one may have left it
+	if err == nil {
+		err = empty(ctx, name, password, topic)
+	}
+	return errors.Join(err, d.send(context.WithoutCancel(ctx), remove))
 }
 
 // Note has nothing to say: changes hold at once.

@@ -25,6 +25,7 @@ type Embedded struct {
 type Pass struct {
 	account protocol.Account
 	rights  []right
+	clears  func(topic string) bool // of a collector: whether a topic is one that it takes back for stations; nil: none
 	revoked atomic.Bool
 }
 
@@ -36,7 +37,7 @@ func NewEmbedded(rules Rules, sweep func()) (*Embedded, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("make the collector's own account: %w", err)
 	}
-	own := &Pass{account: protocol.Account{Username: protocol.CollectorUsername, Hash: hash}, rights: rules.collector()}
+	own := &Pass{account: protocol.Account{Username: protocol.CollectorUsername, Hash: hash}, rights: rules.collector(), clears: rules.describes}
 	return &Embedded{rules: rules, sweep: sweep, own: own, known: make(map[string]*Pass)}, password, nil
 }
 
@@ -94,7 +95,7 @@ func (p *Pass) May(publish bool, filter string) bool {
 		}
 		_, filter, _ = strings.Cut(rest, "/")
 	}
-	return allowed(p.rights, publish, filter)
+	return allowed(p.rights, publish, filter) || publish && p.clears != nil && p.clears(filter)
 }
 
 // Repair makes the door agree with the list.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,12 +87,9 @@ func (f *Files) write() error {
 	}
 	var acl, passwords bytes.Buffer
 	fmt.Fprintf(&acl, "# Written by heimdall-collector: changes are lost.\n")
-	f.entry(&acl, &passwords, f.own, f.hash, f.rules.collector())
-	names := make([]string, 0, len(f.known))
-	for name := range f.known {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(f.known))
+	stations := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return f.known[name].Kind != protocol.AccountStation })
+	f.entry(&acl, &passwords, f.own, f.hash, f.rules.collector(stations...))
 	for _, name := range names {
 		a := f.known[name]
 		f.entry(&acl, &passwords, name, a.Hash, f.rules.of(a))

@@ -14,31 +14,41 @@ type right struct {
 
 // Rules are what each kind of identity may do. All that is not named is refused.
 type Rules struct {
-	Topics protocol.Topics
+	Topics        protocol.Topics
+	HomeAssistant protocol.HomeAssistant
 }
-
-// discovery is where a station describes itself to Home Assistant.
-const discovery = "homeassistant"
 
 // station is what a station may do: what its agent does, under its own name.
 func (r Rules) station(id string) []right {
 	t := r.Topics
-	publish := []string{t.Status(id), t.Info(id), t.State(id), t.Batch(id), discovery + "/device/heimdall-" + id + "/config"}
+	publish := []string{t.Status(id), t.Info(id), t.State(id), t.Batch(id), r.HomeAssistant.Device(id)}
 	for _, kind := range protocol.Kinds() {
 		publish = append(publish, t.Record(id, kind))
 	}
-	return append(rights(true, publish...), rights(false, append(t.AgentFilters(id), discovery+"/status")...)...)
+	return append(rights(true, publish...), rights(false, append(t.AgentFilters(id), r.HomeAssistant.Status())...)...)
 }
 
-// subscriber is what a subscriber may do: read what stations publish of themselves, and the mirror.
+// subscriber is what a subscriber may do: read what stations publish of themselves, also for Home Assistant, and the mirror.
 func (r Rules) subscriber() []right {
-	filters := append(r.Topics.StationFilters(), r.Topics.JSONFilter("+"), r.Topics.CollectorStatus("+"))
+	filters := append(r.Topics.StationFilters(), r.Topics.JSONFilter("+"), r.Topics.CollectorStatus("+"), r.HomeAssistant.Devices())
 	return rights(false, filters...)
 }
 
-// collector is what a collector may do: all below the prefix.
-func (r Rules) collector() []right {
-	return append(rights(true, r.Topics.All()), rights(false, r.Topics.All())...)
+// collector is what a collector may do: all below the prefix, and take back what stations told Home Assistant.
+func (r Rules) collector(stations ...string) []right {
+	list := append(rights(true, r.Topics.All()), rights(false, r.Topics.All())...)
+	for _, id := range stations {
+		list = append(list, rights(true, r.HomeAssistant.Device(id))...)
+	}
+	return list
+}
+
+// describes tells whether a topic is where a station, known or not any more, describes itself to Home Assistant.
+func (r Rules) describes(topic string) bool {
+	before, after, _ := strings.Cut(r.HomeAssistant.Device("+"), "+")
+	rest, is := strings.CutPrefix(topic, before)
+	id, ends := strings.CutSuffix(rest, after)
+	return is && ends && protocol.ValidStation(id) == nil
 }
 
 // of is what an account may do.

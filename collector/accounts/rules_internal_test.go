@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 func TestCovers(t *testing.T) {
@@ -74,6 +76,39 @@ func TestPassword_FitsItsHashAlone(t *testing.T) {
 	for _, bad := range []string{"", "$", "$6$101$$", "$7$x$$", "$7$0$c2FsdA==$", "$7$999999999$c2FsdA==$", "$7$101$!$!", "$7$101$c2FsdA==$"} {
 		if fits(bad, "") {
 			t.Errorf("the hash %q fits the empty password", bad)
+		}
+	}
+}
+
+// Where stations and collectors agree on another prefix of Home Assistant, that is where everybody's rights are.
+func TestRules_HomeAssistantElsewhere(t *testing.T) {
+	r := Rules{HomeAssistant: protocol.HomeAssistant{Prefix: "club/ha"}}
+	for _, c := range []struct {
+		who     []right
+		publish bool
+		filter  string
+		want    bool
+	}{
+		{r.station("torino"), true, "club/ha/device/heimdall-torino/config", true},
+		{r.station("torino"), true, "club/ha/device/heimdall-genova/config", false},
+		{r.station("torino"), true, "homeassistant/device/heimdall-torino/config", false},
+		{r.station("torino"), false, "club/ha/status", true},
+		{r.subscriber(), false, "club/ha/device/+/config", true},
+		{r.subscriber(), false, "homeassistant/device/+/config", false},
+		{r.subscriber(), true, "club/ha/status", false},
+		{r.collector("torino"), true, "club/ha/device/heimdall-torino/config", true},
+		{r.collector("torino"), true, "club/ha/device/heimdall-genova/config", false},
+	} {
+		if got := allowed(c.who, c.publish, c.filter); got != c.want {
+			t.Errorf("publish %t, %s: got %t, want %t", c.publish, c.filter, got, c.want)
+		}
+	}
+	for topic, want := range map[string]bool{
+		"club/ha/device/heimdall-torino/config": true, "club/ha/device/heimdall-/config": false, "club/ha/device/heimdall-a/b/config": false,
+		"club/ha/device/other/config": false, "homeassistant/device/heimdall-torino/config": false, "club/ha/status": false,
+	} {
+		if r.describes(topic) != want {
+			t.Errorf("%s describes a station: want %t", topic, want)
 		}
 	}
 }

@@ -42,7 +42,7 @@ const (
 func (l *listener) enter(g *guest, hello connectPacket) bool {
 	if l.admission != nil {
 		pass := l.admission(Visitor{ClientID: hello.clientID, Username: hello.username, Password: hello.password, CommonName: g.name})
-		if pass == nil || hello.will != "" && !pass.May(true, hello.will) {
+		if pass == nil {
 			_, _ = g.Write([]byte{0x20, 2, 0, refusedAccount})
 			return false
 		}

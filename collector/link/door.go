@@ -62,9 +62,14 @@ func (*door) OnConnectAuthenticate(cl *mochi.Client, pk packets.Packet) bool {
 	return g.name != "" && (username == "" || username == g.name) && (!agent || id == g.name)
 }
 
-// OnConnect makes every session a clean one. What a session would keep for its client is kept by the agents.
-func (*door) OnConnect(cl *mochi.Client, _ packets.Packet) error {
+// OnConnect makes every session a clean one: what a session would keep for its client is kept by the agents. A will where the client may not
+// publish goes nowhere, as messages do: Home Assistant always has one.
+func (d *door) OnConnect(cl *mochi.Client, _ packets.Packet) error {
 	cl.Properties.Clean = true
+	if g, ok := cl.Net.Conn.(*guest); ok && cl.Properties.Will.Flag != 0 && !g.mayPublish(cl.Properties.Will.TopicName) {
+		d.log.Debug("a client has a will where it may not publish: it goes nowhere", "username", g.pass.Username(), "topic", cl.Properties.Will.TopicName)
+		cl.Properties.Will = mochi.Will{}
+	}
 	return nil
 }
 

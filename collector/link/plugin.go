@@ -12,6 +12,29 @@ import (
 // errNoAnswer says that the broker has no plug-in of that topic, or does not let this account use it.
 var errNoAnswer = errors.New("no answer from the broker's plug-in: it is not loaded, or this account may not use it")
 
+// Empty takes back what is retained on a topic, in a session of its own.
+func Empty(ctx context.Context, cfg Config, topic string) error {
+	c, err := NewClient(cfg)
+	if err != nil {
+		return err
+	}
+	s := new(session)
+	o := c.transport(ctx, s)
+	o.SetClientID(fmt.Sprintf("heimdall-clear-%s-%08x", cfg.ID, rand.Uint32()))
+	client := mqtt.NewClient(o)
+	defer client.Disconnect(quiesceMillis)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if err := await(ctx, client.Connect()); err != nil {
+		s.hangUp()
+		return c.connectError(err)
+	}
+	if err := await(ctx, client.Publish(topic, 1, true, []byte{})); err != nil {
+		return fmt.Errorf("publish to %s: %w", topic, err)
+	}
+	return nil
+}
+
 // AskBroker sends a request to a plug-in of the broker, with the collector's credentials in a session of its own, and gives the
 // first answer that is for it. The plug-in's answers are published to a topic that everybody hears who may.
 func AskBroker(ctx context.Context, cfg Config, topic, answers string, request []byte, mine func(answer []byte) bool) ([]byte, error) {

@@ -37,6 +37,7 @@ func TestExamples(t *testing.T) {
 	}
 	s := c.station("torino")
 	text := strings.Replace(string(readFile(t, s.config)), simulated(t, "north")+`"`, "sim:"+scene+`?station=north", plan: [{name: beside, center: 145.5M}]`, 1)
+	text += "mqtt:\n  homeassistant: {enabled: true}\n"
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,7 @@ func TestExamples(t *testing.T) {
 	env := append(c.subscriber("shack"), "PATH="+strings.Join([]string{tools, "/usr/bin", os.Getenv("PATH")}, ":")) // /usr/bin/python3 has Debian's modules
 	const seen = `(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) torino 145\.503\d* MHz, SNR 6[34]\.?\d* dB`
 	t.Run("each", func(t *testing.T) {
-		for _, name := range []string{"shell", "python", "go", "node-red"} {
+		for _, name := range []string{"shell", "python", "go", "node-red", "home-assistant"} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				env, begins := slices.Clone(env), "^"
@@ -57,6 +58,10 @@ func TestExamples(t *testing.T) {
 					env, begins = append(env, "HOME="+t.TempDir(), "PORT="+port), `\[debug:Heimdall\] ` // it keeps its flows below HOME
 				}
 				out := runExample(t, name, env)
+				if name == "home-assistant" {
+					out.waitFor(t, `^homeassistant/device/heimdall-torino/config \{.*"state_topic":"heimdall/v1/torino/state".*\}$`)
+					return
+				}
 				if name == "node-red" {
 					deploy(t, env)
 					out.waitFor(t, `\[debug:Heimdall\] torino is running$`)
