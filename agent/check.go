@@ -186,7 +186,7 @@ func diskFindings(d diskStatus, limit int64) []finding {
 
 // checkReceiver opens the receiver and listens for a while.
 func checkReceiver(ctx context.Context, cfg ReceiverConfig, opts radio.Options) finding {
-	found, err := radio.Probe(ctx, cfg.source(), opts, listenFor)
+	found, err := radio.Probe(ctx, cfg.source(), opts, listenFor, nil)
 	if err != nil {
 		return finding{"fail", "receiver", cfg.ID + " " + err.Error()}
 	}

@@ -130,6 +130,8 @@ type linkStatus struct {
 	CollectorOnline   bool   `json:"collector_online"`
 	DuplicateIdentity bool   `json:"duplicate_identity,omitempty"`
 	Acknowledged      uint64 `json:"acknowledged"`
+	// FirstAcknowledgedS is how long after the start the first record was; 0 before that.
+	FirstAcknowledgedS float64 `json:"first_acknowledged_s,omitempty"`
 }
 
 func (c *controlServer) status(w http.ResponseWriter, _ *http.Request) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -89,10 +88,6 @@ func (c EnrollCmd) target() (path string, cfg Config, err error) {
 		return "", cfg, err
 	}
 	cfg, err = LoadConfig(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: name the agent's configuration, or leave --config and HEIMDALL_AGENT_CONFIG out for %s; `heimdall-agent setup --config %s` makes one there",
-			err, systemConfig(), path)
-	}
 	return path, cfg, err
 }
 

@@ -97,7 +97,7 @@ func TestEnroll_RefusesBeforeTheCodeIsUsed(t *testing.T) {
 	}{
 		"all is well":      {config: receiver, want: "reach the collector"},
 		"one line":         {config: "mqtt: {url: \"mqtt://old:1883\", format: json}\n" + receiver, want: "agent.yaml: mqtt is written in one line: write it like this, with what else is to stay in it on lines of its own, and enrol then:\nmqtt:\n  format: json"},
-		"no configuration": {want: "agent.yaml` makes one there"},
+		"no configuration": {want: "agent.yaml is not there: `heimdall-agent setup --config "},
 		"config": {config: receiver, prepare: func(t *testing.T, config, _ string) {
 			if err := os.Mkdir(config+".new", 0o700); err != nil {
 				t.Fatal(err)

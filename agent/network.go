@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fulgidus/heimdall/agent/identity"
 	"github.com/fulgidus/heimdall/agent/link"
 	"github.com/fulgidus/heimdall/agent/spool"
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 // network is the way to the broker; a station without one keeps what it measures.
@@ -16,6 +18,7 @@ type network struct {
 	brokerAck bool       // a record leaves on the broker's word: no collector is waited for
 	link      *link.Link // nil without a broker
 	renewer   *identity.Renewer
+	first     atomic.Int64 // ns from the start to the first acknowledgement; 0 before it
 }
 
 // outbox shows the spool to the link.
@@ -27,13 +30,31 @@ func (o outbox) Next(ctx context.Context) (link.Item, error) {
 	return link.Item(item), err
 }
 
+// settler shows the spool what became of records, and notes when the first of them was acknowledged since the start.
+type settler struct {
+	*spool.Spool
+	first func()
+}
+
+// Ack tells of records that another has on disk.
+func (s settler) Ack(identity [protocol.SpoolBytes]byte, settled protocol.Ranges) {
+	s.Spool.Ack(identity, settled)
+	if !settled.Empty() {
+		s.first()
+	}
+}
+
 func newNetwork(a *Agent) (*network, error) {
 	n := &network{url: a.cfg.MQTT.URL, brokerAck: a.cfg.Delivery.Ack == "broker"}
 	if n.url == "" {
 		return n, nil
 	}
 	cfg := linkConfig(a.cfg)
-	cfg.Queue, cfg.Settler = outbox{a.spool}, a.spool
+	cfg.Queue, cfg.Settler = outbox{a.spool}, settler{a.spool, sync.OnceFunc(func() {
+		after := a.uptime()
+		n.first.Store(int64(after))
+		a.log.Info("first record acknowledged", "after", after.Round(time.Millisecond))
+	})}
 	if a.daily != nil {
 		cfg.Queue, cfg.Wrote, cfg.UsedUp = rationed{outbox{a.spool}, a.daily}, a.daily.Wrote, a.daily.UsedUp
 	}
@@ -108,7 +129,7 @@ func (n *network) sent() uint64 {
 }
 
 func (n *network) status() linkStatus {
-	s := linkStatus{URL: n.url, DuplicateIdentity: n.hasRival()}
+	s := linkStatus{URL: n.url, DuplicateIdentity: n.hasRival(), FirstAcknowledgedS: round(time.Duration(n.first.Load()).Seconds(), 1e3)}
 	if n.link != nil {
 		s.Connected, s.CollectorOnline = n.link.Connected(), n.link.CollectorOnline()
 	}

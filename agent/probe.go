@@ -50,7 +50,7 @@ func (c ProbeCmd) Run(ctx context.Context, s streams) error {
 		return usageError{err}
 	}
 	wall := newClock(Config{}, slog.New(slog.DiscardHandler))
-	found, err := radio.Probe(ctx, c.Source, radio.Options{Wall: wallOf(wall)}, c.Listen)
+	found, err := radio.Probe(ctx, c.Source, radio.Options{Wall: wallOf(wall)}, c.Listen, nil)
 	report := newProbeReport(found)
 	if c.JSON {
 		if err != nil {
@@ -136,7 +136,7 @@ func (r probeReport) print(w io.Writer) error {
 		}
 	}
 	if r.Samples > 0 {
-		line("time", "%s ±%s", r.TimeQuality, r.uncertainty)
+		line("time", "%s ±%s%s", r.TimeQuality, r.uncertainty, r.serves())
 		line("heard", "%d samples, %d lost%s", r.Samples, r.LostSamples, r.clock())
 	}
 	for _, note := range r.Notes {
@@ -163,11 +163,22 @@ func (r probeReport) gain() string {
 	return fmt.Sprintf(", gain %.1f dB", *r.GainDB)
 }
 
+// serves says what the times are good for.
+func (r probeReport) serves() string {
+	switch r.TimeQuality {
+	case "gnss":
+		return ": good for TDoA, beside the receiver's own delay"
+	case "ntp", "system":
+		return ": good for levels and detections, not for TDoA"
+	}
+	return ""
+}
+
 // clock is how the samples' clock and their way here did.
 func (r probeReport) clock() string {
 	var s string
 	if r.RatePPM != nil {
-		s = fmt.Sprintf(", rate %+.1f ppm", *r.RatePPM)
+		s = fmt.Sprintf(", rate %+.1f ppm", math.Round(*r.RatePPM*10)/10+0) // no -0.0
 	}
 	if r.LagS > 0 {
 		s += fmt.Sprintf(", %.3f s late", r.LagS)

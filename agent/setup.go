@@ -78,6 +78,8 @@ type interview struct {
 
 	code   *protocol.EnrolmentCode // of --join
 	source string                  // of the receiver, once it is known
+	trial  *trial                  // of the receiver
+	config Config                  // as it was written
 }
 
 // ask asks a question; an empty answer is what is proposed.
@@ -104,6 +106,10 @@ func (i *interview) ask(ctx context.Context, question, proposed string) (string,
 // agree asks a question of yes or no.
 func (i *interview) agree(ctx context.Context, question string, proposed bool) (bool, error) {
 	choices := map[bool]string{true: "Y/n", false: "y/N"}[proposed]
+	if i.yes {
+		_, err := fmt.Fprintf(i.out, "%s [%s] %s\n", question, choices, map[bool]string{true: "y", false: "n"}[proposed])
+		return proposed, err
+	}
 	for {
 		answer, err := i.ask(ctx, question, choices)
 		switch strings.ToLower(answer) {
@@ -149,7 +155,7 @@ func (i *interview) station(ctx context.Context, source, path string) error {
 	if err != nil {
 		return err
 	}
-	place, err := i.place(ctx)
+	place, err := i.place(ctx, placeOf(found))
 	if err != nil {
 		return err
 	}
@@ -167,20 +173,28 @@ func (i *interview) station(ctx context.Context, source, path string) error {
 	if recordings {
 		text.WriteString("control:\n  allow: [capture]\n")
 	}
-	if err := writeConfig(path, text.String()); err != nil {
+	if i.config, err = writeConfig(path, text.String()); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(i.out, "Wrote %s. It listens to %s around %s; change receivers[].plan.\n", path, samplesPerSecond(found.RateHz), configs.Hertz(found.Info.Tuning.CenterHz))
+	expected, err := i.trial.estimate(i.config)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(i.out, "Wrote %s. It listens to %s around %s; change receivers[].plan.\n%s",
+		path, samplesPerSecond(found.RateHz), configs.Hertz(found.Info.Tuning.CenterHz), expected.text(i.config))
 	return err
 }
 
 // writeConfig writes a configuration that can be used, for root and the service only: it may hold a password.
-func writeConfig(path, text string) error {
+func writeConfig(path, text string) (Config, error) {
 	cfg := DefaultConfig()
 	if err := configs.Decode(path, []byte(text), &cfg); err != nil {
-		return err
+		return cfg, err
 	}
-	return writeText(path, text)
+	for k := range cfg.Receivers {
+		cfg.Receivers[k].setDefaults()
+	}
+	return cfg, writeText(path, text)
 }
 
 // writeText writes a configuration that was not there.
@@ -202,9 +216,13 @@ func (i *interview) receiver(ctx context.Context, source string) (radio.Report, 
 		if i.source = source; source == "" {
 			return errors.New("name a source, such as rtlsdr://0, rtltcp://127.0.0.1:1234 or kiwi://kiwi.local")
 		}
-		report, err = radio.Probe(ctx, source, radio.Options{Wall: wallOf(newClock(DefaultConfig(), slog.New(slog.DiscardHandler)))}, listenFor)
+		if i.trial, err = newTrial(); err != nil {
+			return err
+		}
+		wall := wallOf(newClock(DefaultConfig(), slog.New(slog.DiscardHandler)))
+		report, err = radio.Probe(ctx, source, radio.Options{Wall: wall}, listenFor, i.trial.hear)
 		if err == nil {
-			fmt.Fprintf(i.out, "               %s: %s for %s, %d samples lost\n", oneLine(report.Info.Hardware), samplesPerSecond(report.RateHz), listenFor, report.Lost)
+			fmt.Fprintf(i.out, "               %s: %s for %s, %d samples lost%s\n", oneLine(report.Info.Hardware), samplesPerSecond(report.RateHz), listenFor, report.Lost, newProbeReport(report).clock())
 		}
 		return err
 	}
@@ -227,12 +245,27 @@ func (i *interview) receiver(ctx context.Context, source string) (radio.Report, 
 	return report, i.until(ctx, question, proposed, listen)
 }
 
+// placeOf is what the receiver says of its own place, if one can be read there.
+func placeOf(found radio.Report) string {
+	for _, f := range found.Facts {
+		text := strings.Trim(f.Text, "()")
+		if p, err := parsePlace(text); f.Name == "place" && err == nil && p != nil {
+			return text
+		}
+	}
+	return ""
+}
+
 // place asks where the antenna is, and who may know it.
-func (i *interview) place(ctx context.Context) (text string, err error) {
+func (i *interview) place(ctx context.Context, proposed string) (text string, err error) {
 	var p *PositionConfig
-	err = i.until(ctx, "2/5 Place      latitude, longitude, height in m; or a locator; empty: unknown:", "", func(answer string) error {
+	question := "2/5 Place      latitude, longitude, height in m; or a locator; empty: unknown:"
+	if proposed != "" {
+		question = "2/5 Place      latitude, longitude, height in m; or a locator; - unknown; as the receiver says:"
+	}
+	err = i.until(ctx, question, proposed, func(answer string) error {
 		var err error
-		p, err = parsePlace(answer)
+		p, err = parsePlace(strings.TrimPrefix(answer, "- "))
 		return err
 	})
 	if err != nil || p == nil {
@@ -363,12 +396,39 @@ func (i *interview) start(ctx context.Context, m service.Manager) error {
 	if err != nil || !yes {
 		return err
 	}
-	began := time.Now()
 	if err := m.Enable(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(i.out, "running after %s; `sudo heimdall-agent status` says how it is\n", time.Since(began).Round(100*time.Millisecond))
+	_, err = fmt.Fprintf(i.out, "%s; `sudo heimdall-agent status` says how it is\n", i.running(ctx, firstWait))
 	return err
+}
+
+// firstWait is how long setup waits for the first record to arrive.
+const firstWait = 30 * time.Second
+
+// running says how far the agent that was started has come.
+func (i *interview) running(ctx context.Context, patience time.Duration) string {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	said := "started, but it does not answer yet"
+	for {
+		if st, err := askStatus(ctx, i.config.Spool.Path); err == nil {
+			switch {
+			case st.Broker.FirstAcknowledgedS > 0:
+				return fmt.Sprintf("running: first record acknowledged after %.1f s", st.Broker.FirstAcknowledgedS)
+			case i.config.MQTT.URL == "":
+				return "running: what is heard is kept here, for want of a broker (mqtt.url)"
+			}
+			said = "running, but no record is acknowledged yet: " + st.Broker.String()
+		}
+		select {
+		case <-ctx.Done():
+			return said
+		case <-tick.C:
+		}
+	}
 }
 
 const mostHeightM = 100_000

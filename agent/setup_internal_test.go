@@ -5,8 +5,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fulgidus/heimdall/agent/discover"
 	"github.com/fulgidus/heimdall/packaging/answers"
@@ -39,7 +41,7 @@ func TestSetup_Transcript(t *testing.T) {
 		"1/5 Receiver   [" + sky + "]", "simulated receiver torino: 240 ksps for 3s, 0 samples lost",
 		`"somewhere": want a locator`, "shown to others as: (e)xact, (1)0 km, (h)idden? [1]", "3/5 Name       station id",
 		`"x": want c, b or n`, "mqtt.url: want mqtt://host:1883", "no collector is there", "5/5 May the network order recordings of IQ here? [y/N]",
-		"Wrote " + path + ". It listens to 240 ksps around 145.52 MHz",
+		"Wrote " + path + ". It listens to 240 ksps around 145.52 MHz", "Spool holds about ", "History reaches back 2 min.\nThis plan sends about ",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
@@ -67,6 +69,32 @@ func TestSetup_Transcript(t *testing.T) {
 	}
 	if err := typed("", &out).station(t.Context(), sky, path); err == nil || !strings.Contains(err.Error(), "is there already") {
 		t.Errorf("a second time: %v", err)
+	}
+}
+
+// What the started agent has come to is told: the first acknowledgement, where there is somebody to give one.
+func TestSetup_SaysWhenItRuns(t *testing.T) {
+	t.Parallel()
+	broker := servers.Mosquitto(t)
+	for name, tc := range map[string]struct{ more, says string }{
+		"acknowledged by the broker": {"mqtt: {url: " + broker.URL + "}\ndelivery: {ack: broker}\n", `^running: first record acknowledged after \d+\.\d s$`},
+		"no collector is there":      {"mqtt: {url: " + broker.URL + "}\n", `^running, but no record is acknowledged yet: mqtt://.* no collector is online: records are kept here$`},
+		"without a broker":           {"", `^running: what is heard is kept here, for want of a broker \(mqtt.url\)$`},
+		"it does not run":            {"", `^started, but it does not answer yet$`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, tc.more)
+			i := typed("", new(bytes.Buffer))
+			i.config = s.load(t)
+			if name != "it does not run" {
+				s.start(t)
+				s.hears(t)
+			}
+			if said := i.running(t.Context(), 4*time.Second); !regexp.MustCompile(tc.says).MatchString(said) {
+				t.Errorf("%q, want %s", said, tc.says)
+			}
+		})
 	}
 }
 
@@ -143,7 +171,7 @@ func abs(v float64) float64 { return max(v, -v) }
 // A configuration that cannot be written, or is none, leaves nothing behind.
 func TestWriteConfig_Refuses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agent.yaml")
-	if err := writeConfig(path, "station: {id: X}\n"); err == nil {
+	if _, err := writeConfig(path, "station: {id: X}\n"); err == nil {
 		t.Error("a faulty one was written")
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {

@@ -42,7 +42,6 @@ var monotonic = map[string]string{
 	"radio/spyserver_stream.go": "when messages came and orders went, by the monotonic clock",
 	"recorder/load.go":          "how long samples take to compute, and how soon they are overwritten",
 	"recorder/turns.go":         "how long a turn lasted",
-	"setup.go":                  "how long the service took to start",
 	"spool":                     "when a commit is due, how fast records come; times of records are of Options.Now",
 	"survey/survey.go":          "how long the publisher stalled, how long a receiver was away",
 	"survey/status.go":          "how long a block has been worked at",

@@ -430,7 +430,7 @@ func TestKa9q_Parameters(t *testing.T) {
 func TestKa9q_Probe(t *testing.T) {
 	t.Parallel()
 	server := radiod(t, radiotest.RadiodSetup{})
-	found, err := radio.Probe(t.Context(), server.URL(ka9qChannel, ""), radio.Options{}, 300*time.Millisecond)
+	found, err := radio.Probe(t.Context(), server.URL(ka9qChannel, ""), radio.Options{}, 300*time.Millisecond, nil)
 	if err != nil || found.Samples == 0 || len(found.Facts) != 5 {
 		t.Errorf("%v, %+v", err, found)
 	}

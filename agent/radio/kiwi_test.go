@@ -462,7 +462,7 @@ func TestKiwiSDR_Silence(t *testing.T) {
 func TestKiwiSDR_Facts(t *testing.T) {
 	t.Parallel()
 	k := &radiotest.Kiwi{Status: map[string]string{"name": "Hut", "sw_version": "KiwiSDR_v1.843", "users": "2", "users_max": "8", "gps": "(47.17, 8.53)"}}
-	found, err := radio.Probe(t.Context(), "kiwi://"+k.Start(t), radio.Options{}, time.Second)
+	found, err := radio.Probe(t.Context(), "kiwi://"+k.Start(t), radio.Options{}, time.Second, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

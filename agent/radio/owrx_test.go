@@ -201,7 +201,7 @@ func TestOwrx_WithoutWeb(t *testing.T) {
 
 func TestOwrx_Probe(t *testing.T) {
 	source := owrxSource(t, &radiotest.OpenWebRX{}, "")
-	found, err := radio.Probe(t.Context(), source, radio.Options{}, 300*time.Millisecond)
+	found, err := radio.Probe(t.Context(), source, radio.Options{}, 300*time.Millisecond, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

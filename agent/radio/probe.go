@@ -34,8 +34,8 @@ type Report struct {
 }
 
 // Probe says what a source is: it asks, opens it as it is, without tuning, and listens for a while. The error says why that
-// was not possible; what was found until then is in the report all the same.
-func Probe(ctx context.Context, source string, opts Options, listen time.Duration) (Report, error) {
+// was not possible; what was found until then is in the report all the same. Each block is shown to heard, unless that is nil.
+func Probe(ctx context.Context, source string, opts Options, listen time.Duration, heard func(*Block)) (Report, error) {
 	var found Report
 	rx, err := Open(source, opts)
 	if err != nil {
@@ -51,13 +51,13 @@ func Probe(ctx context.Context, source string, opts Options, listen time.Duratio
 	if found.Info, err = rx.Open(ctx); err != nil {
 		return found, err
 	}
-	err = found.listen(ctx, rx, listen)
+	err = found.listen(ctx, rx, listen, heard)
 	found.Health = rx.Health()
 	return found, err
 }
 
 // listen reads for a while, or until a recording ends.
-func (r *Report) listen(ctx context.Context, rx Receiver, listen time.Duration) error {
+func (r *Report) listen(ctx context.Context, rx Receiver, listen time.Duration, heard func(*Block)) error {
 	enough, cancel := context.WithTimeout(ctx, listen)
 	defer cancel()
 	var b Block
@@ -75,5 +75,8 @@ func (r *Report) listen(ctx context.Context, rx Receiver, listen time.Duration) 
 		r.Samples += uint64(b.Samples())
 		r.Lost += b.LostBefore
 		r.RateHz, r.TimeQuality, r.TimeUncertainty = b.Tuning.SampleRateHz, b.TimeQuality, b.TimeUncertainty
+		if heard != nil {
+			heard(&b)
+		}
 	}
 }

@@ -192,6 +192,11 @@ func readRef(b []byte) *segmentRef {
 	}
 }
 
+// RecordBytes is what a record of a kind counts in the limit of a spool, by the size of its payload.
+func RecordBytes(kind protocol.Kind, payload int) int64 {
+	return int64(minRecord + len(kind) + payload + keyBytes + indexBytes)
+}
+
 // weigh is what a stored value takes on disk, with its payload in a segment file if it has one there; it trusts no byte.
 func weigh(value []byte) (int64, *segmentRef) {
 	size := int64(len(value) + keyBytes + indexBytes)

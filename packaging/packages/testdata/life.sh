@@ -48,7 +48,7 @@ printf '%s\n' '45.03411 7.29310 612m' 1 torino b mqtt://127.0.0.1:1883 torino wr
 cat /test/said
 grep 'not [Aa]uthori[sz]ed' /test/said
 grep 'the broker answers' /test/said
-grep 'running after' /test/said
+grep 'running: first record acknowledged after' /test/said
 [ "$(stat -c '%G %a' /etc/heimdall/agent.yaml)" = 'heimdall-agent 640' ]
 systemctl is-enabled heimdall-agent
 heimdall-agent status | grep 'torino running'
