@@ -171,8 +171,8 @@ func (d *demoRun) greet(keep bool) {
 	fmt.Fprintf(d.out, `Heimdall demo: a collector and seven simulated stations on this machine, loopback only
   data        %s %s
   broker      %s      api  http://%s
-  scene       hidden FM transmitter on 145.500 MHz
-`, d.dir, fate, d.collector.BrokerURL(), d.collector.HTTPAddr())
+  scene       hidden FM transmitter on 145.500 MHz, seed %d
+`, d.dir, fate, d.collector.BrokerURL(), d.collector.HTTPAddr(), demo.Seed)
 }
 
 // ownCommand is how to start this program again: by the path it was started with, unless it was found in PATH.

@@ -12,6 +12,9 @@ var scene []byte
 // Scene is the scene file; every call returns a fresh copy.
 func Scene() []byte { return bytes.Clone(scene) }
 
+// Seed is that of the scene: all who play it hear the same.
+const Seed = 7
+
 // Station is one station of the scene.
 type Station struct {
 	ID, Name                  string

@@ -1,6 +1,8 @@
 package demo_test
 
 import (
+	"bytes"
+	"fmt"
 	"math"
 	"testing"
 
@@ -70,5 +72,11 @@ func TestScene_EveryStationHearsTheTransmitter(t *testing.T) {
 		if err := r.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestSeed(t *testing.T) {
+	if line := fmt.Sprintf("\nseed: %d\n", demo.Seed); !bytes.Contains(demo.Scene(), []byte(line)) {
+		t.Errorf("no %q in the scene", line)
 	}
 }

@@ -17,6 +17,54 @@ import (
 // The first runs that the READMEs tell of, at a terminal: what is typed, and the shape of each line that is shown. The one of
 // `heimdall-agent setup` at a station is in agent.
 
+// A laptop without any hardware: the demo, then what it says to try, each line as it stands there. It differs from what was first
+// designed in little: sizes are in KiB, as everywhere; the subscriber names the host, and acquire the URL, for both may be others
+// where a demo runs already.
+func TestTranscript_Demo(t *testing.T) {
+	t.Parallel()
+	x := atTerminal(t, command(t, "heimdall-collector", "demo"))
+	x.waitFor("Ctrl-C ends it.")
+	transcript := []string{
+		`Heimdall demo: a collector and seven simulated stations on this machine, loopback only`,
+		`data +/\S+ \(removed at the end; --keep DIR keeps it\)`,
+		`broker +mqtt://127.0.0.1:\d+ +api +http://127.0.0.1:\d+`,
+		`scene +hidden FM transmitter on 145.500 MHz, seed 7`,
+		`\[ ?\d+s\] 7 of 7 stations online +\(Aquila di Giaveno and Coazze share one published place\)`,
+		`\[ ?\d+s\] acquisition 145.500 MHz, 5 s, with IQ: capturing`,
+		`\[ ?\d+s\] done: 7 of 7`,
+		`station +level dBFS +floor dBFS/Hz +SNR dB +bandwidth +start \(uncertainty\) +recording`,
+	}
+	for _, station := range []string{"coazze", "genova", "giaveno", "giovi", "milano", "montanaro", "torino"} {
+		transcript = append(transcript, station+` +-\d+\.\d +-\d+\.\d +\d+\.\d +\d+\.\d+ kHz +\d\d:\d\d:\d\d\.\d{9} \(40ns\) +\d+\.\d KiB`)
+	}
+	follows(t, x.screen(), append(transcript, `Try: +curl .*`, `mosquitto_sub .*`, `\S+ acquire .*`, `Ctrl-C ends it.`)...)
+
+	_, rest, _ := strings.Cut(x.screen(), "Try:")
+	tries := strings.Split(rest, "\n")
+	for k, want := range []string{
+		`\{"items":\[\{"station":.*"measurement":\{.*`,
+		`\{.*"center_hz":1455\d+.*\}`,
+		`torino +-\d+\.\d +-\d+\.\d +\d+\.\d .*`,
+	} {
+		typed := strings.Replace(strings.TrimSpace(tries[k]), "mosquitto_sub ", "timeout 60 mosquitto_sub -C 1 ", 1) // it would not end
+		out, err := exec.Command("sh", "-c", typed).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v\n%s", typed, err, out)
+		}
+		follows(t, string(out), want)
+	}
+
+	x.press("\x03")
+	if code := x.end(); code != 0 {
+		t.Errorf("it ends with %d", code)
+	}
+	follows(t, x.screen(), `.*Stopped; the data is removed.`)
+	data := strings.Fields(strings.SplitN(x.screen(), "data ", 2)[1])[0]
+	if _, err := os.Stat(data); !os.IsNotExist(err) {
+		t.Errorf("%s: %v", data, err)
+	}
+}
+
 // A network operator has a database that wants a password, a broker with the dynamic-security plug-in, and an object store.
 func TestTranscript_NetworkOperator(t *testing.T) {
 	t.Parallel()
