@@ -116,11 +116,16 @@ func (s *session) enter(ctx context.Context) error {
 	if err := await(ctx, said, s.cfg.Timeout); err != nil {
 		return fmt.Errorf("publish %s: %w", status, err)
 	}
+	var started []mqtt.Token
 	if s.cfg.Started != "" {
-		s.pipe.subscribe(s.cfg.Started) // a station that may not hear it goes without
+		started = s.pipe.subscribe(s.cfg.Started)
 	}
 	if err := granted(ctx, echo, s.cfg.Timeout); err != nil { // a station that may not hear it goes without
 		s.cfg.Log.DebugContext(ctx, "the station cannot hear its own status, and will not contradict a false one", "error", err)
+	}
+	if err := granted(ctx, started, s.cfg.Timeout); err != nil { // it says nothing of what is published where it may not be
+		s.cfg.Log.WarnContext(ctx, "the broker keeps the station from Home Assistant's topics, so it may not show up there: where a collector looks after the accounts, "+
+			"mqtt.homeassistant.prefix has to be the collector's", "error", err)
 	}
 	return nil
 }
