@@ -48,8 +48,8 @@ func TestLink_TwoKilobitsASecond(t *testing.T) {
 		t.Errorf("%.0f bytes a second are used of %d", got, bytesPerSecond)
 	}
 	numbers, repeats := c.count(a.spool.Identity())
-	// Records take about 45 bytes each; a quarter of the link is for states.
-	if numbers < 100 || repeats > 0 {
+	// Records take about 45 bytes each; a quarter of the link is for states. A computer that is kept busy may have one message repeated.
+	if numbers < 100 || repeats > numbers/100 {
 		t.Errorf("%d records arrived and %d again", numbers, repeats)
 	}
 	if n := p.Accepted(); n != 1 || !a.Connected() {

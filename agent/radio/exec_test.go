@@ -95,7 +95,7 @@ func TestExec_Ends(t *testing.T) {
 		{"with a reason", radiotest.Program{RateHz: 1e5, Samples: 5000, Exit: 1, Say: "Found 1 device\nusb_claim_interface error -6\nbye\n"}, "", "exit status 1: usb_claim_interface error -6", 5000, nil},
 		{"inside a sample", radiotest.Program{RateHz: 1e5, Samples: 5000, Odd: 3}, "", "exit status 0", 5000, map[string]uint64{"odd_tail": 1}},
 		{"closes its output and lives on", radiotest.Program{RateHz: 1e5, CloseAt: 5000, IgnoreTERM: true}, "", "signal: killed", 5000, nil},
-		{"falls silent", radiotest.Program{RateHz: 1e5, Stall: 5000}, "&stall=500ms", "no samples for", 5000, nil},
+		{"falls silent", radiotest.Program{RateHz: 1e5, Stall: 5000}, "&stall=2s", "no samples for", 5000, nil},
 		{"too fast", radiotest.Program{}, "", "too many for 100 kHz", math.MaxUint64, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
