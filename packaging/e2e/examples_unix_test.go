@@ -63,8 +63,9 @@ func TestExamples(t *testing.T) {
 					return
 				}
 				if name == "node-red" {
+					out.waitFor(t, "Started flows$") // what is deployed before would be replaced by the empty ones
 					deploy(t, env)
-					out.waitFor(t, `\[debug:Heimdall\] torino is running$`)
+					out.waitFor(t, `\[debug:Heimdall\] torino is (running|degraded: .+)$`) // a busy computer may lose samples
 				}
 				at := out.waitFor(t, begins+seen+"$")[1]
 				if stored := c.must("export", "detections", "--station", "torino"); !strings.Contains(stored, ","+at+",") {
