@@ -113,13 +113,13 @@ func TestKiwiSDR_RealStamps(t *testing.T) {
 			now := time.Now()
 			week := weekOf(now)
 			// In the present, the recording would begin now.
-			shift := uint32(now.Sub(week).Seconds()) - uint32(at/1e9)
+			shift := int(now.Sub(week).Seconds()) - int(at/1e9) // negative early in the week
 			k := &radiotest.Kiwi{RateHz: 1e9 / period, IgnoreLE: i%2 == 0, Frames: func(n int, _ float64) (radiotest.KiwiFrame, bool) {
 				if n >= len(frames) {
 					return radiotest.KiwiFrame{}, false
 				}
 				f := frames[n]
-				f.Sec = (f.Sec + shift + 604800) % 604800
+				f.Sec = uint32((int(f.Sec) + shift + 604800) % 604800)
 				return f, true
 			}}
 			rx := newKiwi(t, k, "")
