@@ -325,10 +325,16 @@ func (w *kiwiSDR) place() string {
 		Height float64 `json:"rx_asl"`
 	}
 	if err := json.Unmarshal([]byte(w.facts["load_cfg"]), &cfg); err == nil && cfg.GPS != "" {
+		if kiwiNowhere[cfg.GPS] {
+			return ""
+		}
 		return fmt.Sprintf("%s, %.0f m", cfg.GPS, cfg.Height)
 	}
 	return w.facts["gps"]
 }
+
+// kiwiNowhere are the places of a receiver whose owner has set none: its maker's, and the one in Antarctica that the status page has for it.
+var kiwiNowhere = map[string]bool{"(-37.631120, 176.172210)": true, "(-69.0, 90.0)": true, "(0.000000, 0.000000)": true}
 
 // describe says what the status page tells everybody.
 func (w *kiwiSDR) describe(ctx context.Context) ([]Fact, error) {
@@ -343,7 +349,7 @@ func (w *kiwiSDR) describe(ctx context.Context) ([]Fact, error) {
 	for _, f := range []struct{ name, key string }{
 		{"name", "name"}, {"firmware", "sw_version"}, {"place", "gps"}, {"antenna", "antenna"}, {"fixes", "fixes_min"}, {"offset", "freq_offset"},
 	} {
-		if v := facts[f.key]; v != "" {
+		if v := facts[f.key]; v != "" && (f.key != "gps" || !kiwiNowhere[v]) {
 			all = append(all, Fact{f.name, v})
 		}
 	}

@@ -471,3 +471,16 @@ func TestKiwiSDR_Facts(t *testing.T) {
 		t.Errorf("got %+v", found)
 	}
 }
+
+// Where nobody has said where a receiver is, the place of its maker and the one in Antarctica are none.
+func TestKiwiSDR_Nowhere(t *testing.T) {
+	t.Parallel()
+	k := &radiotest.Kiwi{Status: map[string]string{"name": "Hut", "gps": "(-69.0, 90.0)"}}
+	found, err := radio.Probe(t.Context(), "kiwi://"+k.Start(t), radio.Options{}, 300*time.Millisecond, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if facts := fmt.Sprint(found.Facts); !strings.Contains(facts, "{name Hut}") || strings.Contains(facts, "{place ") {
+		t.Errorf("got %s", facts)
+	}
+}
