@@ -34,6 +34,9 @@ func (EnrollCmd) Help() string {
 // Run is called by the command line.
 func (c EnrollCmd) Run(ctx context.Context, s streams) error {
 	code, err := readCode(ctx, c.Code, answers.New(os.Stdin), s.err)
+	if errors.Is(err, context.Canceled) {
+		return errNothingWritten
+	}
 	if err != nil {
 		return usageError{err}
 	}

@@ -70,6 +70,7 @@ func (i *interview) enrol(ctx context.Context, code protocol.EnrolmentCode, id s
 	if err != nil {
 		return "", "", err
 	}
+	i.joined = granted.Station
 	files, err := granted.Save(i.state)
 	if err != nil {
 		return "", "", err

@@ -54,16 +54,11 @@ func (c SetupCmd) Run(ctx context.Context, s streams) error {
 	}
 	if c.Join != "" {
 		if err := i.takeCode(ctx, c.Join); err != nil {
-			return usageError{err}
+			return i.unfinished(usageError{err})
 		}
 	}
-	err = i.station(ctx, c.Source, path)
-	if errors.Is(err, context.Canceled) {
-		fmt.Fprintln(s.out)
-		return errors.New("stopped: no configuration was written")
-	}
-	if err != nil {
-		return err
+	if err := i.station(ctx, c.Source, path); err != nil {
+		return i.unfinished(err)
 	}
 	return i.start(ctx, service.Manager{Program: programName, Description: serviceDescription, Config: path, DropIns: dropIns([]ReceiverConfig{{Source: i.source}}), Out: s.out})
 }
@@ -79,8 +74,23 @@ type interview struct {
 	code   *protocol.EnrolmentCode // of --join
 	source string                  // of the receiver, once it is known
 	trial  *trial                  // of the receiver
+	joined string                  // the station whose code was used; empty: none was
 	config Config                  // as it was written
 }
+
+// unfinished says what became of what was answered, where no configuration did.
+func (i *interview) unfinished(err error) error {
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(i.out)
+		err = errNothingWritten
+	}
+	if i.joined != "" {
+		err = fmt.Errorf("%w; the code is used up: `heimdall-collector station rotate %s` makes another one", err, i.joined)
+	}
+	return err
+}
+
+var errNothingWritten = errors.New("stopped: no configuration was written")
 
 // ask asks a question; an empty answer is what is proposed.
 func (i *interview) ask(ctx context.Context, question, proposed string) (string, error) {
@@ -130,9 +140,10 @@ func (i *interview) agree(ctx context.Context, question string, proposed bool) (
 func (i *interview) until(ctx context.Context, question, proposed string, take func(answer string) error) error {
 	for {
 		answer, err := i.ask(ctx, question, proposed)
-		if err == nil {
-			err = take(answer)
+		if err != nil {
+			return err
 		}
+		err = take(answer)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -264,8 +275,11 @@ func (i *interview) place(ctx context.Context, proposed string) (text string, er
 		question = "2/5 Place      latitude, longitude, height in m; or a locator; - unknown; as the receiver says:"
 	}
 	err = i.until(ctx, question, proposed, func(answer string) error {
+		if p = nil; answer == "-" {
+			return nil
+		}
 		var err error
-		p, err = parsePlace(strings.TrimPrefix(answer, "- "))
+		p, err = parsePlace(answer)
 		return err
 	})
 	if err != nil || p == nil {
@@ -393,6 +407,10 @@ func (i *interview) start(ctx context.Context, m service.Manager) error {
 		return err
 	}
 	yes, err := i.agree(ctx, "Start now and at boot?", true)
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(i.out)
+		return errors.New("stopped: the configuration is written, and `heimdall-agent service install` starts it now and at boot")
+	}
 	if err != nil || !yes {
 		return err
 	}

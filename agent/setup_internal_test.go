@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/fulgidus/heimdall/agent/discover"
@@ -69,6 +70,21 @@ func TestSetup_Transcript(t *testing.T) {
 	}
 	if err := typed("", &out).station(t.Context(), sky, path); err == nil || !strings.Contains(err.Error(), "is there already") {
 		t.Errorf("a second time: %v", err)
+	}
+}
+
+// The place that a receiver says is taken unless another one is typed, or - for none. A question that cannot be read ends it all.
+func TestSetup_PlaceOfTheReceiver(t *testing.T) {
+	for typing, want := range map[string]string{"\n\n": "lat: 47.1702", "-\n": "", "45.5 7.25\nh\n": "lat: 45.5", "somewhere\n-\n": ""} {
+		text, err := typed(typing, new(bytes.Buffer)).place(t.Context(), "47.1702, 8.5310")
+		if err != nil || !strings.Contains(text, want) || want == "" && text != "" {
+			t.Errorf("%q: %q, %v, want %q", typing, text, err, want)
+		}
+	}
+	hungUp := errors.New("hung up")
+	i := &interview{in: answers.New(iotest.ErrReader(hungUp)), out: new(bytes.Buffer)}
+	if _, err := i.place(t.Context(), ""); !errors.Is(err, hungUp) {
+		t.Errorf("where nothing can be read: %v", err)
 	}
 }
 

@@ -38,6 +38,12 @@ func TestQuestions_CtrlC(t *testing.T) {
 			x.answer("4/5 Send to", "c")
 			x.waitFor("code: ")
 		}},
+		"setup, the code of --join": {"heimdall-agent", []string{"setup", "--join", "-"}, func(x *terminal) {
+			x.waitFor("code: ")
+		}},
+		"enroll, the code": {"heimdall-agent", []string{"enroll", "-"}, func(x *terminal) {
+			x.waitFor("code: ")
+		}},
 		"init, a line": {"heimdall-collector", []string{"init"}, func(x *terminal) {
 			x.waitFor("database, ")
 		}},
@@ -160,6 +166,15 @@ func TestSetup_Join(t *testing.T) {
 	if _, err := os.Stat(s.config); !os.IsNotExist(err) {
 		t.Errorf("after it the configuration: %v", err)
 	}
+	x := atTerminal(t, s.agent("setup", "--source", simulated(t, "north"), "--join", writeFile(t, "code", code+"\n")))
+	x.answer("2/5 Place", "")
+	x.waitFor("5/5 May the network")
+	x.press("\x03")
+	x.end()
+	if said := "stopped: no configuration was written; the code is used up: `heimdall-collector station rotate torino` makes another one"; !strings.Contains(x.screen(), said) {
+		t.Errorf("no %q in\n%s", said, x.screen())
+	}
+	code = c.must("station", "rotate", "torino")
 	said, exit := join(code)
 	if exit != 0 || !strings.Contains(said, "enrolled as torino") || strings.Contains(said, "3/5") || strings.Contains(said, secretOf(code)) {
 		t.Fatalf("exit %d:\n%s", exit, said)
