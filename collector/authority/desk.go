@@ -94,8 +94,9 @@ type Desk struct {
 	asked   uint64            // how often it was asked what is revoked
 	heard   uint64            // the newest of these whose answer is in revoked
 
-	writing sync.Mutex // guards written; taken before mu
-	written []string   // serial numbers in the list for brokers; nil: it was not written yet
+	writing   sync.Mutex // guards the rest; taken before mu
+	written   []string   // serial numbers in the list for brokers; nil: it was not written yet
+	unwritten bool       // the last try failed
 }
 
 // NewDesk makes a desk.
@@ -242,7 +243,7 @@ func (d *Desk) undo(ctx context.Context, station string, undo func(context.Conte
 	if err == nil && !enrolled {
 		err = undo(ctx)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // it may have been removed meanwhile
 		d.cfg.Log.WarnContext(ctx, "cannot take back the account of a station that has not enrolled", "station", station, "error", err)
 	}
 }

@@ -1,6 +1,7 @@
 package authority_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -429,6 +430,28 @@ func TestRevoke_CutsAndRefuses(t *testing.T) {
 	}
 	if _, err := p.Admit(kept); err == nil {
 		t.Error("the replaced certificate is admitted")
+	}
+}
+
+// A folder that cannot be written, such as a copy for a second collector, is told once, and tried again.
+func TestRevoke_GoesOnWithoutTheListForBrokers(t *testing.T) {
+	var log bytes.Buffer
+	p := newPlace(t, slog.New(slog.NewTextHandler(&log, nil)))
+	list := filepath.Join(p.dir, authority.RevocationListName)
+	err := errors.Join(os.RemoveAll(list), os.MkdirAll(filepath.Join(list, "in the way"), 0o700))
+	for _, station := range []string{"torino", "genova"} {
+		p.enrol(t, station)
+		err = errors.Join(err, p.Revoke(t.Context(), station, "chief"))
+	}
+	if n := strings.Count(log.String(), "cannot write the list"); err != nil || n != 1 {
+		t.Errorf("%v, told %d times:\n%s", err, n, log.String())
+	}
+	p.enrol(t, "aosta")
+	if err := errors.Join(os.RemoveAll(list), p.Revoke(t.Context(), "aosta", "chief")); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.ReadFile(list); err != nil {
+		t.Error(err)
 	}
 }
 

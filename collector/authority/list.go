@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
@@ -33,10 +34,20 @@ func (a *Authority) RevocationList(serials []string) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), nil
 }
 
-// tellBrokers writes the list of revoked certificates when it has changed, or was not written by this process yet.
-func (d *Desk) tellBrokers() error {
+// tellBrokers writes the list of revoked certificates when it has changed, or was not written by this process yet. It is tried again
+// with each look, and told the first time that it cannot be.
+func (d *Desk) tellBrokers(ctx context.Context) {
 	d.writing.Lock()
 	defer d.writing.Unlock()
+	err := d.writeList()
+	if err != nil && !d.unwritten {
+		d.cfg.Log.WarnContext(ctx, "cannot write the list of revoked certificates for brokers", "error", err)
+	}
+	d.unwritten = err != nil
+}
+
+// writeList is called with writing held.
+func (d *Desk) writeList() error {
 	d.mu.Lock()
 	revoked := d.revoked
 	d.mu.Unlock()

@@ -55,9 +55,7 @@ func (d *Desk) look(ctx context.Context) error {
 	}
 	d.revoked, d.known, d.heard = revoked, true, mine
 	d.mu.Unlock()
-	if err := d.tellBrokers(); err != nil {
-		d.cfg.Log.WarnContext(ctx, "cannot write the list of revoked certificates for brokers", "error", err)
-	}
+	d.tellBrokers(ctx)
 	for _, station := range fresh {
 		if err := d.cfg.Broker.Cut(ctx, station); err != nil {
 			d.cfg.Log.WarnContext(ctx, "cannot end the session of a station whose certificate was revoked", "station", station, "error", err)
