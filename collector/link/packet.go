@@ -43,7 +43,6 @@ func (e versionError) Error() string {
 // connectPacket is what the listener itself needs of a CONNECT.
 type connectPacket struct {
 	clientID, username, password string
-	will                         string // topic; empty: there is none
 }
 
 // checkConnect takes the body of a first packet.
@@ -75,8 +74,7 @@ func checkConnect(header byte, body []byte) (connectPacket, error) {
 		return c, fmt.Errorf("a client id of %d bytes is not accepted", len(c.clientID))
 	}
 	if flags&will != 0 {
-		c.will = p.text()
-		if err := checkTopic(c.will); err != nil {
+		if err := checkTopic(p.text()); err != nil {
 			return c, fmt.Errorf("will: %w", err)
 		}
 		p.bytes()
