@@ -67,7 +67,7 @@ func TestLoadConfig_WithoutFileEverythingIsEmbedded(t *testing.T) {
 
 func TestLoadConfig_Broken(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
-		"unknown key":         {"colour: red", ":1:1: colour: unknown key"},
+		"unknown key":         {"colour: red\nlog: {}", ":1:1: colour: unknown key"},
 		"misspelt key":        {"archiv: {url: \"file:x\"}", "did you mean archive?"},
 		"id":                  {"id: Main Collector", `:1:5: id: "Main Collector"`},
 		"database":            {"store: {url: \"mysql://x\"}", "store.url"},

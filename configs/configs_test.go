@@ -161,6 +161,24 @@ func (p *picky) Check(report func(field, message string)) {
 	}
 }
 
+// A file that is something else may be a key or a list of passwords: nothing of it is repeated.
+func TestDecode_RepeatsNothingOfAnotherFile(t *testing.T) {
+	for name, text := range map[string]string{
+		"a private key":       "-----BEGIN PRIVATE KEY-----\nc4naryMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----\n",
+		"a list of passwords": "root:c4nary:20228:0:99999:7:::\ndaemon:*:20228:0:99999:7:::\n",
+		"another's settings":  "password: c4nary\nlisten: 1\n",
+	} {
+		err := configs.Decode("x.yaml", []byte(text), &example{})
+		if err == nil || !strings.Contains(err.Error(), "want a mapping with the keys station") || strings.Contains(err.Error(), "c4nary") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	err := configs.Decode("x.yaml", []byte("count: "+strings.Repeat("x", 1000)), &example{})
+	if err == nil || len(err.Error()) > 300 {
+		t.Errorf("a long value: got %v", err)
+	}
+}
+
 func TestDecode_Syntax(t *testing.T) {
 	for text, want := range map[string]string{
 		"station: {id: torino\n":       "x.yaml:1:",

@@ -77,7 +77,12 @@ func Decode(name string, data []byte, into any) error {
 		return d.result()
 	}
 	if root != nil {
-		d.value("", root, reflect.ValueOf(into).Elem(), 0)
+		v := reflect.ValueOf(into).Elem()
+		if known := keysOf(v.Type()); foreign(root, known) {
+			// Nothing of it is shown: it may be a key or a list of passwords.
+			return Faults{{File: name, Message: "this is no such configuration: want a mapping with the keys " + strings.Join(known, ", ")}}
+		}
+		d.value("", root, v, 0)
 	}
 	if c, ok := into.(Checker); ok {
 		c.Check(d.check)
@@ -104,6 +109,21 @@ func parse(data []byte) (ast.Node, error) {
 		root = doc.Body
 	}
 	return root, nil
+}
+
+// foreign tells whether a file is something else than a configuration: no mapping, or one without any key that is known or
+// resembles one.
+func foreign(root ast.Node, known []string) bool {
+	values, ok := pairs(root)
+	if !ok {
+		return true
+	}
+	for _, p := range values {
+		if key := p.Key.GetToken().Value; slices.Contains(known, key) || nearest(key, known) != "" {
+			return false
+		}
+	}
+	return len(values) > 0
 }
 
 type place struct {
@@ -184,7 +204,7 @@ func position(n ast.Node) place {
 	}
 	p := place{line: t.Position.Line, column: t.Position.Column}
 	if _, scalar := n.(ast.ScalarNode); scalar {
-		p.text = withoutAccount(scalarText(n, t))
+		p.text = shorten(withoutAccount(scalarText(n, t)))
 	}
 	return p
 }
@@ -292,6 +312,16 @@ func pairs(n ast.Node) ([]*ast.MappingValueNode, bool) {
 	return nil, false
 }
 
+// mostShown is as much of what a file holds as an error repeats.
+const mostShown = 64
+
+func shorten(text string) string {
+	if r := []rune(text); len(r) > mostShown {
+		return string(r[:mostShown]) + "…"
+	}
+	return text
+}
+
 func join(field, key string) string {
 	if field == "" {
 		return key
@@ -308,7 +338,7 @@ func (d *decoder) mapping(field string, n ast.Node, v reflect.Value, depth int) 
 	seen := map[string]int{}
 	for _, p := range values {
 		key := p.Key.GetToken().Value
-		path := join(field, key)
+		path := join(field, shorten(key))
 		if line, twice := seen[key]; twice {
 			d.report(path, p.Key, fmt.Sprintf("this key was already set in line %d; keep one", line))
 			continue

@@ -26,14 +26,19 @@ func fieldOf(t reflect.Type, key string) int {
 	return -1
 }
 
-func unknown(key string, known []string) string {
-	best, distance := "", len(key)/2+1
+// nearest is the known key that may be meant by another one; empty where none resembles it.
+func nearest(key string, known []string) (best string) {
+	distance := len(key)/2 + 1
 	for _, k := range known {
 		if n := editDistance(strings.ToLower(key), k); n < distance {
 			best, distance = k, n
 		}
 	}
-	if best != "" {
+	return best
+}
+
+func unknown(key string, known []string) string {
+	if best := nearest(key, known); best != "" {
 		return fmt.Sprintf("unknown key; did you mean %s?", best)
 	}
 	return "unknown key; known here: " + strings.Join(known, ", ")
