@@ -3,7 +3,9 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"reflect"
 
@@ -120,8 +122,12 @@ func (s *server) endAccount(w http.ResponseWriter, r *http.Request, end func(ctx
 	if protocol.ValidStation(station) != nil {
 		return notFound.with("no station can have this id", fieldError("id", station, stationAdvice))
 	}
-	if err := end(r.Context(), station, callerOf(r.Context()).name); err != nil {
-		return accountProblem(fmt.Errorf("revoke a station: %w", unknownStation(err, station)))
+	err := end(r.Context(), station, callerOf(r.Context()).name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return notFound.with("station "+station+" has no account", fieldError("id", station, "no account of this collector's broker is of this id, so there is nothing to take away"))
+	}
+	if err != nil {
+		return accountProblem(fmt.Errorf("revoke a station: %w", err))
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -80,4 +80,8 @@ func TestAccounts_AreAllThatAStationHasWithoutTLS(t *testing.T) {
 	if answer := ask(t, h, "DELETE", "/api/v1/stations/TORINO", ""); answer.Code != http.StatusNotFound {
 		t.Errorf("no station's id: %d %s", answer.Code, answer.Body)
 	}
+	w.accounts.err = fs.ErrNotExist // of a station that is listed all the same: its broker keeps no accounts
+	if answer := ask(t, h, "DELETE", "/api/v1/stations/torino", ""); answer.Code != http.StatusNotFound || !strings.Contains(answer.Body.String(), "station torino has no account") {
+		t.Errorf("without an account: %d %s", answer.Code, answer.Body)
+	}
 }
