@@ -17,6 +17,7 @@ import (
 
 	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/packaging/service"
+	"github.com/fulgidus/heimdall/protocol"
 )
 
 // configFlag is the --config of every command that reads one.
@@ -147,7 +148,7 @@ func (st status) print(w io.Writer) error {
 	if st.State.Reason != "" {
 		reason = ": " + st.State.Reason
 	}
-	fmt.Fprintf(w, "%s %s for %s%s (version %s)\n", st.Station, st.State.State, time.Duration(st.UptimeS*1e9).Round(time.Second), reason, st.Version)
+	fmt.Fprintf(w, "%s %s%s%s (version %s, up %s)\n", st.Station, st.State.State, lasting(st.State), reason, st.Version, time.Duration(st.UptimeS*1e9).Round(time.Second))
 	for _, info := range st.Info.Receivers {
 		r := st.State.Receivers[info.ID]
 		connected := "not connected"
@@ -177,6 +178,19 @@ func (st status) print(w io.Writer) error {
 	fmt.Fprintf(w, "  clock %s\n", st.Clock)
 	_, err := fmt.Fprintf(w, "  broker %s\n", st.Broker)
 	return err
+}
+
+// lasting says how long the station has been as it is.
+func lasting(s protocol.State) string {
+	now, err := protocol.ParseTime(s.Time)
+	if err != nil {
+		return ""
+	}
+	since, err := protocol.ParseTime(s.Since)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" for %s", max(0, now.Sub(since)).Round(time.Second))
 }
 
 func (c clockStatus) String() string {
@@ -237,7 +251,7 @@ type TapCmd struct {
 // Help begins with the example.
 func (TapCmd) Help() string {
 	return "Example:  heimdall-agent tap\n\n" +
-		"Asks the running agent, or opens the receivers itself where none runs. Needs no broker."
+		"Asks the running agent, or opens the receivers itself where none runs, unless the station is paused. Needs no broker."
 }
 
 // Run is called by the command line.
@@ -253,8 +267,12 @@ func (c TapCmd) Run(ctx context.Context, s streams) error {
 		_, err := fmt.Fprintln(s.out, line)
 		return err
 	}
+	pause := ownSwitch{cfg.Spool.Path}.read()
 	body, err := askAgent(ctx, cfg.Spool.Path, "/tap")
 	if errors.Is(err, errNotRunning) {
+		if pause != nil {
+			return fmt.Errorf("no agent is running here, and the receivers stay closed: %s", pause)
+		}
 		if err := cfg.examine(ctx); err != nil {
 			return usageError{err}
 		}
@@ -265,6 +283,9 @@ func (c TapCmd) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	defer body.Close()
+	if pause != nil {
+		fmt.Fprintf(s.err, "nothing is heard: %s\n", pause)
+	}
 	return readTap(ctx, body, show)
 }
 

@@ -148,6 +148,7 @@ func (c *controlServer) obey(w http.ResponseWriter, r *http.Request) {
 func (c *controlServer) tap(w http.ResponseWriter, r *http.Request) {
 	connection := http.NewResponseController(w)
 	encode := json.NewEncoder(w)
+	_ = connection.Flush() // the reader knows at once that it is answered, though nothing may be heard for long
 	_ = c.agent.tap(r.Context(), func(line tapLine) error {
 		if err := connection.SetWriteDeadline(time.Now().Add(readWait)); err != nil {
 			return err

@@ -35,6 +35,15 @@ func (p *pauseOf) says() string {
 	return "its owner wants so; `heimdall-agent resume` ends it"
 }
 
+// String says it to those who would hear something.
+func (p *pauseOf) String() string {
+	reason := ""
+	if p.Reason != "" {
+		reason = " (" + p.Reason + ")"
+	}
+	return fmt.Sprintf("the station is paused since %s%s; `heimdall-agent resume` ends it", p.Since.UTC().Format(time.RFC3339), reason)
+}
+
 func (s ownSwitch) paused() string  { return filepath.Join(s.dir, "paused") }
 func (s ownSwitch) resumed() string { return filepath.Join(s.dir, "resumed") }
 

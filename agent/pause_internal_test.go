@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -109,6 +111,9 @@ func TestPause(t *testing.T) {
 	if d := protocolTime(t, again.Since).Sub(protocolTime(t, since.Since)).Abs(); d > 2*time.Second {
 		t.Errorf("paused since %s, and after the restart since %s", since.Since, again.Since)
 	}
+	if said, err := tapFor(t, here.config, time.Second); err != nil || strings.Count(said, "\n") != 1 || !strings.Contains(said, "paused since ") || !strings.Contains(said, "(guests)") {
+		t.Errorf("tap: %q, %v", said, err)
+	}
 	findings := checkRunning(a.status())
 	if findings[0].Verdict != "warn" || !strings.Contains(findings[0].Detail, "the station is paused: guests") {
 		t.Errorf("check: %v", findings)
@@ -146,6 +151,16 @@ func TestPause(t *testing.T) {
 	}
 }
 
+// tapFor is all that tap says in a while.
+func tapFor(t *testing.T, config string, d time.Duration) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	var said bytes.Buffer
+	err := TapCmd{configFlag: configFlag{config}}.Run(ctx, streams{out: &said, err: &said})
+	return said.String(), err
+}
+
 func protocolTime(t *testing.T, text string) time.Time {
 	t.Helper()
 	at, err := time.Parse(time.RFC3339Nano, text)
@@ -161,6 +176,9 @@ func TestPause_WithoutAnAgent(t *testing.T) {
 	said, err := output(t, PauseCmd{configFlag: configFlag{here.config}})
 	if err != nil || !strings.Contains(said, "no agent runs here") {
 		t.Fatalf("pause: %q, %v", said, err)
+	}
+	if said, err := output(t, TapCmd{configFlag: configFlag{here.config}}); err == nil || said != "" || !strings.Contains(err.Error(), "paused since ") || !strings.Contains(err.Error(), "resume` ends it") {
+		t.Errorf("tap: %q, %v", said, err)
 	}
 	findings := checkStation(t.Context(), here.load(t), newComputer(0).clock)
 	if findings[0].Verdict != "warn" || !strings.Contains(findings[0].Detail, "is not tried") {

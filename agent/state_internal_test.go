@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -83,6 +84,18 @@ func TestCondition_SinceFollowsTheWord(t *testing.T) {
 	a.last.word = "degraded"
 	if back := a.condition(); back.since != now {
 		t.Errorf("got %+v, want running since %v", back, now)
+	}
+}
+
+// A station is paused for as long as its pause lasts, however long the agent has run.
+func TestStatus_SaysHowLongItHasBeenSo(t *testing.T) {
+	st := status{
+		Station: "torino", Version: "1", UptimeS: 94,
+		State: protocol.State{State: "paused", Reason: "guests", Since: "2026-11-24T02:00:00.000000000Z", Time: "2026-11-24T02:00:02.000000000Z"},
+	}
+	var said bytes.Buffer
+	if err := st.print(&said); err != nil || !strings.HasPrefix(said.String(), "torino paused for 2s: guests (version 1, up 1m34s)\n") {
+		t.Errorf("%v: %s", err, said.String())
 	}
 }
 
