@@ -74,8 +74,20 @@ func (c EnrollCmd) Run(ctx context.Context, s streams) error {
 		_, err = fmt.Fprintln(s.out, "add a receiver to it (receivers), then `heimdall-agent check`.")
 		return err
 	}
-	_, err = fmt.Fprintln(s.out, "restart the agent: `sudo heimdall-agent service restart`.")
+	_, err = fmt.Fprintln(s.out, nextOf(ctx, cfg, path))
 	return err
+}
+
+// nextOf is what brings the agent to use a certificate, of the configuration as it was and the file that says it now.
+func nextOf(ctx context.Context, before Config, path string) string {
+	running, err := askStatus(ctx, before.Spool.Path)
+	if errors.Is(err, errNotRunning) {
+		return fmt.Sprintf("start the agent: `sudo heimdall-agent service start` where it is a service, otherwise `heimdall-agent run --config %s`.", path)
+	}
+	if after, fault := LoadConfig(path); err == nil && fault == nil && after.MQTT == before.MQTT && running.Broker.URL == after.MQTT.URL {
+		return "nothing: the running agent takes the certificate by itself when it connects next."
+	}
+	return "restart the agent, which reads its configuration when it starts: `sudo heimdall-agent service restart` where it is a service, otherwise end and repeat `heimdall-agent run`."
 }
 
 // target is the configuration to write, and what it says now; the defaults where the system has none yet.

@@ -135,6 +135,23 @@ func TestEnroll_RefusesBeforeTheCodeIsUsed(t *testing.T) {
 	}
 }
 
+// What comes after an enrolment depends on whether an agent runs, and on whether its configuration is another one now.
+func TestEnroll_SaysWhatIsNext(t *testing.T) {
+	here := newSite(t, "mqtt:\n  url: mqtt://127.0.0.1:9\n")
+	before := here.load(t)
+	if said := nextOf(t.Context(), before, here.config); !strings.HasPrefix(said, "start the agent: ") || !strings.Contains(said, here.config) {
+		t.Errorf("no agent runs: %s", said)
+	}
+	here.start(t)
+	if said := nextOf(t.Context(), before, here.config); !strings.HasPrefix(said, "nothing: ") {
+		t.Errorf("the same configuration: %s", said)
+	}
+	before.MQTT.URL = "mqtt://old:1883"
+	if said := nextOf(t.Context(), before, here.config); !strings.HasPrefix(said, "restart the agent") {
+		t.Errorf("another configuration: %s", said)
+	}
+}
+
 func FuzzWithBroker(f *testing.F) {
 	f.Add("station: {id: torino}\nmqtt:\n  url: mqtt://old:1883\nreceivers: [{id: r0, source: \"rtltcp://127.0.0.1:1234\"}]\n")
 	f.Add("mqtt:\n  a: |\n    url: x\n")

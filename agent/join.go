@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 
 	"github.com/fulgidus/heimdall/agent/identity"
 	"github.com/fulgidus/heimdall/packaging/answers"
@@ -75,7 +76,7 @@ func (i *interview) enrol(ctx context.Context, code protocol.EnrolmentCode, id s
 	if err != nil {
 		return "", "", err
 	}
-	fmt.Fprintf(i.out, "               enrolled as %s\n", granted.Station)
+	fmt.Fprintf(i.out, "               enrolled as %s; its key and certificate are in %s\n", granted.Station, filepath.Dir(files.Station))
 	return granted.Station, "mqtt:\n" + brokerLines(granted, files), nil
 }
 

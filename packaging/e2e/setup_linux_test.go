@@ -176,7 +176,7 @@ func TestSetup_Join(t *testing.T) {
 	}
 	code = c.must("station", "rotate", "torino")
 	said, exit := join(code)
-	if exit != 0 || !strings.Contains(said, "enrolled as torino") || strings.Contains(said, "3/5") || strings.Contains(said, secretOf(code)) {
+	if exit != 0 || !strings.Contains(said, "enrolled as torino; its key and certificate are in /") || strings.Contains(said, "3/5") || strings.Contains(said, secretOf(code)) {
 		t.Fatalf("exit %d:\n%s", exit, said)
 	}
 	noSecretIn(t, s.dir, secretOf(code))
