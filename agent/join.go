@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 
 	"github.com/fulgidus/heimdall/agent/identity"
 	"github.com/fulgidus/heimdall/packaging/answers"
@@ -35,11 +36,14 @@ var errOtherCollector = errors.New("then ask the operator for the right code")
 // join asks for a code, shows whose it is, and enrols.
 func (i *interview) join(ctx context.Context, id string) (station, broker string, err error) {
 	for {
-		fmt.Fprint(i.out, "               code: ")
+		fmt.Fprint(i.out, "               empty for another choice, or the code: ")
 		text, err := i.in.Hidden(ctx)
 		fmt.Fprintln(i.out)
 		if err != nil {
 			return "", "", err
+		}
+		if strings.TrimSpace(text) == "" {
+			return "", "", errBack
 		}
 		code, err := protocol.ParseEnrolmentCode(text)
 		if err == nil {

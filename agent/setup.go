@@ -136,6 +136,9 @@ func (i *interview) agree(ctx context.Context, question string, proposed bool) (
 	}
 }
 
+// errBack takes a choice back.
+var errBack = errors.New("back to the choice")
+
 // until asks again as long as the answer is not taken. Without somebody who answers, the first refusal ends it.
 func (i *interview) until(ctx context.Context, question, proposed string, take func(answer string) error) error {
 	for {
@@ -315,6 +318,16 @@ func (i *interview) network(ctx context.Context) (id, broker string, err error) 
 	if err != nil {
 		return "", "", err
 	}
+	for {
+		station, broker, err := i.sendTo(ctx, id)
+		if !errors.Is(err, errBack) {
+			return station, broker, err
+		}
+	}
+}
+
+// sendTo asks where to send what is heard; errBack where the choice is taken back.
+func (i *interview) sendTo(ctx context.Context, id string) (station, broker string, err error) {
 	choice, address := "", ""
 	err = i.until(ctx, "4/5 Send to    (c)ollector with a code, (b)roker of my own or its address, (n)owhere yet?", "n", func(answer string) error {
 		if strings.Contains(answer, "://") {
@@ -360,13 +373,26 @@ func (i *interview) broker(ctx context.Context, id, address string) (text string
 		}
 	}
 	if address == "" || err != nil {
-		err = i.until(ctx, "               its address:", cmp.Or(address, "mqtt://127.0.0.1:1883"), func(answer string) error {
-			cfg.MQTT.URL = answer
-			if err := i.account(ctx, &cfg.MQTT, id); err != nil {
-				return err
+		proposed := cmp.Or(address, "mqtt://127.0.0.1:1883")
+		for err = errBack; err != nil; {
+			cfg.MQTT.URL, err = i.ask(ctx, "               its address, n for another choice:", proposed)
+			if err == nil && strings.EqualFold(cfg.MQTT.URL, "n") {
+				err = errBack
 			}
-			return try()
-		})
+			if err != nil {
+				return "", err
+			}
+			proposed = cfg.MQTT.URL
+			if err = i.account(ctx, &cfg.MQTT, id); err == nil {
+				err = try()
+			}
+			if ctx.Err() != nil || errors.Is(err, answers.ErrNone) {
+				return "", err
+			}
+			if err != nil {
+				fmt.Fprintf(i.out, "               %v\n", err)
+			}
+		}
 	}
 	if err != nil {
 		return "", err

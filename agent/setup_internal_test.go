@@ -73,6 +73,15 @@ func TestSetup_Transcript(t *testing.T) {
 	}
 }
 
+// Without a code, or with a broker that is away, there is a way back to the choice; an address that was typed is proposed again.
+func TestSetup_ChoiceIsTakenBack(t *testing.T) {
+	var out bytes.Buffer
+	_, broker, err := typed("hut\nc\nnonsense\n\nb\nmqtt://127.0.0.1:9\n-\nn\nn\n", &out).network(t.Context())
+	if err != nil || broker != "" || strings.Count(out.String(), "4/5 Send to") != 3 || !strings.Contains(out.String(), "n for another choice: [mqtt://127.0.0.1:9]") {
+		t.Errorf("%q, %v\n%s", broker, err, out.String())
+	}
+}
+
 // The place that a receiver says is taken unless another one is typed, or - for none. A question that cannot be read ends it all.
 func TestSetup_PlaceOfTheReceiver(t *testing.T) {
 	for typing, want := range map[string]string{"\n\n": "lat: 47.1702", "-\n": "", "45.5 7.25\nh\n": "lat: 45.5", "somewhere\n-\n": ""} {
