@@ -237,6 +237,9 @@ func (r remote) sendOnce(ctx context.Context, method, path string, body any, hea
 	var p problem
 	if json.Unmarshal(text, &p) != nil || p.Title == "" { // whoever answers is no collector
 		p = problem{Title: http.StatusText(resp.StatusCode), Detail: strings.TrimSpace(string(text))}
+		if req.URL.Scheme == "http" && strings.Contains(p.Detail, "HTTP request to an HTTPS server") {
+			p.Detail += "; write https://, or name the configuration of the collector on this computer with --config"
+		}
 	}
 	p.Status = resp.StatusCode
 	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds <= mostWaitS {
