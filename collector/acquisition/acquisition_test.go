@@ -219,7 +219,11 @@ func fixture() stations {
 	r := protocol.ReceiverInfo{ID: "r1", Source: "sim", CenterHz: 145.5e6, SampleRateHz: 240e3}
 	away, deaf := online("away", r), online("deaf", r)
 	away.Status, deaf.Capabilities = protocol.Offline, nil
-	return stations{online("north", r), online("south", r), away, deaf, {ID: "planned", Status: protocol.Offline}}
+	return stations{
+		online("north", r), online("south", r), away, deaf,
+		{ID: "planned", Status: protocol.Offline},
+		{ID: "left", Status: protocol.Offline, LastSeen: away.LastSeen},
+	}
 }
 
 type rig struct {
@@ -450,9 +454,9 @@ func TestConductor_FinishesWhatTheArchiveNamedInTheStore(t *testing.T) {
 func TestConductor_TellsAtOnceWhoCannotServe(t *testing.T) {
 	simulate(t, nil, func(t *testing.T, r *rig) {
 		req := fiveSeconds
-		req.Stations = []string{"away", "deaf", "north", "planned"}
+		req.Stations = []string{"away", "deaf", "left", "north", "planned"}
 		a := r.create(t, req)
-		r.expect(t, a, "running 76% away=failed(offline) deaf=refused(not_allowed) north=sent planned=refused(no_agent)")
+		r.expect(t, a, "running 81% away=failed(offline) deaf=refused(not_allowed) left=failed(offline) north=sent planned=refused(no_agent)")
 		req.Stations = []string{"away"}
 		a = r.create(t, req)
 		r.expect(t, a, "failed 100% away=failed(offline)")

@@ -241,6 +241,8 @@ func partOf(s protocol.Station, start, end, now time.Time) protocol.AcquisitionS
 	switch {
 	case s.LastSeen == "":
 		refuse(protocol.StationRefused, "no_agent", "no agent of this station has ever connected")
+	case s.Status != protocol.Online && s.Version == "" && len(s.Receivers) == 0:
+		refuse(protocol.StationFailed, codeOffline, "the station has left, or is not connected: what it takes orders for is not known")
 	case !takesOrders(s):
 		refuse(protocol.StationRefused, "not_allowed", "the station takes no orders; its owner allows them with control.allow: [capture]")
 	case s.Status != protocol.Online && !waitsFor(s, start, now):
