@@ -119,7 +119,7 @@ func TestTranscript_KiwiOwner(t *testing.T) {
 	follows(t, x.screen(),
 		`1/5 Receiver +kiwi://\S+`, `KiwiSDR \S+, firmware 1.843: 12.00\d+ ksps for 3s, 0 samples lost, rate [+-]\d+.\d ppm`,
 		`2/5 Place .* \[47.1702, 8.5310\] 47.1702, 8.5310`, `shown to others as: .* \[1\] 1`,
-		`4/5 Send to +127.0.0.1:\d+, certificate ..:..:\.\.:..`, `enrolled as hut`,
+		`4/5 Send to +127.0.0.1:\d+, certificate ..:..:\.\.:..`, `enrolled as hut; its key and certificate are in /.*`,
 		`5/5 May the network order recordings of IQ here\? \[y/N\] n`,
 		`Wrote \S+/agent.yaml. It listens to 12.00\d+ ksps around 10 MHz; change receivers\[\].plan.`,
 		`Spool holds about \d+ (days|hours) of this plan. History reaches back 2\d min.`,
