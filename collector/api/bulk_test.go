@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -348,7 +349,16 @@ func TestBulk_MemoryDoesNotGrowWithTheRows(t *testing.T) {
 func TestBulk_ClientsThatDoNotReadHoldNothingUpAndAreBounded(t *testing.T) {
 	w := newWorld()
 	pages := pagesOf(w, 1_000_000_000)
-	server := startServer(t, w)
+	server := httptest.NewUnstartedServer(w.handler(t))
+	// Little room on the way, so that the server soon waits.
+	server.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		if tcp, ok := conn.(*net.TCPConn); !ok || tcp.SetWriteBuffer(16<<10) != nil {
+			t.Errorf("the room on the way of %T stays as it is", conn)
+		}
+		return ctx
+	}
+	server.Start()
+	t.Cleanup(server.Close)
 	var open []stream
 	for range 16 {
 		open = append(open, readInBulk(t, server, "application/x-ndjson"))
