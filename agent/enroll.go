@@ -48,10 +48,8 @@ func (c EnrollCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	for _, refuse := range []func() error{func() error { return joinable(path) }, func() error { return writable(path) }, func() error { return identity.Writable(state) }} {
-		if err := refuse(); err != nil {
-			return fmt.Errorf("the code was not used: %w", err)
-		}
+	if err := ready(path, state); err != nil {
+		return fmt.Errorf("the code was not used: %w", err)
 	}
 	now := trueTime(newClock(cfg, slog.New(slog.DiscardHandler)))
 	if err := identity.Meet(ctx, code, now); err != nil {
@@ -76,6 +74,17 @@ func (c EnrollCmd) Run(ctx context.Context, s streams) error {
 	}
 	_, err = fmt.Fprintln(s.out, nextOf(ctx, cfg, path))
 	return err
+}
+
+// ready refuses an enrolment whose outcome could not be written.
+func ready(path, state string) error {
+	if err := joinable(path); err != nil {
+		return err
+	}
+	if err := writable(path); err != nil {
+		return err
+	}
+	return identity.Writable(state)
 }
 
 // nextOf is what brings the agent to use a certificate, of the configuration as it was and the file that says it now.

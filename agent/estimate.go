@@ -64,18 +64,22 @@ func (t *trial) estimate(cfg Config) (e estimate, err error) {
 	e.historyS = float64(*receiver.History) / t.historyBytes
 	e.stored = perDay(time.Minute) * float64(spool.RecordBytes(protocol.KindHealth, healthBytes))
 	e.sent = perDay(time.Minute) * (healthBytes + broadcastBytes)
-	for record, every := range map[*protocol.Record]time.Duration{
-		t.measurement: time.Duration(receiver.Measurement.Every), t.spectrum: time.Duration(*receiver.Spectrum.Every),
+	for _, wanted := range []struct {
+		record *protocol.Record
+		every  time.Duration
+	}{
+		{t.measurement, time.Duration(receiver.Measurement.Every)},
+		{t.spectrum, time.Duration(*receiver.Spectrum.Every)},
 	} {
-		if record == nil || every == 0 {
+		if wanted.record == nil || wanted.every == 0 {
 			continue
 		}
-		stored, sent, err := recordBytes(cfg, record)
+		stored, sent, err := recordBytes(cfg, wanted.record)
 		if err != nil {
 			return e, err
 		}
-		e.stored += perDay(every) * float64(stored)
-		e.sent += perDay(every) * float64(sent)
+		e.stored += perDay(wanted.every) * float64(stored)
+		e.sent += perDay(wanted.every) * float64(sent)
 	}
 	return e, nil
 }
