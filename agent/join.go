@@ -59,7 +59,7 @@ func (i *interview) join(ctx context.Context, id string) (station, broker string
 		if err == nil {
 			station, broker, err = i.enrol(ctx, code, id)
 		}
-		if err == nil || errors.Is(err, answers.ErrNone) || ctx.Err() != nil {
+		if err == nil || answers.Ended(err) || ctx.Err() != nil {
 			return station, broker, err
 		}
 		fmt.Fprintf(i.out, "               %v\n", err)

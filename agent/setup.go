@@ -150,7 +150,7 @@ func (i *interview) until(ctx context.Context, question, proposed string, take f
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err == nil || i.yes || errors.Is(err, answers.ErrNone):
+		case err == nil || i.yes || answers.Ended(err):
 			return err
 		}
 		fmt.Fprintf(i.out, "               %v\n", err)
@@ -386,7 +386,7 @@ func (i *interview) broker(ctx context.Context, id, address string) (text string
 			if err = i.account(ctx, &cfg.MQTT, id); err == nil {
 				err = try()
 			}
-			if ctx.Err() != nil || errors.Is(err, answers.ErrNone) {
+			if ctx.Err() != nil || answers.Ended(err) {
 				return "", err
 			}
 			if err != nil {

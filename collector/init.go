@@ -200,7 +200,7 @@ func (i *interview) until(ctx context.Context, what, want, proposed string, take
 			return ctx.Err()
 		case err == nil:
 			return nil
-		case errors.Is(err, answers.ErrNone) || i.yes:
+		case answers.Ended(err) || i.yes:
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		fmt.Fprintf(i.out, "           %v\n", err)

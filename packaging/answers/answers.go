@@ -15,6 +15,9 @@ import (
 // ErrNone says that nobody answers.
 var ErrNone = errors.New("the answers ended: answer all questions, or take what is proposed with --yes")
 
+// Ended tells whether an error says that no more answers come: nobody gives them, or whoever did wants to stop.
+func Ended(err error) bool { return errors.Is(err, ErrNone) || errors.Is(err, context.Canceled) }
+
 // Reader reads answers, one a line.
 type Reader struct {
 	in   *bufio.Reader
@@ -36,23 +39,6 @@ func (r *Reader) Terminal() bool { return r.file != nil }
 // Line reads an answer. It does not wait on when ctx ends, by Ctrl-C for instance; then no other may be read.
 func (r *Reader) Line(ctx context.Context) (string, error) {
 	return wait(ctx, func() (string, error) { return r.in.ReadString('\n') })
-}
-
-// Hidden is Line for what a terminal shall not show.
-func (r *Reader) Hidden(ctx context.Context) (string, error) {
-	if r.file == nil {
-		return r.Line(ctx)
-	}
-	fd := int(r.file.Fd())
-	shows, err := term.GetState(fd)
-	if err != nil {
-		return "", err
-	}
-	text, err := wait(ctx, func() (string, error) {
-		text, err := term.ReadPassword(fd)
-		return string(text), err
-	})
-	return text, errors.Join(err, term.Restore(fd, shows)) // ReadPassword does that only when it ends
 }
 
 func wait(ctx context.Context, read func() (string, error)) (string, error) {

@@ -1,0 +1,60 @@
+package answers
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// Hidden is Line for what a terminal shall not show. It hides before it reads, and shows again whatever ends it.
+func (r *Reader) Hidden(ctx context.Context) (string, error) {
+	if r.file == nil {
+		return r.Line(ctx)
+	}
+	fd := int(r.file.Fd())
+	shows, err := term.MakeRaw(fd)
+	if err != nil {
+		return "", err
+	}
+	text, err := wait(ctx, func() (string, error) { return typed(r.in) })
+	return text, errors.Join(err, term.Restore(fd, shows))
+}
+
+// Keys that a terminal in raw mode leaves to its program.
+const (
+	keyInterrupt  = 'C' - '@'
+	keyEnd        = 'D' - '@'
+	keyBackspace  = 'H' - '@'
+	keyDeleteLine = 'U' - '@'
+	keyDelete     = 0x7f
+)
+
+// typed reads what is typed up to the end of the line, which is in the text as Line has it.
+func typed(in *bufio.Reader) (string, error) {
+	var text []byte
+	for {
+		key, err := in.ReadByte()
+		switch {
+		case err != nil:
+			return string(text), err
+		case key == '\r' || key == '\n':
+			return string(append(text, '\n')), nil
+		case key == keyInterrupt:
+			return "", context.Canceled
+		case key == keyEnd && len(text) == 0:
+			return "", io.EOF
+		case key == keyEnd:
+		case key == keyDeleteLine:
+			text = text[:0]
+		case key == keyBackspace || key == keyDelete:
+			_, size := utf8.DecodeLastRune(text)
+			text = text[:len(text)-size]
+		default:
+			text = append(text, key)
+		}
+	}
+}
