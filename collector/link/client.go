@@ -146,8 +146,8 @@ func (c *Client) Run(ctx context.Context) error {
 		if time.Since(began) > backoffMax {
 			attempt = 0 // it was a session, not an attempt
 		}
-		if c.closures.suspicious(time.Now(), err) {
-			c.giveWay(ctx)
+		if c.closures.suspicious(time.Now(), err) && c.giveWay(ctx) {
+			attempt = 0 // the rival that ended the earlier ones is gone
 		}
 		select {
 		case <-ctx.Done():

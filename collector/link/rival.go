@@ -66,26 +66,27 @@ func (c *Client) tellOfRival(ctx context.Context, lasted time.Duration, denials 
 	}
 }
 
-// giveWay stands by as long as another collector of this id has the session.
-func (c *Client) giveWay(ctx context.Context) {
+// giveWay stands by as long as another collector of this id has the session. It tells whether there was one.
+func (c *Client) giveWay(ctx context.Context) bool {
 	w, err := c.openWitness(ctx)
 	if err != nil {
 		c.notAsked(ctx, err)
-		return
+		return false
 	}
 	defer w.mqtt.Disconnect(quiesceMillis)
 	present, err := w.ask(ctx)
 	if err != nil {
 		c.notAsked(ctx, err)
-		return
+		return false
 	}
 	c.closures.rival = present
-	for ; present; present, _ = w.ask(ctx) { // where it can no longer be asked, it is after the next closure
+	for present {
 		c.fail(fmt.Errorf("another collector uses the id %q; give each its own id in its configuration", c.cfg.ID))
 		c.cfg.Log.ErrorContext(ctx, "another collector uses this id, so this one stands by: give each its own id in its configuration",
 			"id", c.cfg.ID, "broker", c.broker.Host)
-		w.standBy(ctx)
+		present = w.standBy(ctx)
 	}
+	return c.closures.rival
 }
 
 // notAsked has the rival asked after the next closure, not only when rivalSpan is over.
@@ -129,13 +130,18 @@ func (c *Client) openWitness(ctx context.Context) (*witness, error) {
 	return w, nil
 }
 
-// standBy waits until it is time for the next question, which is at once when the rival goes: nobody contradicts that it is
-// offline, as it does when a third one asks.
-func (w *witness) standBy(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, leastStandBy+rand.N(leastStandBy))
+// standBy waits until the rival goes, when nobody contradicts that it is offline, as it does when a third one asks. It is true
+// when that did not happen and it answers a question after a long time; where it can no longer be asked, it is after the next closure.
+func (w *witness) standBy(ctx context.Context) (present bool) {
+	limited, cancel := context.WithTimeout(ctx, leastStandBy+rand.N(leastStandBy))
 	defer cancel()
-	for w.hear(ctx, protocol.Offline) && w.contradicts(ctx) {
+	for w.hear(limited, protocol.Offline) {
+		if !w.contradicts(ctx) {
+			return false
+		}
 	}
+	present, _ = w.ask(ctx)
+	return present
 }
 
 // ask tells whether a client that is not this one speaks for the collector. It says that the collector is offline: what is
