@@ -87,6 +87,10 @@ func documented(t *testing.T, a *authority.Authority) (b *servers.Broker, passwo
 	if err := b.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "its second listener answers", func() bool {
+		conn, err := net.Dial("tcp", certificates)
+		return err == nil && conn.Close() == nil
+	})
 	return b, passwords, certificates
 }
 
