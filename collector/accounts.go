@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -126,9 +127,12 @@ func (b brokerAccounts) DisableStation(ctx context.Context, station, actor strin
 	return sessions{b.Collector}.Cut(ctx, station)
 }
 
-// RemoveStation does the same, and empties what the broker retains of the station.
+// RemoveStation does the same, also where there is no account, and empties what the broker retains of the station.
 func (b brokerAccounts) RemoveStation(ctx context.Context, station, actor string) error {
-	if err := b.accounts.RemoveStation(ctx, station, actor); err != nil {
+	if _, err := b.store.RevokeStation(ctx, station, "remove", actor, time.Now()); err != nil {
+		return err
+	}
+	if err := b.accounts.RemoveStation(ctx, station, actor); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	s := sessions{b.Collector}

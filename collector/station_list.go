@@ -61,7 +61,7 @@ func printStations(w io.Writer, stations []protocol.Station, now time.Time) erro
 // statusOf is the connection, and the condition where that is not the usual one.
 func statusOf(s *protocol.Station) string {
 	switch s.State {
-	case protocol.StateSuspended, protocol.StateRevoked, protocol.StateRemoved:
+	case protocol.StateSuspended, protocol.StateRevoked, protocol.StateRemoved, protocol.StateLeft:
 		return s.Status + ", " + s.State
 	case "", "running":
 		return s.Status

@@ -35,6 +35,7 @@ func TestPrintStations_TellsOfEachWhatMatters(t *testing.T) {
 		{ID: "genova", Status: "offline", State: "stopped", Since: seen(3 * time.Hour), LastSeen: seen(3 * time.Hour)},
 		{ID: "cuneo", Status: "offline", State: "running", LastSeen: seen(9 * 24 * time.Hour), Clock: &protocol.StationClock{Quality: "unset"}},
 		{ID: "new", Status: "offline"},
+		{ID: "asti", Status: "offline", State: "left", Reason: "left on 2026-11-23; it is back once its agent runs again", LastSeen: seen(24 * time.Hour)},
 		{ID: "biella", Status: "offline", State: "revoked", Reason: "revoked on 2026-11-23", Since: seen(24 * time.Hour)},
 	}, watched)
 	if err != nil {
@@ -46,6 +47,7 @@ giaveno  online, degraded  50 s ago   gnss ±40 ns  12044 since 3 h, 3.2 % used 
 genova   offline           3 h ago    -            -                            -     -        stopped 3 h ago
 cuneo    offline           9 d ago    unset        -                            -     -        its connection was lost: the computer is off, or its network or the broker is away
 new      offline           never      -            -                            -     -        no agent has connected
+asti     offline, left     24 h ago   -            -                            -     -        left on 2026-11-23; it is back once its agent runs again
 biella   offline, revoked  never      -            -                            -     -        revoked on 2026-11-23
 `
 	if diff := cmp.Diff(want, got.String()); diff != "" {

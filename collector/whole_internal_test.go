@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -274,5 +276,52 @@ func TestCollector_MissesStations(t *testing.T) {
 	eventually(t, "milano is offline", func() bool { return status("milano") == protocol.Offline })
 	if got := status("torino"); got != protocol.Online {
 		t.Errorf("torino is %s", got)
+	}
+}
+
+// TestCollector_RemovesAStationWithoutAnAccount: nothing of it stays at the broker, and it is shown as removed until it comes again.
+// One that leaves by itself is shown as one that left.
+func TestCollector_RemovesAStationWithoutAnAccount(t *testing.T) {
+	t.Parallel()
+	w := startCollector(t, testConfig(t)).ready(t)
+	topics := protocol.Topics{Prefix: "heimdall"}
+	for _, id := range []string{"torino", "genova"} {
+		p := playStation(t, w.BrokerURL(), id)
+		p.wait(p.client.Publish(topics.State(id), 1, true, `{"state":"running"}`))
+	}
+	shows := func(want ...string) {
+		t.Helper()
+		out := ""
+		eventually(t, strings.Join(want, ", "), func() bool {
+			out, _, _ = runCommand(t, "station", "list", "--url", w.remote.URL)
+			return !slices.ContainsFunc(want, func(line string) bool { return !strings.Contains(out, line) })
+		})
+		if strings.Contains(out, "its connection was lost") {
+			t.Errorf("the list is\n%s", out)
+		}
+	}
+	shows("genova   online ", "torino   online ")
+	var retained sync.Map // topics that are not empty
+	other := playStation(t, w.BrokerURL(), "cuneo").client
+	finish(t, other.Subscribe("heimdall/v1/torino/+", 1, func(_ mqtt.Client, m mqtt.Message) {
+		if retained.Store(m.Topic(), true); len(m.Payload()) == 0 {
+			retained.Delete(m.Topic())
+		}
+	}))
+	held := func() (n int) {
+		retained.Range(func(any, any) bool { n++; return true })
+		return n
+	}
+	eventually(t, "status, info and state of torino", func() bool { return held() == 3 })
+	if out, errs, code := runCommand(t, "station", "remove", "torino", "--url", w.remote.URL); code != 0 {
+		t.Fatalf("remove: exit code %d\n%s%s", code, out, errs)
+	}
+	eventually(t, "nothing of torino is left at the broker", func() bool { return held() == 0 })
+	for _, topic := range []string{topics.Status("genova"), topics.Info("genova"), topics.State("genova")} { // as heimdall-agent leave does
+		finish(t, other.Publish(topic, 1, true, ""))
+	}
+	shows("torino   offline, removed ", "genova   offline, left ")
+	if out, errs, code := runCommand(t, "station", "remove", "nosuch", "--url", w.remote.URL); code != 1 || !strings.Contains(errs, "heimdall-collector station list") {
+		t.Errorf("remove nosuch: exit code %d\n%s%s", code, out, errs)
 	}
 }

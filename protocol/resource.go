@@ -51,6 +51,9 @@ const (
 	StateRemoved = "removed"
 )
 
+// StateLeft is the state of a Station that took back all that it said of itself, as `heimdall-agent leave` does.
+const StateLeft = "left"
+
 // StoredRecord is a record as a database holds it.
 type StoredRecord struct {
 	Record   *Record
@@ -184,7 +187,7 @@ type Station struct {
 	Name      string           `json:"name,omitempty"`
 	Position  *Position        `json:"position,omitempty"`
 	Status    string           `json:"status"`          // online, offline
-	State     string           `json:"state,omitempty"` // as it says itself, or suspended, revoked or removed
+	State     string           `json:"state,omitempty"` // as it says itself, or suspended, revoked, removed or left
 	Reason    string           `json:"reason,omitempty"`
 	Since     string           `json:"since,omitempty"`
 	LastSeen  string           `json:"last_seen,omitempty"`

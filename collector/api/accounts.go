@@ -18,7 +18,7 @@ type Accounts interface {
 	Accounts(ctx context.Context) ([]protocol.Account, error)
 	AddAccount(ctx context.Context, kind protocol.AccountKind, name, actor string) (*protocol.NewAccount, error)
 	RevokeAccount(ctx context.Context, username, actor string) (*protocol.RevokedAccount, error)
-	// DisableStation and RemoveStation are for stations that have nothing but an account; the latter also empties what the broker retains.
+	// DisableStation and RemoveStation are for stations that have no certificate; the latter also empties what the broker retains.
 	DisableStation(ctx context.Context, station, actor string) error
 	RemoveStation(ctx context.Context, station, actor string) error
 }
@@ -116,15 +116,23 @@ func accountProblem(err error) error {
 	return err
 }
 
-// endAccount ends a station that has nothing but its account.
-func (s *server) endAccount(w http.ResponseWriter, r *http.Request, end func(ctx context.Context, station, actor string) error) error {
+// withoutAccount turns the error of a station that has no account into a problem that says so.
+func withoutAccount(err error, id string) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return notFound.with("station "+id+" has no account", fieldError("id", id, "no account of this collector's broker is of this id, so there is nothing to take away"))
+	}
+	return err
+}
+
+// endAccount ends a station that has nothing but its account; absent says of one that is not there what is missing.
+func (s *server) endAccount(w http.ResponseWriter, r *http.Request, end func(ctx context.Context, station, actor string) error, absent func(err error, id string) error) error {
 	station := r.PathValue("id")
 	if protocol.ValidStation(station) != nil {
 		return notFound.with("no station can have this id", fieldError("id", station, stationAdvice))
 	}
 	err := end(r.Context(), station, callerOf(r.Context()).name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return notFound.with("station "+station+" has no account", fieldError("id", station, "no account of this collector's broker is of this id, so there is nothing to take away"))
+		return absent(err, station)
 	}
 	if err != nil {
 		return accountProblem(fmt.Errorf("revoke a station: %w", err))

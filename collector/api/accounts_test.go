@@ -80,8 +80,13 @@ func TestAccounts_AreAllThatAStationHasWithoutTLS(t *testing.T) {
 	if answer := ask(t, h, "DELETE", "/api/v1/stations/TORINO", ""); answer.Code != http.StatusNotFound {
 		t.Errorf("no station's id: %d %s", answer.Code, answer.Body)
 	}
-	w.accounts.err = fs.ErrNotExist // of a station that is listed all the same: its broker keeps no accounts
-	if answer := ask(t, h, "DELETE", "/api/v1/stations/torino", ""); answer.Code != http.StatusNotFound || !strings.Contains(answer.Body.String(), "station torino has no account") {
-		t.Errorf("without an account: %d %s", answer.Code, answer.Body)
+	w.accounts.err = fs.ErrNotExist
+	for request, want := range map[[2]string]string{
+		{"POST", "/api/v1/stations/torino/revoke"}: "station torino has no account",
+		{"DELETE", "/api/v1/stations/torino"}:      "there is no station torino",
+	} {
+		if answer := ask(t, h, request[0], request[1], ""); answer.Code != http.StatusNotFound || !strings.Contains(answer.Body.String(), want) {
+			t.Errorf("%s %s: %d %s, want %s", request[0], request[1], answer.Code, answer.Body, want)
+		}
 	}
 }

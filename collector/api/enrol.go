@@ -245,14 +245,14 @@ func parseCodeRequest(body []byte) (life time.Duration, replace bool, err error)
 
 func (s *server) revokeStation(w http.ResponseWriter, r *http.Request) error {
 	if s.Enrolment == nil {
-		return s.endAccount(w, r, s.Accounts.DisableStation)
+		return s.endAccount(w, r, s.Accounts.DisableStation, withoutAccount)
 	}
 	return s.endStation(w, r, Enrolment.Revoke)
 }
 
 func (s *server) removeStation(w http.ResponseWriter, r *http.Request) error {
 	if s.Enrolment == nil {
-		return s.endAccount(w, r, s.Accounts.RemoveStation)
+		return s.endAccount(w, r, s.Accounts.RemoveStation, unknownStation)
 	}
 	return s.endStation(w, r, Enrolment.Remove)
 }

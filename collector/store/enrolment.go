@@ -123,8 +123,11 @@ func (db *DB) EnrolledStation(ctx context.Context, station string, since time.Ti
 	return enrolled, ever, wrap(err, "look for certificates of %s", station)
 }
 
-// RevokeStation revokes all codes and certificates of a station, and tells how many. Action is what the audit calls it. [ErrNotFound]
-// says that nothing is known of the station.
+// actionRemove is the action of a revocation that leaves nothing of a station at the broker.
+const actionRemove = "remove"
+
+// RevokeStation revokes all codes and certificates of a station, and tells how many. Action is what the audit calls it: revoke, or
+// remove for a station that is to be shown as removed. [ErrNotFound] says that nothing is known of the station.
 func (db *DB) RevokeStation(ctx context.Context, station, action, actor string, now time.Time) (total int, err error) {
 	now = now.UTC().Truncate(time.Microsecond)
 	err = db.transact(ctx, func(tx *sql.Tx) error {
@@ -151,6 +154,11 @@ func (db *DB) RevokeStation(ctx context.Context, station, action, actor string, 
 			return err
 		}
 		total += n
+		if action == actionRemove {
+			if _, err := db.exec(ctx, tx, "UPDATE station SET removed = $2 WHERE station = $1", station, now); err != nil {
+				return err
+			}
+		}
 		return db.audit(ctx, tx, now, actor, action, station, map[string]any{"revoked": total})
 	})
 	return total, wrap(err, "revoke %s", station)

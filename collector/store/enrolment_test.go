@@ -218,4 +218,40 @@ func testShownRevoked(t *testing.T, s *server) {
 	enrol("genova", "genova3")
 	shown("torino", "")
 	shown("genova", "")
+
+	// One that had a password only is gone with its account, until it has another, or comes to a broker without accounts.
+	cuneo := protocol.Account{Username: "cuneo", Kind: protocol.AccountStation, Hash: "h"}
+	remove := func() {
+		t.Helper()
+		if _, err := db.RevokeStation(t.Context(), "cuneo", "remove", "chief", now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	online := func(after time.Duration) {
+		t.Helper()
+		if err := db.SaveStatus(t.Context(), "cuneo", true, now.Add(after)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.PutAccount(t.Context(), cuneo, "chief"); err != nil {
+		t.Fatal(err)
+	}
+	online(0)
+	remove()
+	shown("cuneo", "")
+	if err := db.RemoveAccount(t.Context(), "cuneo", "chief"); err != nil {
+		t.Fatal(err)
+	}
+	online(time.Second) // its session has not ended yet
+	shown("cuneo", protocol.StateRemoved)
+	if err := db.PutAccount(t.Context(), cuneo, "chief"); err != nil {
+		t.Fatal(err)
+	}
+	shown("cuneo", "")
+	if err := db.RemoveAccount(t.Context(), "cuneo", "chief"); err != nil {
+		t.Fatal(err)
+	}
+	shown("cuneo", protocol.StateRemoved)
+	online(time.Hour)
+	shown("cuneo", "")
 }

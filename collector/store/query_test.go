@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -282,12 +283,18 @@ func testStations(t *testing.T, s *server) {
 		}
 	}
 	testHistoryFrom(t, db, info, state)
-	// A station may take back what it said.
+	// A station may take back what it said. Once it is offline, too, it left.
 	err = errors.Join(db.SaveInfo(t.Context(), "genova", nil, later.Add(time.Second)), db.SaveState(t.Context(), "genova", nil, later.Add(time.Second)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if one, err := db.Station(t.Context(), "genova"); err != nil || one.Name != "" || one.State != "" || len(one.Receivers) != 0 || one.Number != 2 {
+		t.Error(one, err)
+	}
+	if err := db.SaveStatus(t.Context(), "genova", false, later.Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if one, err := db.Station(t.Context(), "genova"); err != nil || one.State != protocol.StateLeft || !strings.HasPrefix(one.Reason, "left on 2026-11-24; ") {
 		t.Error(one, err)
 	}
 	testBadStations(t, db)

@@ -84,10 +84,17 @@ func (db *DB) SaveStatus(ctx context.Context, station string, online bool, at ti
 	err := db.saveStation(ctx, station, at, func(tx *sql.Tx, at time.Time) error {
 		_, err := db.exec(ctx, tx, `UPDATE station SET status = $2, status_at = $3 WHERE station = $1
 			AND (status_at IS NULL OR status_at <= $3)`, station, status, at)
+		if err != nil || !online {
+			return err
+		}
+		_, err = db.exec(ctx, tx, "UPDATE station SET removed = NULL WHERE station = $1 AND removed < $2", station, at.Add(-stillOnline))
 		return err
 	})
 	return wrapData(err, "save status of %s", station)
 }
+
+// stillOnline is how long after its removal a station may still be said to be online, until its session has ended.
+const stillOnline = time.Minute
 
 // MissStations notes as offline every station that was online and has not been heard to be so since a time, and gives their ids.
 func (db *DB) MissStations(ctx context.Context, since time.Time) ([]string, error) {
@@ -227,7 +234,8 @@ func (db *DB) stations(ctx context.Context, q querier, id string) ([]protocol.St
 			CASE WHEN coalesce(s.status_at, s.info_at, s.state_at) IS NOT NULL THEN s.last_seen END, (SELECT max(p.last_received) FROM spool p WHERE p.station = s.station),
 			coalesce((SELECT CAST(h.receivers AS text) FROM health h WHERE h.station = s.station ORDER BY h.time DESC LIMIT 1), ''),
 			x.since, x.until, coalesce(x.reason, ''), a.account IS NOT NULL, a.revoked,
-			(SELECT count(*) FROM certificate c WHERE c.station = s.station AND c.revoked IS NULL), (SELECT max(c.revoked) FROM certificate c WHERE c.station = s.station)
+			(SELECT count(*) FROM certificate c WHERE c.station = s.station AND c.revoked IS NULL), (SELECT max(c.revoked) FROM certificate c WHERE c.station = s.station),
+			s.removed, CASE WHEN s.status = 'offline' AND s.info IS NULL AND s.info_at IS NOT NULL AND s.state IS NULL THEN s.state_at END
 		FROM station s LEFT JOIN suspension x ON x.station = s.station LEFT JOIN account a ON a.account = s.station AND a.kind = 'station' WHERE $1::text = '' OR s.station = $1::text ORDER BY s.number`, []any{id}, func(rows *sql.Rows) error {
 		s, err := scanStation(rows)
 		stations = append(stations, s)
@@ -239,11 +247,11 @@ func (db *DB) stations(ctx context.Context, q querier, id string) ([]protocol.St
 func scanStation(rows *sql.Rows) (protocol.Station, error) {
 	var s protocol.Station
 	var info, state, receivers string
-	var seen, recorded, since, until time.Time
+	var seen, recorded, since, until, left time.Time
 	var reason string
 	var m membership
 	err := rows.Scan(&s.ID, &s.Number, &s.Name, &s.Status, &info, &state, scanTime{&seen}, scanTime{&recorded}, &receivers, scanTime{&since}, scanTime{&until}, &reason,
-		&m.account, scanTime{&m.accountEnded}, &m.good, scanTime{&m.ended})
+		&m.account, scanTime{&m.accountEnded}, &m.good, scanTime{&m.ended}, scanTime{&m.removed}, scanTime{&left})
 	if err != nil {
 		return s, err
 	}
@@ -274,6 +282,7 @@ func scanStation(rows *sql.Rows) (protocol.Station, error) {
 	now := time.Now()
 	tellHistories(&s, &st, now)
 	s.State, s.Reason, s.Since = st.State, st.Reason, st.Since
+	tellLeft(&s, left)
 	tellSuspension(&s, since, until, reason, now)
 	m.tell(&s)
 	if state == "" {
@@ -292,19 +301,33 @@ type membership struct {
 	accountEnded time.Time // zero: it did not
 	good         int       // certificates that are not revoked
 	ended        time.Time // when the last of the others was revoked; zero: none was
+	removed      time.Time // when it was removed; zero: it was not, or has come again
 }
 
 // tell shows that a station may come no longer, in place of what it said of itself.
 func (m membership) tell(s *protocol.Station) {
 	switch {
-	case m.good > 0 || m.account && m.accountEnded.IsZero() || !m.account && m.ended.IsZero():
+	case m.good > 0 || m.account && m.accountEnded.IsZero():
 		return
 	case m.account:
 		s.State, s.Since = protocol.StateRevoked, protocol.FormatTime(m.accountEnded)
+	case !m.removed.IsZero():
+		s.State, s.Since = protocol.StateRemoved, protocol.FormatTime(m.removed)
+	case m.ended.IsZero():
+		return
 	default:
 		s.State, s.Since = protocol.StateRemoved, protocol.FormatTime(m.ended)
 	}
 	s.Reason = fmt.Sprintf("%s on %s; `heimdall-collector station code %s` lets it in again", s.State, s.Since[:len(time.DateOnly)], s.ID)
+}
+
+// tellLeft says of a station that took back all that it said of itself that it left; at is when, zero: it did not.
+func tellLeft(s *protocol.Station, at time.Time) {
+	if at.IsZero() {
+		return
+	}
+	s.State, s.Since = protocol.StateLeft, protocol.FormatTime(at)
+	s.Reason = fmt.Sprintf("%s on %s; it is back once its agent runs again", s.State, s.Since[:len(time.DateOnly)])
 }
 
 // tellReception says what each receiver delivered, from the receivers of a health record.

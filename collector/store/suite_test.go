@@ -19,7 +19,7 @@ import (
 )
 
 // newestMigration is the number of the last file in migrations.
-const newestMigration = 15
+const newestMigration = 16
 
 // server is one database that a case of the suite has for itself.
 type server struct {
