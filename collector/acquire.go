@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -89,11 +88,7 @@ func (e waitEndedError) Unwrap() error { return e.why }
 
 // explainBreak says how to go on after the wait was broken off. What a station has begun to capture it captures to the end.
 func (c AcquireCmd) explainBreak(w io.Writer, a *protocol.Acquisition) {
-	curl := "curl -s"
-	if os.Getenv(tokenVariable) != "" {
-		curl += ` -H "Authorization: Bearer $` + tokenVariable + `"`
-	}
-	address := c.base() + "/api/v1/acquisitions/" + a.ID
+	curl, address := c.curl(), c.base()+"/api/v1/acquisitions/"+a.ID
 	fmt.Fprintf(w, "to see it     %s %s\n", curl, address)
 	waiting := 0
 	for _, s := range a.Stations {

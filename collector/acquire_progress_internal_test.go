@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fulgidus/heimdall/collector/authority"
 	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -130,6 +134,36 @@ func TestAcquireCmd_SaysWhatCanBeCancelled(t *testing.T) {
 			t.Errorf("%v: got %q, want it to end with %q", c.states, out.String(), c.want)
 		}
 	}
+}
+
+// The line for a shell trusts whom the command trusts.
+func TestAcquireCmd_SaysHowToGoOnWithTLS(t *testing.T) {
+	t.Chdir(t.TempDir())
+	t.Setenv("HEIMDALL_TOKEN", "")
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "it runs") }))
+	defer server.Close()
+	try := func() {
+		t.Helper()
+		var out strings.Builder
+		AcquireCmd{remote: remote{URL: server.URL}}.explainBreak(&out, underWay(0, protocol.StationDone))
+		_, line, _ := strings.Cut(out.String(), "to see it     curl ")
+		line, _, _ = strings.Cut(line, "\n")
+		if got, err := exec.CommandContext(t.Context(), "sh", "-c", "curl "+line).CombinedOutput(); err != nil || string(got) != "it runs" {
+			t.Errorf("%s: %v: %s", line, err, got)
+		}
+	}
+	file := filepath.Join(DefaultConfig().Data, caName, authority.CertificateName)
+	pemText := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, pemText, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	try()
+	elsewhere := filepath.Join(t.TempDir(), "a ca.pem")
+	if err := os.Rename(file, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(authorityVariable, elsewhere)
+	try()
 }
 
 func TestPrintAcquisition_ColumnsStayWhereMessagesStand(t *testing.T) {

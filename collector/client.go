@@ -27,7 +27,7 @@ import (
 // remote is how commands that speak to a running collector find it.
 type remote struct {
 	Config string `help:"Configuration of the collector on this computer. Otherwise HEIMDALL_COLLECTOR_CONFIG, then the system's own." placeholder:"F"`
-	URL    string `help:"Address of the running collector. Otherwise that of the one in ./heimdall-data, then http://127.0.0.1:8090." env:"HEIMDALL_URL" placeholder:"URL"`
+	URL    string `help:"Address of the running collector. Otherwise that of the one with --config, then HEIMDALL_URL, that of the one in ./heimdall-data, http://127.0.0.1:8090." placeholder:"URL"`
 
 	data string // the data directory of the collector, where that is known
 }
@@ -35,15 +35,26 @@ type remote struct {
 // defaultURL is where a collector listens unless it is told otherwise.
 const defaultURL = "http://127.0.0.1:8090"
 
+// urlVariable names the environment variable with the address of the running collector, where neither flag says anything.
+const urlVariable = "HEIMDALL_URL"
+
 // tokenVariable names the environment variable with the token. There is no flag: others can read a process's arguments.
 const tokenVariable = "HEIMDALL_TOKEN"
 
 // authorityVariable names the environment variable with the file of the authority that vouches for a collector elsewhere.
 const authorityVariable = "HEIMDALL_CA"
 
+// address is the one that was given; empty: none.
+func (r remote) address() string {
+	if r.URL == "" && r.Config == "" {
+		return os.Getenv(urlVariable)
+	}
+	return r.URL
+}
+
 func (r remote) base() string {
-	if r.URL != "" {
-		return strings.TrimRight(r.URL, "/")
+	if address := r.address(); address != "" {
+		return strings.TrimRight(address, "/")
 	}
 	for _, dir := range r.dataDirs() {
 		if found, err := findRunning(dir); err == nil {
@@ -104,8 +115,8 @@ func (r remote) client() (*http.Client, error) {
 			return nil, usageError{fmt.Errorf("%s: %w", authorityVariable, err)}
 		}
 	}
-	for _, dir := range append(r.dataDirs(), r.data) {
-		if text, err := os.ReadFile(filepath.Join(dir, caName, authority.CertificateName)); err == nil {
+	for _, path := range r.authorities() {
+		if text, err := os.ReadFile(path); err == nil {
 			pool.AppendCertsFromPEM(text)
 		}
 	}
@@ -113,6 +124,34 @@ func (r remote) client() (*http.Client, error) {
 	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
 	transport.DisableKeepAlives = true // nobody comes back to this one
 	return &http.Client{Transport: transport}, nil
+}
+
+// authorities are the files with the authorities of collectors on this computer.
+func (r remote) authorities() []string {
+	var files []string
+	for _, dir := range append(r.dataDirs(), r.data) {
+		file := filepath.Join(dir, caName, authority.CertificateName)
+		if _, err := os.Stat(file); err == nil {
+			files = append(files, file)
+		}
+	}
+	return files
+}
+
+// curl begins a line for a shell that asks as this command does, without its secret.
+func (r remote) curl() string {
+	line := "curl -s"
+	if strings.HasPrefix(r.base(), "https:") {
+		if os.Getenv(authorityVariable) != "" {
+			line += ` --cacert "$` + authorityVariable + `"`
+		} else if files := r.authorities(); len(files) > 0 {
+			line += " --cacert '" + files[0] + "'"
+		}
+	}
+	if os.Getenv(tokenVariable) != "" {
+		line += ` -H "Authorization: Bearer $` + tokenVariable + `"`
+	}
+	return line
 }
 
 // problem is an RFC 9457 answer.
@@ -203,7 +242,7 @@ func (r remote) sendOnce(ctx context.Context, method, path string, body any, hea
 	}
 	req, err := http.NewRequestWithContext(ctx, method, r.base()+path, content)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("--url %q: want http://host:port: %w", r.URL, err)}
+		return nil, usageError{fmt.Errorf("--url %q: want http://host:port: %w", r.base(), err)}
 	}
 	maps.Copy(req.Header, header)
 	if body != nil {

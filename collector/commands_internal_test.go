@@ -681,6 +681,20 @@ func TestRemote_FindsTheCollector(t *testing.T) {
 	if got := (remote{Config: config}).base(); got != "http://127.0.0.1:4712" {
 		t.Errorf("with --config: %s", got)
 	}
+	t.Setenv(urlVariable, "http://127.0.0.1:2")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "http://127.0.0.1:2"},
+		{[]string{"--config", config}, "http://127.0.0.1:4712"},
+		{[]string{"--config", config, "--url", "http://127.0.0.1:1"}, "http://127.0.0.1:1"},
+	} {
+		_, errs, code := runCommand(t, append([]string{"station", "list"}, c.args...)...)
+		if code != exitFailed || !strings.Contains(errs, "no collector answers at "+c.want+" (") {
+			t.Errorf("%v: exit code %d: %s; want that of %s", c.args, code, errs, c.want)
+		}
+	}
 }
 
 // A token goes through no network in the clear.

@@ -41,7 +41,7 @@ type tokenPlace struct {
 
 // open finds the tokens. Close what it gives.
 func (p tokenPlace) open(ctx context.Context, w io.Writer, command string) (tokenKeeper, error) {
-	if p.URL != "" && p.Config == "" {
+	if p.address() != "" && p.Config == "" {
 		return remoteTokens(p), nil
 	}
 	cfg, err := configFlag{Config: p.Config}.load(w)
