@@ -72,15 +72,15 @@ func (f *floorTracker) update(d *Detector, from, end int64, held func(bin int) b
 		masked := f.maskDC && i >= n/2-dcReach && i <= n/2+dcReach
 		switch own := f.ownDB[i]; {
 		case masked:
-			level = math.Max(own, local)
+			level = max(own, local)
 		case rows >= ownFloorRows && own <= local+aboveWideDB:
-			level = math.Max(local-belowLocalDB, own)
+			level = max(local-belowLocalDB, own)
 		case rows >= ownFloorRows:
-			level = math.Min(own, local+f.most(i, local))
+			level = min(own, local+f.most(i, local))
 		}
 		f.follow(i, level, rise, held)
 		f.noise[i] = f.level[i]
-		if quiet := math.Min(local, f.under.DB(i)); quiet < f.levelDB[i] {
+		if quiet := min(local, f.under.DB(i)); quiet < f.levelDB[i] {
 			f.noise[i] = float32(FromDB(quiet))
 		}
 		f.base[i] = f.noise[i]
@@ -185,7 +185,7 @@ func (f *floorTracker) follow(i int, level, rise float64, held func(bin int) boo
 		case change > followDB && held(i):
 			level = old
 		case change > followDB:
-			level = old + math.Min(change, rise)
+			level = old + min(change, rise)
 		default:
 			level = old + followFraction*change
 		}

@@ -21,7 +21,7 @@ func DB(power float64) float64 {
 	if math.IsNaN(power) {
 		return power
 	}
-	return math.Max(FloorDBFS, 10*math.Log10(math.Max(power, 1e-30)))
+	return max(FloorDBFS, 10*math.Log10(max(power, 1e-30)))
 }
 
 // FromDB is the power ratio of a level in decibels.

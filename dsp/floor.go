@@ -68,7 +68,7 @@ func (h *Histogram) Quantile(q float64) float64 {
 			if !(hi <= math.MaxFloat32) {
 				return float64(lo)
 			}
-			return float64(lo) + (float64(hi)-float64(lo))*math.Max(0, (want-below)/float64(n))
+			return float64(lo) + (float64(hi)-float64(lo))*max(0, (want-below)/float64(n))
 		}
 		below += float64(n)
 	}
@@ -82,7 +82,7 @@ func NoiseFloor(psd []float64, bias float64, h *Histogram) float64 {
 	// Densities may lie below the range of float32; the scale is taken out around the largest.
 	top := 0.0
 	for _, v := range psd {
-		top = math.Max(top, v)
+		top = max(top, v)
 	}
 	if len(psd) == 0 || top == 0 {
 		return 0

@@ -48,7 +48,7 @@ func (s *FloorShape) Fit(low, high int, level func(first, end int) float64) {
 	for w := from; w <= to; w++ {
 		s.limited[w] = s.local[w]
 		for v := from + skirt; v <= to-skirt; v++ {
-			s.limited[w] = math.Min(s.limited[w], s.local[v]+slopeDB*math.Abs(float64(v-w)))
+			s.limited[w] = min(s.limited[w], s.local[v]+slopeDB*math.Abs(float64(v-w)))
 		}
 	}
 	for w := range s.limited {
@@ -82,7 +82,7 @@ func (s *FloorShape) half() int { return s.bins / (len(s.local) + 1) }
 // DB is the floor at a bin in decibels, interpolated between the windows.
 func (s *FloorShape) DB(bin int) float64 {
 	x := (float64(bin)+0.5)/float64(s.half()) - 1 // the centre of window w is at half windows w+1
-	w := int(math.Max(0, math.Min(x, float64(len(s.limited)-2))))
-	t := math.Max(0, math.Min(x-float64(w), 1))
+	w := int(max(0, min(x, float64(len(s.limited)-2))))
+	t := max(0, min(x-float64(w), 1))
 	return s.limited[w] + t*(s.limited[w+1]-s.limited[w])
 }

@@ -218,7 +218,7 @@ func (p *psd) passband(rateHz float64) (first, end int) {
 	for i, v := range p.density {
 		p.usual[i] = v
 		if 2*p.silent[i] > p.frames {
-			p.usual[i] = math.Min(v, quantiser)
+			p.usual[i] = min(v, quantiser)
 		}
 	}
 	if p.frames < leastAverages {
