@@ -26,10 +26,19 @@ type nths func(dst, last *[columnLanes]float32, c *columns, k int)
 
 func (c *columns) reset() { c.rows = 0 }
 
-// add takes the next row, of columnLanes values.
-func (c *columns) add(row []float32) {
-	copy(c.values[c.rows*columnLanes:][:columnLanes], row)
-	c.rows++
+// gather copies columnLanes values of each of some rows, which begin stride values apart, and has those that follow brought near.
+type gather func(dst, src []float32, stride, rows int)
+
+// add takes the next rows.
+func (c *columns) add(e engine, values []float32, stride, rows int) {
+	e.gather(c.values[c.rows*columnLanes:(c.rows+rows)*columnLanes], values, stride, rows)
+	c.rows += rows
+}
+
+func portableGather(dst, src []float32, stride, rows int) {
+	for r := range rows {
+		copy(dst[r*columnLanes:][:columnLanes], src[r*stride:])
+	}
 }
 
 // pad completes the last rows that are looked at together, with what is under nothing.

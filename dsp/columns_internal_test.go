@@ -31,7 +31,7 @@ func TestNths_AreThoseOfSortedValues(t *testing.T) {
 							row[i] = value(rng)
 							sorted[i] = append(sorted[i], row[i])
 						}
-						c.add(row[:])
+						c.add(e, row[:], columnLanes, 1)
 					}
 					for i := range sorted {
 						slices.Sort(sorted[i])

@@ -66,6 +66,7 @@ type Detector struct {
 	marks     []uint64  // of the row's cells that are looked at
 	position  int64     // of the next sample to come
 	rowFill   int       // frames in the row being made
+	cells     []float32 // of all rows
 	rows      [ringRows]row
 	stored    int64 // rows made so far
 	processed int64 // rows looked at so far
@@ -91,7 +92,7 @@ type Detector struct {
 
 // row is one line of the time-frequency image.
 type row struct {
-	cells   []float32            // mean of its frames: they add up to mean |x|^2
+	cells   []float32            // mean of its frames: they add up to mean |x|^2; a part of the detector's
 	frames  [rowFrames][]float32 // what each adds to that, in the segment's order
 	start   int64                // first sample of its first frame
 	clipped bool
@@ -146,8 +147,9 @@ func NewDetector(cfg DetectorConfig) (*Detector, error) {
 		d.bins[i] = (k + int32(n/2)) % int32(n)
 		d.places[d.bins[i]] = int32(i)
 	}
+	d.cells = make([]float32, ringRows*d.stride())
 	for i := range d.rows {
-		d.rows[i].cells = make([]float32, n)
+		d.rows[i].cells = d.cells[i*d.stride():][:n:n]
 		for j := range rowFrames {
 			d.rows[i].frames[j] = make([]float32, n)
 		}
@@ -233,6 +235,9 @@ func (d *Detector) dropRow() {
 	d.rowFill = 0
 	clear(d.sum)
 }
+
+// stride is from the cells of one row to those of the next: columns of a power of two would share few places in the cache.
+func (d *Detector) stride() int { return d.cfg.Bins + columnLanes }
 
 func (d *Detector) row(i int64) *row { return &d.rows[i%ringRows] }
 

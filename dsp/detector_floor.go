@@ -31,7 +31,8 @@ type floorTracker struct {
 
 	shape     FloorShape
 	under     FloorShape // the same under lasting emissions
-	levels    []float64  // of shape's windows, in the order in which they were asked for
+	windows   []float64  // the level of each,
+	levels    []float64  // and of those that were asked for, in that order
 	low, high int        // the passband
 	mean      []float64  // own, in double precision
 	levelDB   []float64  // level in decibels
@@ -41,16 +42,18 @@ type floorTracker struct {
 	ownDB     []float64
 	free      []span // bins of a window that are not high most of the time
 	columns   columns
-	histogram Histogram
+	earlier   *Histogram // of the halves of a window
+	later     *Histogram
 }
 
 func newFloorTracker(n int, maskDC bool) floorTracker {
+	shape := NewFloorShape(n)
 	return floorTracker{
 		level: make([]float32, n), base: make([]float32, n), noise: make([]float32, n), maskDC: maskDC,
-		bias: QuantileBias(rowFrames, FloorQuantile), shape: NewFloorShape(n), under: NewFloorShape(n), high: n, mean: make([]float64, n),
+		bias: QuantileBias(rowFrames, FloorQuantile), shape: shape, windows: make([]float64, len(shape.local)), under: NewFloorShape(n), high: n, mean: make([]float64, n),
 		levelDB: make([]float64, n), localDB: make([]float64, n),
 		quantile: make([]float32, n), own: make([]float32, n), ownDB: make([]float64, n),
-		columns: newColumns(slabRows + lagRows),
+		columns: newColumns(slabRows + lagRows), earlier: &Histogram{}, later: &Histogram{},
 	}
 }
 
@@ -94,9 +97,14 @@ func (f *floorTracker) update(d *Detector, from, end int64, held func(bin int) b
 // fit reads the noise over frequency.
 func (f *floorTracker) fit(d *Detector, from, end int64) {
 	f.levels = f.levels[:0]
+	half := f.shape.half()
 	f.shape.Fit(f.low, f.high, func(low, high int) float64 {
-		f.free = append(f.free[:0], span{low, high - 1})
-		level := f.windowLevel(d, from, end, high-low)
+		var level float64
+		if low%half == 0 && high == low+2*half {
+			level = f.windows[low/half]
+		} else { // the passband is narrower than a window
+			level = f.windowLevel(d, from, end, span{low, high - 1})
+		}
 		f.levels = append(f.levels, level)
 		return level
 	})
@@ -105,17 +113,43 @@ func (f *floorTracker) fit(d *Detector, from, end int64) {
 	}
 }
 
-// windowLevel is the noise in the free bins of a window.
-func (f *floorTracker) windowLevel(d *Detector, from, end int64, bins int) float64 {
-	every := max(1, (end-from)*int64(bins)/windowCells)
-	f.histogram.Reset()
-	for r := from; r < end; r += every {
+// windowLevel is the noise in some bins.
+func (f *floorTracker) windowLevel(d *Detector, from, end int64, free ...span) float64 {
+	bins := 0
+	for _, s := range free {
+		bins += s.high - s.low + 1
+	}
+	h := f.earlier
+	h.Reset()
+	for r, every := from, countedEvery(end-from, bins); r < end; r += every {
 		cells := d.row(r).cells
-		for _, s := range f.free {
-			f.histogram.Add(cells[s.low : s.high+1])
+		for _, s := range free {
+			h.Add(cells[s.low : s.high+1])
 		}
 	}
-	return f.histogram.Quantile(FloorQuantile) / f.bias
+	return h.Quantile(FloorQuantile) / f.bias
+}
+
+// countedEvery is how many rows there are to each that tells the level of a window.
+func countedEvery(rows int64, bins int) int64 { return max(1, rows*int64(bins)/windowCells) }
+
+// count takes the columns from a bin on for the windows, while they are near. Windows overlap by half, so each half is counted once.
+func (f *floorTracker) count(bin int) {
+	half := f.shape.half()
+	every := int(countedEvery(int64(f.columns.rows), 2*half))
+	for at, width := 0, min(half, columnLanes); at < columnLanes; at += width {
+		if (bin+at)%half == 0 {
+			f.earlier, f.later = f.later, f.earlier
+			f.later.Reset()
+		}
+		for r := 0; r < f.columns.rows; r += every {
+			f.later.Add(f.columns.values[r*columnLanes+at:][:width])
+		}
+		if end := bin + at + width; end%half == 0 && end > half {
+			f.earlier.Merge(f.later)
+			f.windows[end/half-2] = f.earlier.Quantile(FloorQuantile) / f.bias
+		}
+	}
 }
 
 // fitUnder reads the noise without the bins that lie high most of the time: under a lasting emission the noise is that
@@ -130,7 +164,7 @@ func (f *floorTracker) fitUnder(d *Detector, from, end int64) {
 		case free < max(leastFree, (high-low)/4):
 			return math.NaN()
 		default:
-			return f.windowLevel(d, from, end, free)
+			return f.windowLevel(d, from, end, f.free...)
 		}
 	})
 }
@@ -200,11 +234,15 @@ func (f *floorTracker) ownLevels(d *Detector, from, end int64) {
 	k := int(FloorQuantile * float64(end-from))
 	for bin := 0; bin < len(f.own); bin += columnLanes {
 		f.columns.reset()
-		for r := from; r < end; r++ {
-			f.columns.add(d.row(r).cells[bin : bin+columnLanes])
+		for r := from; r < end; { // around the end of the ring
+			first := int(r % ringRows)
+			rows := min(int(end-r), ringRows-first)
+			f.columns.add(d.engine, d.cells[first*d.stride()+bin:], d.stride(), rows)
+			r += int64(rows)
 		}
 		level := (*[columnLanes]float32)(f.quantile[bin:])
 		d.engine.nths(level, level, &f.columns, k)
+		f.count(bin)
 	}
 	for i, v := range f.quantile {
 		f.own[i] = v / bias

@@ -17,6 +17,7 @@ type engine struct {
 	segment func(n int, window []float32) (segment, error) // n as for NewFFT
 	filters func() filters                                 // for one channel
 	sums    func(raw []byte, format Format) sums           // of at most sumsBlock samples
+	gather  gather
 	nths    nths
 	// over sets a bit for each value that is not under its limit.
 	over func(marks []uint64, values, limits []float32)
@@ -25,7 +26,7 @@ type engine struct {
 // lanes is how many numbers a kernel's vector holds.
 const lanes = 8
 
-var portable = engine{name: "generic", segment: newPortableSegment, filters: newPortableFilters, sums: portableSums, nths: portableNths, over: portableOver}
+var portable = engine{name: "generic", segment: newPortableSegment, filters: newPortableFilters, sums: portableSums, gather: portableGather, nths: portableNths, over: portableOver}
 
 // chosen is what the processor and the environment say, looked at once.
 var chosen = sync.OnceValues(func() (engine, error) { return chooseEngine(os.Getenv(engineSetting)) })

@@ -45,6 +45,21 @@ func (h *Histogram) Add(values []float32) {
 	h.total += uint64(len(values))
 }
 
+// Merge counts the values of another histogram.
+func (h *Histogram) Merge(o *Histogram) {
+	if o.total == 0 {
+		return
+	}
+	if h.total == 0 {
+		h.low = buckets
+	}
+	for i := o.low; i < o.high; i++ {
+		h.count[i] += o.count[i]
+	}
+	h.low, h.high = min(h.low, o.low), max(h.high, o.high)
+	h.total += o.total
+}
+
 // Reset forgets all values.
 func (h *Histogram) Reset() {
 	if h.total > 0 {

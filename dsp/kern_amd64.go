@@ -21,7 +21,7 @@ const lineSize = 2 * lanes
 
 // kernelEngines are those with kernels in assembly.
 func kernelEngines() []engine {
-	avx2 := engine{name: "avx2", segment: newAVX2Segment, filters: newAVX2Filters, sums: avx2Sums, nths: avx2Nths, over: avx2Over}
+	avx2 := engine{name: "avx2", segment: newAVX2Segment, filters: newAVX2Filters, sums: avx2Sums, gather: avx2Gather, nths: avx2Nths, over: avx2Over}
 	if !cpu.X86.HasAVX2 || !cpu.X86.HasFMA {
 		avx2.needs = "AVX2 and FMA"
 	}
@@ -309,6 +309,11 @@ func avx2Sums(raw []byte, format Format) sums {
 const summedAtOnce = 4 * lanes
 
 func filled(v float32) [lanes]float32 { return [lanes]float32{v, v, v, v, v, v, v, v} }
+
+func avx2Gather(dst, src []float32, stride, rows int) {
+	_, _ = dst[rows*columnLanes-1], src[(rows-1)*stride+columnLanes-1]
+	gatherRows(&dst[0], &src[0], 4*stride, rows)
+}
 
 // avx2Nths looks for the values of all columns at once, from those of the last time.
 func avx2Nths(dst, last *[columnLanes]float32, c *columns, k int) {

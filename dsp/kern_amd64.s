@@ -3617,6 +3617,25 @@ next:
 	VZEROUPPER
 	RET
 
+TEXT ·gatherRows(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ stride+16(FP), DX
+	MOVQ rows+24(FP), CX
+
+next:
+	VMOVUPS 0(SI), Y0
+	VMOVUPS Y0, 0(DI)
+	VMOVUPS 32(SI), Y1
+	VMOVUPS Y1, 32(DI)
+	PREFETCHT0 64(SI)
+	ADDQ DX, SI
+	ADDQ $64, DI
+	DECQ CX
+	JNZ  next
+	VZEROUPPER
+	RET
+
 TEXT ·below(SB), NOSPLIT, $0-40
 	MOVQ counts+0(FP), DI
 	MOVQ tops+8(FP), DX

@@ -86,6 +86,9 @@ func sumsCS16(sums *float32, src *byte, blocks int)
 func sumsCF32(sums *float32, src *byte, blocks int)
 
 //go:noescape
+func gatherRows(dst, src *float32, stride, rows int)
+
+//go:noescape
 func below(counts, tops, block, pivots *float32, rows int)
 
 //go:noescape

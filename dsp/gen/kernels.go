@@ -288,6 +288,7 @@ func kernels() []byte {
 	for _, s := range rawSources {
 		sumsKernel(&b, s)
 	}
+	gatherKernel(&b)
 	belowKernel(&b)
 	overKernel(&b)
 	return b.Bytes()
@@ -446,6 +447,7 @@ func declarations() []byte {
 	for _, s := range rawSources {
 		declare(&b, "sums"+s.name+"(sums *float32, src *byte, blocks int)")
 	}
+	declare(&b, "gatherRows(dst, src *float32, stride, rows int)")
 	declare(&b, "below(counts, tops, block, pivots *float32, rows int)")
 	declare(&b, "over(marks *uint64, values, limits *float32, n int)")
 	passDeclarations(&b, avx512)

@@ -94,6 +94,18 @@ func belowKernel(b *bytes.Buffer) {
 	b.WriteString(kernelEnd)
 }
 
+// gatherKernel copies a line of each row, and asks for the line behind it, which is wanted next: rows are so far apart that the
+// processor does not see it coming.
+func gatherKernel(b *bytes.Buffer) {
+	kernel(b, "gatherRows", 0, [][2]string{{"dst", "DI"}, {"src", "SI"}, {"stride", "DX"}, {"rows", "CX"}})
+	b.WriteString("\nnext:\n")
+	for v := range columnLanes / lanes {
+		fmt.Fprintf(b, "\tVMOVUPS %d(SI), Y%d\n\tVMOVUPS Y%d, %d(DI)\n", v*vectorBytes, v, v, v*vectorBytes)
+	}
+	fmt.Fprintf(b, "\tPREFETCHT0 %d(SI)\n\tADDQ DX, SI\n\tADDQ $%d, DI\n\tDECQ CX\n\tJNZ  next\n", columnLanes*4, columnLanes*4)
+	b.WriteString(kernelEnd)
+}
+
 // overKernel marks the values that are not under their limits, a bit each.
 func overKernel(b *bytes.Buffer) {
 	kernel(b, "over", 0, [][2]string{{"marks", "DI"}, {"values", "SI"}, {"limits", "DX"}, {"n", "CX"}})
