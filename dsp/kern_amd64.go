@@ -4,6 +4,7 @@ package dsp
 
 import (
 	"math"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
@@ -273,7 +274,11 @@ type laneSums [8][lanes]float32
 
 // avx2Sums leaves what makes no whole turn of the kernel to the portable code.
 func avx2Sums(raw []byte, format Format) sums {
-	turn := summedAtOnce * format.BytesPerSample()
+	atOnce := summedAtOnce
+	if format == CU8 {
+		atOnce = codesAtOnce
+	}
+	turn := atOnce * format.BytesPerSample()
 	turns := len(raw) / turn
 	if turns == 0 {
 		return portableSums(raw, format)
@@ -282,17 +287,20 @@ func avx2Sums(raw []byte, format Format) sums {
 	if rest := raw[turns*turn:]; len(rest) > 0 {
 		total = portableSums(rest, format)
 	}
+	if format == CU8 {
+		var s codeSums
+		sumsCodes(&s, &raw[0], turns)
+		return total.with(s.sums(turns * atOnce))
+	}
 	s := laneSums{6: filled(float32(math.Inf(-1))), 7: filled(float32(math.Inf(1)))}
 	switch format {
-	case CU8:
-		sumsCU8(&s[0][0], &raw[0], turns)
 	case CS8:
 		sumsCS8(&s[0][0], &raw[0], turns)
 	case CS16:
 		sumsCS16(&s[0][0], &raw[0], turns)
 	case CF32:
 		sumsCF32(&s[0][0], &raw[0], turns)
-	case FormatUnknown:
+	case CU8, FormatUnknown:
 	}
 	high, low := s[6][0], s[7][0]
 	for l := range lanes {
@@ -305,8 +313,35 @@ func avx2Sums(raw []byte, format Format) sums {
 	return total
 }
 
-// summedAtOnce is how many samples a turn of the kernel takes.
-const summedAtOnce = 4 * lanes
+// codeSums are the sums of the kernel on unsigned codes in the layout of gen.
+type codeSums struct {
+	squares   [lanes]uint32
+	all, q    [4]uint64 // of I and Q together, and of Q
+	high, low [8]uint8
+}
+
+// sums is for codes less 127.5, of n samples.
+func (s *codeSums) sums(n int) sums {
+	const zero = 127.5
+	var squares, all, q uint64
+	for _, v := range s.squares {
+		squares += uint64(v)
+	}
+	for i, v := range s.all {
+		all, q = all+v, q+s.q[i]
+	}
+	return sums{
+		i: float64(all-q) - zero*float64(n), q: float64(q) - zero*float64(n),
+		squares: float64(squares) - 2*zero*float64(all) + 2*zero*zero*float64(n),
+		high:    float64(slices.Max(s.high[:])) - zero, low: float64(slices.Min(s.low[:])) - zero,
+	}
+}
+
+// How many samples a turn of the kernels takes: that of unsigned codes, and the others.
+const (
+	codesAtOnce  = 2 * lanes
+	summedAtOnce = 4 * lanes
+)
 
 func filled(v float32) [lanes]float32 { return [lanes]float32{v, v, v, v, v, v, v, v} }
 

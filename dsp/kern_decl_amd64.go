@@ -74,9 +74,6 @@ func turn8(dst, src *float32, blocks *int, stride, squares int)
 func loud(src *byte, bytes int) (signs uint32)
 
 //go:noescape
-func sumsCU8(sums *float32, src *byte, blocks int)
-
-//go:noescape
 func sumsCS8(sums *float32, src *byte, blocks int)
 
 //go:noescape
@@ -84,6 +81,9 @@ func sumsCS16(sums *float32, src *byte, blocks int)
 
 //go:noescape
 func sumsCF32(sums *float32, src *byte, blocks int)
+
+//go:noescape
+func sumsCodes(sums *codeSums, src *byte, blocks int)
 
 //go:noescape
 func gatherRows(dst, src *float32, stride, rows int)

@@ -101,6 +101,11 @@ func sumsOfCF32(raw []byte) sums {
 	return s
 }
 
+// with is both together.
+func (s sums) with(o sums) sums {
+	return sums{s.i + o.i, s.q + o.q, s.squares + o.squares, max(s.high, o.high), min(s.low, o.low)}
+}
+
 func noSums() sums { return sums{high: math.Inf(-1), low: math.Inf(1)} }
 
 // rails are the lowest and the highest sample of a format, full scale 1; floats have none.

@@ -81,6 +81,9 @@ var sources = []source{
 // rawSources are those that receivers have.
 var rawSources = sources[1:]
 
+// summedSources are those that sumsKernel is for: CU8 has codesKernel.
+var summedSources = rawSources[1:]
+
 // firstSources are those of first passes: floats that need no mending have one of their own.
 var firstSources = append(slices.Clone(sources), source{name: "Quiet", bytes: 8, read: quietFloats})
 
@@ -285,9 +288,10 @@ func kernels() []byte {
 	passKernels(&b, avx2)
 	turnKernel(&b)
 	loudKernel(&b)
-	for _, s := range rawSources {
+	for _, s := range summedSources {
 		sumsKernel(&b, s)
 	}
+	codesKernel(&b)
 	gatherKernel(&b)
 	belowKernel(&b)
 	overKernel(&b)
@@ -444,9 +448,10 @@ func declarations() []byte {
 	passDeclarations(&b, avx2)
 	declare(&b, "turn8(dst, src *float32, blocks *int, stride, squares int)")
 	declare(&b, "loud(src *byte, bytes int) (signs uint32)")
-	for _, s := range rawSources {
+	for _, s := range summedSources {
 		declare(&b, "sums"+s.name+"(sums *float32, src *byte, blocks int)")
 	}
+	declare(&b, "sumsCodes(sums *codeSums, src *byte, blocks int)")
 	declare(&b, "gatherRows(dst, src *float32, stride, rows int)")
 	declare(&b, "below(counts, tops, block, pivots *float32, rows int)")
 	declare(&b, "over(marks *uint64, values, limits *float32, n int)")

@@ -54,6 +54,31 @@ func sumsKernel(b *bytes.Buffer, s source) {
 	b.WriteString(kernelEnd)
 }
 
+// codesKernel does it for unsigned codes of 8 bits, in whole numbers. It sums the squares of the codes themselves, the codes of I and Q together, and those
+// of Q: the rest is arithmetic. Of the highest and of the lowest it leaves eight.
+func codesKernel(b *bytes.Buffer) {
+	kernel(b, "sumsCodes", 0, [][2]string{{"sums", "DI"}, {"src", "SI"}, {"blocks", "CX"}})
+	b.WriteString("\tVPXOR Y0, Y0, Y0\n\tVPXOR Y1, Y1, Y1\n\tVPXOR Y2, Y2, Y2\n\tVPXOR Y3, Y3, Y3\n")
+	b.WriteString("\tVPXOR Y4, Y4, Y4\n\tVPCMPEQB Y5, Y5, Y5\n\tVPXOR Y6, Y6, Y6\n\nnext:\n")
+	b.WriteString("\tVMOVDQU (SI), Y7\n\tVPMAXUB Y7, Y4, Y4\n\tVPMINUB Y7, Y5, Y5\n")
+	b.WriteString("\tVPSADBW Y6, Y7, Y8\n\tVPADDQ Y8, Y2, Y2\n\tVPSRLW $8, Y7, Y7\n\tVPSADBW Y6, Y7, Y7\n\tVPADDQ Y7, Y3, Y3\n")
+	for half := range 2 {
+		fmt.Fprintf(b, "\tVPMOVZXBW %d(SI), Y7\n\tVPMADDWD Y7, Y7, Y7\n\tVPADDD Y7, Y%d, Y%d\n", half*vectorBytes/2, half, half)
+	}
+	fmt.Fprintf(b, "\tADDQ $%d, SI\n\tDECQ CX\n\tJNZ  next\n\tVPADDD Y1, Y0, Y0\n", vectorBytes)
+	for at, r := range []int{0, 2, 3} {
+		fmt.Fprintf(b, "\tVMOVDQU Y%d, %d(DI)\n", r, at*vectorBytes)
+	}
+	for at, s := range []struct {
+		register    int
+		instruction string
+	}{{4, "VPMAXUB"}, {5, "VPMINUB"}} {
+		fmt.Fprintf(b, "\tVEXTRACTI128 $1, Y%d, X7\n\t%s X7, X%[1]d, X%[1]d\n", s.register, s.instruction)
+		fmt.Fprintf(b, "\tVPSRLDQ $8, X%d, X7\n\t%s X7, X%[1]d, X%[1]d\n\tVMOVQ X%[1]d, %[3]d(DI)\n", s.register, s.instruction, 3*vectorBytes+at*8)
+	}
+	b.WriteString(kernelEnd)
+}
+
 // belowProgram counts, in each column, the values under that column's pivot, and keeps the highest of them.
 func belowProgram() *program {
 	p := &program{}
