@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/fulgidus/heimdall/agent/clock"
@@ -254,15 +253,10 @@ func checkLink(ctx context.Context, cfg Config) []finding {
 // brokerWait is how long the broker is tried: three ways there and back of a slow link.
 const brokerWait = 20 * time.Second
 
-// brokerFault says why the broker cannot be used, and where there is one the mend.
+// brokerFault says why the broker cannot be used.
 func brokerFault(ctx context.Context, err error) string {
-	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Sprintf("no answer within %.0f s", brokerWait.Seconds())
-	case strings.Contains(err.Error(), "TLS: ") && strings.Contains(err.Error(), "reset by peer"):
-		return err.Error() + ": the port may not speak TLS"
-	case strings.Contains(err.Error(), "remote error: tls: bad certificate"):
-		return err.Error() + ": the broker refuses the station's certificate (mqtt.cert); where it was revoked, ask the network's operator for a code, then `heimdall-agent enroll -`"
 	}
 	return err.Error()
 }

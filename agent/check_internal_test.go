@@ -167,19 +167,10 @@ func TestCheckClock(t *testing.T) {
 	}
 }
 
-func TestBrokerFault_SaysTheMend(t *testing.T) {
+func TestBrokerFault_OfABrokerThatSaysNothing(t *testing.T) {
 	over, cancel := context.WithDeadline(t.Context(), time.Unix(0, 0))
 	defer cancel()
 	if got := brokerFault(over, errors.New("connect: context canceled")); got != "no answer within 20 s" {
-		t.Errorf("a broker that says nothing: %q", got)
-	}
-	for text, want := range map[string]string{
-		"TLS: read tcp: connection reset by peer": "the port may not speak TLS",
-		"remote error: tls: bad certificate":      "then `heimdall-agent enroll -`",
-		"connect: refused":                        "connect: refused",
-	} {
-		if got := brokerFault(t.Context(), errors.New(text)); !strings.Contains(got, want) {
-			t.Errorf("%s: got %q, want %q in it", text, got, want)
-		}
+		t.Errorf("got %q", got)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -99,7 +98,7 @@ func open(ctx context.Context, cfg Config, id string, more func(*mqtt.ClientOpti
 	}
 	if err := token.Error(); err != nil {
 		p.cut()
-		return nil, fmt.Errorf("connect: %w", plain(err))
+		return nil, fmt.Errorf("connect: %w", cfg.explain(err))
 	}
 	return p, nil
 }
@@ -117,26 +116,6 @@ func (noStore) Reset()                            {}
 
 // clientID is a station's name at the broker, which lets in one client of a name.
 func clientID(station string) string { return "heimdall-agent-" + station }
-
-// plain takes from an error of the client what it says twice: that the network erred, and which address was dialled. It says
-// what to do where that is known.
-func plain(err error) error {
-	if both, ok := err.(interface{ Unwrap() []error }); ok && errors.Is(err, packets.ErrorNetworkError) {
-		all := both.Unwrap()
-		err = all[len(all)-1]
-	}
-	if errors.Is(err, packets.ErrorRefusedNotAuthorised) || errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword) {
-		return fmt.Errorf("%w: set mqtt.username and mqtt.password to an account of the broker", err)
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		err = op.Err
-		if call, ok := errors.AsType[*os.SyscallError](err); ok {
-			err = call.Err
-		}
-		return fmt.Errorf("%w: see that the broker runs, and that mqtt.url names it", err)
-	}
-	return err
-}
 
 // dial makes the network connection, so that ctx can end it at any time.
 func (p *pipe) dial(ctx context.Context, cfg Config, address string, tlsConfig *tls.Config) (net.Conn, error) {

@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/user"
@@ -26,6 +28,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/fulgidus/heimdall/agent/link"
+	"github.com/fulgidus/heimdall/packaging/servers"
 )
 
 // A bare mochi broker, as the collector embeds it, with TLS and a client certificate.
@@ -133,7 +136,7 @@ func TestLink_RefusedByTheBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Close() })
-	for name, password := range map[string]string{"set mqtt.username and mqtt.password": "wrong", "the right to read": "secret"} {
+	for name, password := range map[string]string{"correct mqtt.username and mqtt.password": "wrong", "the right to read": "secret"} {
 		var text safeBuffer
 		startAgent(t, "mqtt://"+plain.Address(), func(c *link.Config) {
 			c.Username, c.Password, c.Log = station, password, slog.New(slog.NewTextHandler(&text, nil))
@@ -277,5 +280,67 @@ func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What is wrong with the way to a broker is said with the mend: of a bare mochi, as the collector embeds it, and of Mosquitto.
+func TestProbe_SaysTheMend(t *testing.T) {
+	files, other := certificates(t), certificates(t)
+	authority, err := os.ReadFile(files.ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(authority)
+	pair, err := tls.LoadX509KeyPair(files.cert, files.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err := server.AddHook(&door{password: "secret"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	secure := listeners.NewTCP(listeners.Config{ID: "tls", Address: "127.0.0.1:0", TLSConfig: &tls.Config{
+		Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.VerifyClientCertIfGiven,
+	}})
+	plain := listeners.NewTCP(listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})
+	for _, l := range []listeners.Listener{secure, plain} {
+		if err := server.AddListener(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := server.Serve(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	outside := freeAddress(t)
+	mosquitto := servers.MosquittoWith(t, fmt.Sprintf("listener %s\nallow_anonymous true\ncertfile %s\nkeyfile %s\n", listener(outside), files.cert, files.key))
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+
+	const wantsAuthority, noTLS, maybeTLS = "by unknown authority: set mqtt.ca to the certificate of the authority", "the port may not speak TLS: write mqtt://", "write mqtts://"
+	for name, c := range map[string]struct {
+		config link.Config
+		want   string
+	}{
+		"authority unknown to the system":            {link.Config{URL: "mqtts://" + secure.Address()}, wantsAuthority},
+		"Mosquitto, authority unknown to the system": {link.Config{URL: "mqtts://" + outside}, wantsAuthority},
+		"another authority":                          {link.Config{URL: "mqtts://" + secure.Address(), CA: other.ca}, "correct mqtt.ca"},
+		"TLS to a plain port":                        {link.Config{URL: "mqtts://" + plain.Address()}, noTLS},
+		"Mosquitto, TLS to a plain port":             {link.Config{URL: "mqtts://" + mosquitto.Addr}, noTLS},
+		"TLS to a web server":                        {link.Config{URL: "mqtts://" + web.Listener.Addr().String()}, noTLS},
+		"plain to the port of TLS":                   {link.Config{URL: "mqtt://" + secure.Address()}, maybeTLS},
+		"Mosquitto, plain to the port of TLS":        {link.Config{URL: "mqtt://" + outside}, maybeTLS},
+		"nobody listens":                             {link.Config{URL: "mqtt://127.0.0.1:1"}, "see that the broker runs"},
+		"no account":                                 {link.Config{URL: "mqtt://" + plain.Address()}, "set mqtt.username and mqtt.password"},
+		"wrong password":                             {link.Config{URL: "mqtt://" + plain.Address(), Username: station, Password: "wrong"}, "correct mqtt.username and mqtt.password"},
+		"a certificate without an account":           {link.Config{URL: "mqtts://" + secure.Address(), CA: files.ca, Cert: files.cert, Key: files.key}, "then `heimdall-agent enroll -`"},
+		"a certificate of another network":           {link.Config{URL: "mqtts://" + secure.Address(), CA: files.ca, Cert: other.cert, Key: other.key}, "then `heimdall-agent enroll -`"},
+	} {
+		c.config.Station = station
+		online, err := link.Probe(t.Context(), c.config)
+		if err == nil || online || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "network Error") {
+			t.Errorf("%s: online %v, %v; want %s", name, online, err, c.want)
+		}
 	}
 }
