@@ -208,11 +208,7 @@ func checkBroker(ctx context.Context, cfg Config) finding {
 // checkPort tries to listen where the collector will. A port that is taken by the collector of the same data directory is
 // in good hands.
 func checkPort(ctx context.Context, cfg Config, what, field, listen string) finding {
-	var config net.ListenConfig
-	l, err := config.Listen(ctx, "tcp", listen)
-	if err == nil {
-		err = l.Close()
-	}
+	err := mayListen(ctx, listen)
 	if err == nil {
 		return ok(what, listen+" is free")
 	}
@@ -223,6 +219,16 @@ func checkPort(ctx context.Context, cfg Config, what, field, listen string) find
 		return ok(what, fmt.Sprintf("%s, held by this collector, which runs (process %d)", listen, found.PID))
 	}
 	return fail(what, fmt.Errorf("%s: %w; stop what holds the port, or choose another one (port 0 takes any free port)", field, err))
+}
+
+// mayListen says why nobody can listen on an address.
+func mayListen(ctx context.Context, address string) error {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 // runsHere finds the collector that runs with this data directory.

@@ -59,6 +59,9 @@ func (c InitCmd) Run(ctx context.Context, s streams) error {
 	err = i.collector(ctx)
 	if errors.Is(err, context.Canceled) {
 		fmt.Fprintln(s.out)
+		if !i.answered {
+			return errors.New("stopped: no configuration was written")
+		}
 		return errors.New("stopped: no configuration was written; the next call proposes what was answered")
 	}
 	return err
@@ -75,6 +78,7 @@ type interview struct {
 
 	cfg        Config
 	references map[string]string // file:PATH by the key of the secret in it
+	answered   bool              // somebody has typed something that is not to be typed again
 }
 
 // collector asks, tries, and writes.
@@ -87,7 +91,7 @@ func (i *interview) collector(ctx context.Context) error {
 
 // collectorFrom is collector once it is known what to propose.
 func (i *interview) collectorFrom(ctx context.Context) error {
-	for _, ask := range []func(context.Context) error{i.database, i.broker, i.objects} {
+	for _, ask := range []func(context.Context) error{i.database, i.broker, i.objects, i.api} {
 		if err := ask(ctx); err != nil {
 			return err
 		}
@@ -158,8 +162,9 @@ func (i *interview) ask(ctx context.Context, question, proposed string) (string,
 		return "", err
 	}
 	if answer = strings.TrimSpace(answer); answer == "" {
-		answer = proposed
+		return proposed, nil
 	}
+	i.answered = true
 	return answer, nil
 }
 

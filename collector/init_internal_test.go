@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -38,7 +41,7 @@ func TestInit_Embedded(t *testing.T) {
 		t.Fatal(err)
 	}
 	free := servers.FreeAddress(t)
-	i.cfg.MQTT.Embedded.Listen = free
+	i.cfg.MQTT.Embedded.Listen, i.cfg.HTTP.Listen = free, servers.FreeAddress(t)
 	if err := i.collectorFrom(t.Context()); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
@@ -66,7 +69,8 @@ func TestInit_Embedded(t *testing.T) {
 // What is there is not written over unless that is said, and then the former stays, and its answers are proposed.
 func TestInit_WritesOverOnlyWhenTold(t *testing.T) {
 	path := initFolder(t)
-	former := "store: {url: \"sqlite:former.db\"}\narchive: {url: \"file:former\"}\nretention: {spectrum: 1d}\n"
+	broker, api := servers.FreeAddress(t), servers.FreeAddress(t)
+	former := fmt.Sprintf("mqtt: {embedded: {listen: %q}}\nhttp: {listen: %q}\nstore: {url: \"sqlite:former.db\"}\narchive: {url: \"file:former\"}\nretention: {spectrum: 1d}\n", broker, api)
 	if err := errors.Join(os.Mkdir(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(former), 0o600)); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +92,74 @@ func TestInit_WritesOverOnlyWhenTold(t *testing.T) {
 	if text, err := os.ReadFile(path + ".old"); string(text) != former {
 		t.Errorf("the former one is %q, %v", text, err)
 	}
-	if cfg, err := LoadConfig(path); err != nil || cfg.Store.URL != "sqlite:former.db" || cfg.Archive.URL != "file:former" {
+	if cfg, err := LoadConfig(path); err != nil || cfg.Store.URL != "sqlite:former.db" || cfg.Archive.URL != "file:former" || cfg.MQTT.Embedded.Listen != broker || cfg.HTTP.Listen != api {
+		t.Errorf("%+v, %v", cfg, err)
+	}
+}
+
+// A port that is taken is told, and the next free one is proposed. What nobody has typed is in no draft.
+func TestInit_PortsAreTaken(t *testing.T) {
+	taken := func() string {
+		t.Helper()
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return l.Addr().String()
+	}
+	begun := func(path string, out *bytes.Buffer, lines ...string) *interview {
+		t.Helper()
+		i := asked(path, out, lines...)
+		if err := i.begin(); err != nil {
+			t.Fatal(err)
+		}
+		i.cfg.MQTT.Embedded.Listen, i.cfg.HTTP.Listen = taken(), taken()
+		return i
+	}
+	path := initFolder(t)
+	var out bytes.Buffer
+	i := begun(path, &out, "", "")
+	if err := i.collectorFrom(t.Context()); !errors.Is(err, answers.ErrNone) || !strings.Contains(out.String(), "mqtt.embedded.listen: listen tcp "+i.cfg.MQTT.Embedded.Listen) {
+		t.Fatalf("without answers: %v\n%s", err, out.String())
+	}
+	if list, err := os.ReadDir(filepath.Dir(path)); len(list) > 0 {
+		t.Errorf("there is %v, %v", list, err)
+	}
+
+	out.Reset()
+	chosen := servers.FreeAddress(t)
+	i = begun(path, &out, "", "", "nowhere", "0.0.0.0:9000", chosen, "", "", "y")
+	broker, api := i.cfg.MQTT.Embedded.Listen, i.cfg.HTTP.Listen
+	if err := i.collectorFrom(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	cfg, err := LoadConfig(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := func(address string) int {
+		_, text, _ := net.SplitHostPort(address)
+		n, _ := strconv.Atoi(text)
+		return n
+	}
+	if cfg.MQTT.Embedded.Listen != chosen || port(cfg.HTTP.Listen) <= port(api) || port(cfg.HTTP.Listen) > port(api)+100 {
+		t.Errorf("it listens on %s and %s instead of %s and %s", cfg.MQTT.Embedded.Listen, cfg.HTTP.Listen, broker, api)
+	}
+	for _, want := range []string{"stop what holds the port", `"0.0.0.0:9000": want an address of this computer alone`, "listen on [" + cfg.HTTP.Listen + "]:"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+
+	out.Reset()
+	path = initFolder(t)
+	i = begun(path, &out)
+	i.yes = true
+	if err := i.collectorFrom(t.Context()); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	if cfg, err := LoadConfig(path); err != nil || cfg.MQTT.Embedded.Listen != i.cfg.MQTT.Embedded.Listen || cfg.HTTP.Listen != i.cfg.HTTP.Listen {
 		t.Errorf("%+v, %v", cfg, err)
 	}
 }
@@ -107,6 +178,7 @@ func TestInit_GoesOn(t *testing.T) {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 	i = asked(path, &out)
+	i.answered, i.cfg = true, DefaultConfig()
 	i.cfg.Store.URL, i.cfg.MQTT.Password, i.cfg.Archive.SecretKey = "postgres://user:secret-1@host/db", "secret-2", "secret-3"
 	if err := i.keepDraft(); err != nil {
 		t.Fatal(err)

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
+	"net"
 	"net/url"
 	"os"
 	"strconv"
@@ -137,11 +139,11 @@ func (i *interview) broker(ctx context.Context) error {
 	return i.until(ctx, "broker", "mqtt://HOST:PORT, mqtts://HOST:PORT or embedded", cmp.Or(i.cfg.MQTT.URL, embedded), func(answer string) error {
 		if answer == embedded {
 			i.cfg.MQTT = MQTTConfig{Prefix: i.cfg.MQTT.Prefix, Embedded: i.cfg.MQTT.Embedded, SharedGroup: i.cfg.MQTT.SharedGroup}
-			f := checkPort(ctx, i.cfg, "broker", "mqtt.embedded.listen", i.cfg.MQTT.Embedded.Listen)
-			if f.Verdict == "fail" {
-				return errors.New(f.Detail)
+			detail, err := i.port(ctx, "broker", "mqtt.embedded.listen", &i.cfg.MQTT.Embedded.Listen)
+			if err != nil {
+				return err
 			}
-			i.found("broker", embedded, f.Detail)
+			i.found("broker", embedded, detail)
 			return nil
 		}
 		i.cfg.MQTT.URL, i.cfg.MQTT.Accounts = answer, ""
@@ -165,6 +167,48 @@ func (i *interview) broker(ctx context.Context) error {
 		i.found("broker", answer, detail)
 		return nil
 	})
+}
+
+// api sees whether the port of the REST API is free. Nothing is asked where it is.
+func (i *interview) api(ctx context.Context) error {
+	_, err := i.port(ctx, "api", "http.listen", &i.cfg.HTTP.Listen)
+	return err
+}
+
+// port sees whether the collector can listen where it is to, and asks for another place where it cannot.
+func (i *interview) port(ctx context.Context, what, field string, listen *string) (detail string, err error) {
+	for {
+		f := checkPort(ctx, i.cfg, what, field, *listen)
+		if f.Verdict != "fail" {
+			return f.Detail, nil
+		}
+		fmt.Fprintf(i.out, "           %s\n", f.Detail)
+		answer, err := i.ask(ctx, "           listen on", nextFree(ctx, *listen))
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", f.Detail, err)
+		}
+		if host, number, err := net.SplitHostPort(answer); err == nil && number != "" && loopback(host) {
+			*listen = answer
+			continue
+		}
+		fmt.Fprintf(i.out, "           %s %q: want an address of this computer alone, for instance 127.0.0.1:9000; others are let in by the configuration\n", field, answer)
+	}
+}
+
+// nextFree is the first free port after one that is taken; empty: none of the next hundred is.
+func nextFree(ctx context.Context, listen string) string {
+	host, text, err := net.SplitHostPort(listen)
+	taken, errPort := strconv.ParseUint(text, 10, 16)
+	if err != nil || errPort != nil {
+		return ""
+	}
+	for port := taken + 1; port <= min(taken+100, math.MaxUint16); port++ {
+		address := net.JoinHostPort(host, strconv.FormatUint(port, 10))
+		if mayListen(ctx, address) == nil {
+			return address
+		}
+	}
+	return ""
 }
 
 // tryBroker connects as the account that is known, and asks for what the broker wants to know besides.

@@ -32,6 +32,7 @@ func (i *interview) begin() error {
 			fmt.Fprintf(i.out, "Proposing nothing of %s: %v\n", path, err)
 		}
 	}
+	i.cfg.forgetOutside()
 	if _, password, _ := service.Secret("HEIMDALL_COLLECTOR_MQTT_PASSWORD", programName+".mqtt.password"); password != "" {
 		i.cfg.MQTT.Username = cmp.Or(i.cfg.MQTT.Username, ownAccount)
 	}
@@ -43,10 +44,25 @@ func (i *interview) begin() error {
 	return nil
 }
 
+// forgetOutside listens on this computer alone: how others are let in is not asked here, and takes more than an address.
+func (c *Config) forgetOutside() {
+	usual := DefaultConfig()
+	if !loopbackAddress(c.HTTP.Listen) {
+		c.HTTP.Listen = usual.HTTP.Listen
+	}
+	if !loopbackAddress(c.MQTT.Embedded.Listen) {
+		c.MQTT.Embedded.Listen = usual.MQTT.Embedded.Listen
+	}
+}
+
 // draft holds the answers until all is written. It has no secrets.
 func (i *interview) draft() string { return i.path + ".draft" }
 
+// keepDraft keeps what somebody has answered; what is proposed needs no keeping.
 func (i *interview) keepDraft() error {
+	if !i.answered {
+		return nil
+	}
 	known := i.cfg
 	known.MQTT.Password, known.Archive.SecretKey = "", ""
 	if hasPassword(string(known.Store.URL)) {
@@ -100,6 +116,9 @@ func (i *interview) write() error {
 	if hasPassword(string(i.cfg.Store.URL)) {
 		values["store.url"] = i.cfg.Store.URL
 	}
+	if err := os.MkdirAll(filepath.Dir(i.path), 0o755); err != nil {
+		return fmt.Errorf("write the configuration: %w", err)
+	}
 	for _, key := range secretKeys {
 		if values[key] == "" || i.references[key] != "" {
 			continue
@@ -125,7 +144,10 @@ func (i *interview) write() error {
 	if err := i.writeFile(i.path, text); err != nil {
 		return err
 	}
-	return os.Remove(i.draft())
+	if err := os.Remove(i.draft()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // writeFile writes a file whole or not at all.
@@ -152,6 +174,7 @@ func (i *interview) writeFile(path, text string) error {
 
 // text is the configuration as a file: what init asks for. References stand for secrets.
 func (c *Config) text(references map[string]string) string {
+	usual := DefaultConfig()
 	var b strings.Builder
 	line := func(key, value string) {
 		if value != "" {
@@ -169,6 +192,12 @@ func (c *Config) text(references map[string]string) string {
 		line("cert", c.MQTT.Cert)
 		line("key", c.MQTT.Key)
 		line("accounts", c.MQTT.Accounts)
+	} else if listen := c.MQTT.Embedded.Listen; listen != usual.MQTT.Embedded.Listen {
+		fmt.Fprintf(&b, "mqtt:\n  embedded:\n    listen: %q\n", listen)
+	}
+	if c.HTTP.Listen != usual.HTTP.Listen {
+		b.WriteString("http:\n")
+		line("listen", c.HTTP.Listen)
 	}
 	b.WriteString("store:\n")
 	line("url", cmp.Or(references["store.url"], string(c.Store.URL)))
