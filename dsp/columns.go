@@ -13,11 +13,12 @@ type columns struct {
 	values []float32
 	rows   int
 	column []float32 // one of them
+	keys   []int16   // scratch of a kernel
 }
 
 func newColumns(rows int) columns {
 	padded := (rows + rowsAtOnce - 1) / rowsAtOnce * rowsAtOnce
-	return columns{values: make([]float32, padded*columnLanes), column: make([]float32, rows)}
+	return columns{values: make([]float32, padded*columnLanes), column: make([]float32, rows), keys: make([]int16, padded*columnLanes)}
 }
 
 // nths finds in each column of c the value that would stand at index k if its values, none of them negative, were sorted. last are values
@@ -52,13 +53,18 @@ func (c *columns) pad() (rows int) {
 }
 
 func portableNths(dst, _ *[columnLanes]float32, c *columns, k int) {
-	column := c.column[:c.rows]
 	for i := range dst {
-		for r := range column {
-			column[r] = c.values[r*columnLanes+i]
-		}
-		dst[i] = selectNth(column, k)
+		dst[i] = c.nth(i, k)
 	}
+}
+
+// nth looks for the value of one column.
+func (c *columns) nth(i, k int) float32 {
+	column := c.column[:c.rows]
+	for r := range column {
+		column[r] = c.values[r*columnLanes+i]
+	}
+	return selectNth(column, k)
 }
 
 // selectNth is the value that would stand at index k of the sorted values, which it reorders [Hoare61].
@@ -90,61 +96,4 @@ func selectNth(v []float32, k int) float32 {
 		}
 	}
 	return v[k]
-}
-
-// A search looks for a value among others by counting those under a pivot. Bits of floats that are not negative are ordered as
-// the floats are.
-type search struct {
-	low, high           uint32 // no more values than are asked for lie under low, more under high
-	underLow, underHigh int    // how many do
-	pivot               uint32
-	step                uint32 // to the next pivot while only one side of the value is known; 0 at first
-	lowKnown, highKnown bool
-	straight            int // pivots that may still be taken on a straight line between both sides
-}
-
-const (
-	valueStep = 1 << 18 // a little more than neighbours of some hundred averages of four frames lie apart
-	mostStep  = 1 << 30 // a pivot and it still fit into 32 bits
-	straights = 6       // where they do not find a value, bisection does
-)
-
-func newSearch(near float32) search {
-	return search{high: math.Float32bits(float32(math.Inf(1))), pivot: math.Float32bits(near), straight: straights}
-}
-
-// narrow takes how many values lie under the pivot, and the highest of them. It tells the value at index k, or has the next pivot
-// ready.
-func (s *search) narrow(under int, top float32, k int) (value float32, found bool) {
-	switch {
-	case under == k+1:
-		return top, true
-	case under > k:
-		s.high, s.underHigh, s.highKnown = s.pivot, under, true
-	default:
-		s.low, s.underLow, s.lowKnown = s.pivot, under, true
-	}
-	width := s.high - s.low
-	if width <= 1 {
-		return math.Float32frombits(s.low), true
-	}
-	if s.lowKnown && s.highKnown {
-		s.pivot = s.low + width/2
-		if s.straight--; s.straight >= 0 {
-			part := uint64(width) * uint64(k+1-s.underLow) / uint64(s.underHigh-s.underLow)
-			s.pivot = s.low + uint32(min(max(1, part), uint64(width)-1))
-		}
-		return 0, false
-	}
-	if s.step == 0 {
-		s.step = valueStep * uint32(max(k+1-under, under-k-1))
-	}
-	s.step = min(s.step, mostStep)
-	if s.lowKnown {
-		s.pivot = s.low + min(width/2, s.step)
-	} else {
-		s.pivot = s.high - min((width+1)/2, s.step)
-	}
-	s.step *= 2
-	return 0, false
 }

@@ -350,31 +350,17 @@ func avx2Gather(dst, src []float32, stride, rows int) {
 	gatherRows(&dst[0], &src[0], 4*stride, rows)
 }
 
-// avx2Nths looks for the values of all columns at once, from those of the last time.
+// avx2Nths looks for the values of all columns at once, near those of the last time. Those that are elsewhere, or lie too near to others, are
+// looked for one by one.
 func avx2Nths(dst, last *[columnLanes]float32, c *columns, k int) {
+	var pivots, counts, tops [columnLanes]float32
 	rows := c.pad()
-	var (
-		searches             [columnLanes]search
-		found                [columnLanes]bool
-		counts, tops, pivots [columnLanes]float32
-	)
-	for i, v := range last {
-		searches[i] = newSearch(v)
-	}
-	for left := columnLanes; left > 0; {
-		for i := range searches {
-			pivots[i] = math.Float32frombits(searches[i].pivot)
+	above(&pivots[0], &last[0], &c.values[0], &c.keys[0], rows, k)
+	below(&counts[0], &tops[0], &c.values[0], &pivots[0], rows)
+	for i, v := range tops {
+		if int(counts[i]) != k+1 {
+			v = c.nth(i, k)
 		}
-		clear(counts[:])
-		clear(tops[:])
-		below(&counts[0], &tops[0], &c.values[0], &pivots[0], rows)
-		for i := range searches {
-			if found[i] {
-				continue
-			}
-			if dst[i], found[i] = searches[i].narrow(int(counts[i]), tops[i], k); found[i] {
-				left--
-			}
-		}
+		dst[i] = v
 	}
 }

@@ -89,6 +89,9 @@ func sumsCodes(sums *codeSums, src *byte, blocks int)
 func gatherRows(dst, src *float32, stride, rows int)
 
 //go:noescape
+func above(pivots, near, values *float32, keys *int16, rows, k int)
+
+//go:noescape
 func below(counts, tops, block, pivots *float32, rows int)
 
 //go:noescape

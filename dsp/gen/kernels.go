@@ -293,6 +293,7 @@ func kernels() []byte {
 	}
 	codesKernel(&b)
 	gatherKernel(&b)
+	aboveKernel(&b)
 	belowKernel(&b)
 	overKernel(&b)
 	return b.Bytes()
@@ -453,6 +454,7 @@ func declarations() []byte {
 	}
 	declare(&b, "sumsCodes(sums *codeSums, src *byte, blocks int)")
 	declare(&b, "gatherRows(dst, src *float32, stride, rows int)")
+	declare(&b, "above(pivots, near, values *float32, keys *int16, rows, k int)")
 	declare(&b, "below(counts, tops, block, pivots *float32, rows int)")
 	declare(&b, "over(marks *uint64, values, limits *float32, n int)")
 	passDeclarations(&b, avx512)

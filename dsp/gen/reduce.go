@@ -79,6 +79,41 @@ func codesKernel(b *bytes.Buffer) {
 	b.WriteString(kernelEnd)
 }
 
+// How fine and how far aboveKernel looks, in bits of a float: neighbours of some hundred averages of four frames lie some 2^18 apart.
+const (
+	keyShift = 11
+	keySteps = 13 // 3 dB on each side
+)
+
+// aboveKernel looks, in each column, for a pivot just above the value at index k of the sorted ones. Bits of floats that are not negative are ordered
+// as the floats are: of their distance from a value near by it makes keys of sixteen bits, and of these it finds the value's bit by bit. Where that is not near
+// enough, or other values have the same key, the pivot is a wrong one: who counts what is under it knows.
+func aboveKernel(b *bytes.Buffer) {
+	kernel(b, "above", 0, [][2]string{{"pivots", "DI"}, {"near", "DX"}, {"values", "SI"}, {"keys", "R8"}, {"rows", "CX"}, {"k", "AX"}})
+	b.WriteString("\tVMOVDQU (DX), Y0\n\tVMOVDQU 32(DX), Y1\n\tMOVQ R8, R9\n\tMOVQ CX, R10\n\nkeys:\n")
+	for half := range 2 {
+		fmt.Fprintf(b, "\tVMOVDQU %d(SI), Y%d\n\tVPSUBD Y%d, Y%[2]d, Y%[2]d\n\tVPSRAD $%[4]d, Y%[2]d, Y%[2]d\n", half*vectorBytes, 2+half, half, keyShift)
+	}
+	b.WriteString("\tVPACKSSDW Y3, Y2, Y2\n\tVMOVDQU Y2, (R9)\n")
+	fmt.Fprintf(b, "\tADDQ $%d, SI\n\tADDQ $%d, R9\n\tDECQ R10\n\tJNZ  keys\n\n", columnLanes*4, vectorBytes)
+	b.WriteString("\tNOTL AX\n\tVMOVD AX, X2\n\tVPBROADCASTW X2, Y2\n") // -k-1
+	fmt.Fprintf(b, "\tMOVL $%d, AX\n\tVMOVD AX, X3\n\tVPBROADCASTW X3, Y3\n", 1<<(keySteps-1))
+	b.WriteString("\tVPXOR Y4, Y4, Y4\n\tVPSUBW Y3, Y4, Y4\n") // the lowest key
+	fmt.Fprintf(b, "\tMOVQ $%d, BX\n\nstep:\n", keySteps)
+	b.WriteString("\tVPADDW Y3, Y4, Y5\n\tVPXOR Y6, Y6, Y6\n\tVPXOR Y7, Y7, Y7\n\tMOVQ R8, R9\n\tMOVQ CX, R10\n\ncount:\n")
+	for r := range rowsAtOnce {
+		fmt.Fprintf(b, "\tVPCMPGTW %d(R9), Y5, Y%d\n\tVPADDW Y%[2]d, Y%[3]d, Y%[3]d\n", r*vectorBytes, 8+r, 6+r%2)
+	}
+	fmt.Fprintf(b, "\tADDQ $%d, R9\n\tSUBQ $%d, R10\n\tJNZ  count\n\n", rowsAtOnce*vectorBytes, rowsAtOnce)
+	b.WriteString("\tVPADDW Y7, Y6, Y6\n\tVPCMPGTW Y2, Y6, Y6\n\tVPAND Y3, Y6, Y6\n\tVPADDW Y6, Y4, Y4\n\tVPSRLW $1, Y3, Y3\n\tDECQ BX\n\tJNZ  step\n\n")
+	b.WriteString("\tVPCMPEQD Y5, Y5, Y5\n")
+	for half, unpack := range []string{"VPUNPCKLWD", "VPUNPCKHWD"} {
+		fmt.Fprintf(b, "\t%s Y4, Y4, Y6\n\tVPSRAD $16, Y6, Y6\n\tVPSUBD Y5, Y6, Y6\n\tVPSLLD $%d, Y6, Y6\n", unpack, keyShift)
+		fmt.Fprintf(b, "\tVPADDD Y%d, Y6, Y6\n\tVMOVDQU Y6, %d(DI)\n", half, half*vectorBytes)
+	}
+	b.WriteString(kernelEnd)
+}
+
 // belowProgram counts, in each column, the values under that column's pivot, and keeps the highest of them.
 func belowProgram() *program {
 	p := &program{}
