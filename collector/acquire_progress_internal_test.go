@@ -197,6 +197,8 @@ func TestCommandLine_NamesTheFlagThatIsWrong(t *testing.T) {
 		{"acquire 145.5M 5s --start", "--start: a time is missing"},
 		{"recordings --from tomorrow", `--from: "tomorrow" is no time`},
 		{"acquire 145.5M 5s --bandwidth -1", `--bandwidth: "-1" is no frequency; write one like 145.5M, 12.5k or 77500`},
+		{"acquire 145.5 5s", "<freq>: 145.5 without a unit is 145.5 Hz: write 145.5M"},
+		{"recordings --min 144 --max 146M", "--min: 144 without a unit is 144 Hz"},
 		{"acquire 145.5M 5s --bandwidth", "--bandwidth: a frequency is missing"},
 		{"acquire 145.5M 5s --stations ,", "--stations: an empty name"},
 		{"acquire 145.5M 5s --stations torino,,genova", "--stations: an empty name"},
@@ -226,6 +228,19 @@ func TestCommandLine_NamesTheFlagThatIsWrong(t *testing.T) {
 	}
 	if out, _, _ := runLine(t, "acquire", "--help"); !strings.Contains(out, "--priority=N") {
 		t.Errorf("the help is silent on --priority:\n%s", out)
+	}
+}
+
+// What is low and meant is not refused: a width, and what has its unit.
+func TestCommandLine_TakesLowFrequencies(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		w.WriteHeader(http.StatusTeapot)
+		fmt.Fprintf(w, `{"title":"%s"}`, strings.ReplaceAll(string(text), `"`, "'"))
+	}))
+	defer server.Close()
+	if _, errs, code := runLine(t, "acquire", "0.9k", "5s", "--bandwidth", "500", "--url", server.URL); code != exitFailed || !strings.Contains(errs, "'frequency_hz':900,") || !strings.Contains(errs, "'bandwidth_hz':500") {
+		t.Errorf("ends with %d: %s", code, errs)
 	}
 }
 

@@ -304,7 +304,7 @@ func (r remote) known(ctx context.Context, stations []string) error {
 		}
 		err := r.call(ctx, http.MethodGet, "/api/v1/stations/"+url.PathEscape(station), nil, nil)
 		if gone(err) {
-			return fmt.Errorf("--station %s: no station of this id has ever connected; GET /api/v1/stations lists them", station)
+			return fmt.Errorf("--station %s: no station of this id has ever connected; `heimdall-collector station list` lists those there are", station)
 		}
 		if err != nil {
 			return err

@@ -111,8 +111,8 @@ func TestAcquireCmd_EndsWithoutAResult(t *testing.T) {
 	}{
 		{AcquireCmd{Start: "yesterday"}, "start_time: yesterday: write a time like 2026-11-24T02:00:00Z", exitUsage},
 		{AcquireCmd{Duration: configs.Duration(-5 * time.Second)}, `duration_s: -5: write seconds such as 5 or 0.25, or text such as "250ms", from 0.001 to 3600`, exitUsage},
-		{AcquireCmd{Stations: []string{"nowhere"}}, "stations: nowhere: no station of this id has ever connected; GET /api/v1/stations lists them", exitUsage},
-		{AcquireCmd{}, "stations: no station is online and takes orders; GET /api/v1/stations tells why", exitFailed},
+		{AcquireCmd{Stations: []string{"nowhere"}}, "stations: nowhere: no station of this id has ever connected; `heimdall-collector station list` lists those there are", exitUsage},
+		{AcquireCmd{}, "stations: no station is online and takes orders; `heimdall-collector station list` tells why", exitFailed},
 	} {
 		if _, err := ask(t.Context(), c.cmd); err == nil || err.Error() != c.want || exitCode(err, io.Discard) != c.code {
 			t.Errorf("got %v\nwant %s and exit code %d", err, c.want, c.code)

@@ -63,9 +63,15 @@ func readHertz(ctx *kong.DecodeContext, target reflect.Value) error {
 	if err := hz.UnmarshalText([]byte(text)); err != nil || hz < 0 {
 		return fmt.Errorf("%q is no frequency; %s", text, advice)
 	}
+	if _, err := strconv.ParseFloat(text, 64); err == nil && ctx.Value.Name != "bandwidth" && hz > 0 && hz < leastMeantHz {
+		return fmt.Errorf("%s without a unit is %s: write %sM, or %sHz where that is meant", text, hz, text, text)
+	}
 	target.SetFloat(float64(hz))
 	return nil
 }
+
+// leastMeantHz is more than what a frequency is without a unit that was only forgotten.
+const leastMeantHz = 1000
 
 // selection chooses recordings or records, as the lists of the API do.
 type selection struct {

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/fulgidus/heimdall/collector/authority"
 	"github.com/fulgidus/heimdall/configs"
 	"github.com/fulgidus/heimdall/protocol"
 )
@@ -53,8 +54,8 @@ func (r remote) mint(ctx context.Context, s streams, station string, ttl configs
 	if err := protocol.ValidStation(station); err != nil {
 		return usageError{fmt.Errorf("STATION: %w", err)}
 	}
-	if life := time.Duration(ttl); life < time.Minute || life > 7*24*time.Hour {
-		return usageError{fmt.Errorf("--ttl %s: want 1m to 7d", ttl)}
+	if err := authority.ValidCodeLife(time.Duration(ttl)); err != nil {
+		return usageError{fmt.Errorf("--ttl %s: %w", ttl, err)}
 	}
 	body := map[string]any{"ttl": ttl.String(), "replace": replace}
 	var made protocol.MintedCode

@@ -45,10 +45,10 @@ func (c *Conductor) check(req protocol.AcquisitionRequest, all []protocol.Statio
 		fault("start_time", req.StartTime, "%s", message)
 	}
 	for _, id := range unknown {
-		fault("stations", id, "no station of this id has ever connected; GET /api/v1/stations lists them")
+		fault("stations", id, "no station of this id has ever connected; `heimdall-collector station list` lists those there are")
 	}
 	if len(asked) == 0 && len(unknown) == 0 {
-		fault("stations", "", "no station is online and takes orders; GET /api/v1/stations tells why")
+		fault("stations", "", "no station is online and takes orders; `heimdall-collector station list` tells why")
 	}
 	if req.IQ && durationOK && bandwidthOK {
 		if fit, heaviest := c.longestIQ(req, asked); req.DurationS > fit {

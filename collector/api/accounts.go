@@ -99,7 +99,7 @@ func (s *server) addAccount(w http.ResponseWriter, r *http.Request) error {
 func (s *server) revokeAccount(w http.ResponseWriter, r *http.Request) error {
 	username := r.PathValue("id")
 	if printable(username) != username {
-		return notFound.with("no account can have this name", fieldError("id", username, "GET "+accountPath+" lists them"))
+		return notFound.with("no account can have this name", fieldError("id", username, "`heimdall-collector subscriber list` lists them"))
 	}
 	revoked, err := s.Accounts.RevokeAccount(r.Context(), username, callerOf(r.Context()).name)
 	if err != nil {

@@ -77,6 +77,9 @@ func TestAccounts_AreAllThatAStationHasWithoutTLS(t *testing.T) {
 	if diff := cmp.Diff([]string{"disable torino by local", "remove torino by local"}, w.accounts.done); diff != "" {
 		t.Errorf("done (-want +got):\n%s", diff)
 	}
+	if answer := ask(t, h, "POST", "/api/v1/stations/torino/code", ""); answer.Code != http.StatusNotFound || !strings.Contains(answer.Body.String(), "and start the collector again") {
+		t.Errorf("a code: %d %s", answer.Code, answer.Body)
+	}
 	if answer := ask(t, h, "DELETE", "/api/v1/stations/TORINO", ""); answer.Code != http.StatusNotFound {
 		t.Errorf("no station's id: %d %s", answer.Code, answer.Body)
 	}

@@ -87,7 +87,7 @@ func enrolmentRoutes() []route {
 func (s *server) enrolment() (Enrolment, error) {
 	if s.Enrolment == nil {
 		return nil, notFound.with("stations do not enrol here: the API listens without TLS",
-			fieldError("http.tls", "", "set it in the collector's configuration, to {} for a certificate of its own authority"))
+			fieldError("http.tls", "", "set it in the collector's configuration, to {} for a certificate of its own authority, and start the collector again"))
 	}
 	return s.Enrolment, nil
 }

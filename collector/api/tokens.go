@@ -126,7 +126,7 @@ const (
 func (s *server) revokeToken(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("id")
 	if printable(name) != name {
-		return notFound.with("no token can have this name", fieldError("id", name, "GET "+tokenPath+" lists them"))
+		return notFound.with("no token can have this name", fieldError("id", name, "`heimdall-collector token list` lists them"))
 	}
 	if err := s.Tokens.RevokeToken(r.Context(), name, callerOf(r.Context()).name); err != nil {
 		return absent(fmt.Errorf("revoke token: %w", err), "token", name)

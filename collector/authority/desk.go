@@ -25,6 +25,14 @@ const (
 	grace = 365 * 24 * time.Hour
 )
 
+// ValidCodeLife refuses a life that no code has.
+func ValidCodeLife(life time.Duration) error {
+	if life < shortestLife || life > longestLife {
+		return fmt.Errorf("want %dm to %dd", shortestLife/time.Minute, longestLife/(24*time.Hour))
+	}
+	return nil
+}
+
 // Codes keeps codes, by their hash.
 type Codes interface {
 	// AddCode keeps a code, and makes those void that the station was given before and has not used.
@@ -153,8 +161,8 @@ func (d *Desk) Mint(ctx context.Context, station string, life time.Duration, rep
 	if life == 0 {
 		life = codeLife
 	}
-	if life < shortestLife || life > longestLife {
-		return nil, protocol.FieldErrors{{Field: "ttl", Value: life.String(), Message: "want 1 minute to 7 days"}}
+	if err := ValidCodeLife(life); err != nil {
+		return nil, protocol.FieldErrors{{Field: "ttl", Value: life.String(), Message: err.Error()}}
 	}
 	now := d.cfg.Now()
 	enrolled, ever, err := d.cfg.Certificates.EnrolledStation(ctx, station, now.Add(-grace))
