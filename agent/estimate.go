@@ -116,7 +116,7 @@ func (e estimate) text(cfg Config) string {
 	if e.stored == 0 {
 		return ""
 	}
-	text := "H" + reach(e.historyS, 0)[1:] + ".\n"
+	text := "History reaches back " + span(e.historyS) + ".\n"
 	if limit, err := spoolLimit(cfg.Spool); err != nil {
 		text = err.Error() + ".\n" + text
 	} else {

@@ -111,16 +111,20 @@ func (l tapLine) String() string {
 	return b.String()
 }
 
+// span is a length of time as people think of it: 27 s, 23 min, 2.5 h.
+func span(seconds float64) string {
+	switch {
+	case seconds >= 7200:
+		return fmt.Sprintf("%.1f h", seconds/3600)
+	case seconds >= 120:
+		return fmt.Sprintf("%.0f min", seconds/60)
+	}
+	return fmt.Sprintf("%.0f s", seconds)
+}
+
 // reach says how far back the IQ of a receiver goes.
 func reach(historyS float64, held int) string {
-	back := fmt.Sprintf("%.0f s", historyS)
-	switch {
-	case historyS >= 7200:
-		back = fmt.Sprintf("%.1f h", historyS/3600)
-	case historyS >= 120:
-		back = fmt.Sprintf("%.0f min", historyS/60)
-	}
-	text := "history reaches back " + back
+	text := "history reaches back " + span(historyS)
 	switch {
 	case held == 1:
 		text += ", 1 detection held"

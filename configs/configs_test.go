@@ -120,6 +120,31 @@ key: &a hush
 	}
 }
 
+// Who writes YAML by hand is told where its form is wrong and how it is written, and nothing of what stands there.
+func TestDecode_ExplainsIndentation(t *testing.T) {
+	const tab, rule = "there is a tab: indentation is by spaces", "indentation is by spaces, and the keys of one block stand in one column"
+	for text, want := range map[string]string{
+		"station:\n\tid: hush\n":               "a.yaml:2:1: " + tab,
+		"station:\n  id: hush\n \ttags: [x]\n": "a.yaml:3:2: " + tab,
+		"station:\n  id: hush\n   tags: [x]\n": "a.yaml:2:7: this line, or the one below it, ",
+		"station:\n  id: hush\n tags: [x]\n":   "a.yaml:3:2: this line, or the one below it, ",
+		" count: 1\nkey: hush\n":               "a.yaml:2:1: this line, or the one below it, ",
+		"key: hush\n  count: 1\n":              rule,
+		"key: hu: sh\n":                        "a value with a colon and a space in it is written in quotes",
+		"count: 1\nkey hush\n":                 "a.yaml:2:1: this line, or the one below it, ",
+		"station:\n  id:hush\n":                "a.yaml:2:3: station: want a mapping with the keys id, position, tags, each with a colon and a space",
+		"key: |hush\ncount: 1\n":               "a.yaml:1:6: after | or > the line ends",
+		"key: \"hush\\q\"\n":                   "a.yaml:1:12: found unknown escape character",
+		"key: \"hush\n":                        "a.yaml:1:6: could not find end character of double-quoted text",
+		"station: {id: hush\n":                 "a.yaml:1:10: could not find flow mapping end token",
+	} {
+		err := configs.Decode("a.yaml", []byte(text), new(example))
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hush") {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}
+
 // What is shown of a fault may be pasted anywhere.
 func TestDecode_KeepsSecrets(t *testing.T) {
 	for text, want := range map[string]string{

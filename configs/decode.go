@@ -155,12 +155,29 @@ func (d *decoder) syntax(err error) {
 	fault := Fault{File: d.file, Message: err.Error()}
 	var at *yaml.SyntaxError
 	if errors.As(err, &at) {
-		fault.Message = at.Message
+		fault.Message = explain(at.Message)
 		if at.Token != nil {
 			fault.Line, fault.Column = at.Token.Position.Line, at.Token.Position.Column
 		}
 	}
 	d.faults = append(d.faults, fault)
+}
+
+// explain says of a fault that the parser found what to write instead, and leaves out what the parser repeats of the file, which may
+// be a part of a password.
+func explain(found string) string {
+	const rule = "indentation is by spaces, and the keys of one block stand in one column"
+	switch {
+	case strings.Contains(found, "character '\t'"), strings.Contains(found, "tab character"):
+		return "there is a tab: " + rule
+	case strings.Contains(found, "not allowed in this context"), strings.Contains(found, "non-map value"), strings.Contains(found, "unexpected map key"),
+		strings.Contains(found, "unexpected key name"):
+		return "this line, or the one below it, does not fit into what is around it: " + rule + "; a value with a colon and a space in it is written in quotes"
+	case strings.Contains(found, "invalid header option"):
+		return "after | or > the line ends: write the text below, or in quotes"
+	}
+	found, _, _ = strings.Cut(found, `"`)
+	return strings.TrimRight(found, " ")
 }
 
 // check takes a Checker's report. A key that could not even be decoded is not reported a second time.
@@ -332,7 +349,7 @@ func join(field, key string) string {
 func (d *decoder) mapping(field string, n ast.Node, v reflect.Value, depth int) {
 	values, ok := pairs(n)
 	if !ok {
-		d.fault(field, n, "want a mapping with the keys "+strings.Join(keysOf(v.Type()), ", "))
+		d.noMapping(field, n, "want a mapping with the keys "+strings.Join(keysOf(v.Type()), ", "))
 		return
 	}
 	seen := map[string]int{}
@@ -354,10 +371,20 @@ func (d *decoder) mapping(field string, n ast.Node, v reflect.Value, depth int) 
 	}
 }
 
+// noMapping reports a value that is none. What comes after a colon in it is not shown: it is meant to be the value of a key.
+func (d *decoder) noMapping(field string, n ast.Node, message string) {
+	p := position(n)
+	if strings.Contains(p.text, ":") {
+		p.text, message = "", message+", each with a colon and a space after it"
+	}
+	d.failed[field] = true
+	d.faults = append(d.faults, Fault{File: d.file, Line: p.line, Column: p.column, Field: field, Value: p.text, Message: message})
+}
+
 func (d *decoder) dictionary(field string, n ast.Node, v reflect.Value, depth int) {
 	values, ok := pairs(n)
 	if !ok {
-		d.fault(field, n, "want a mapping of names to values")
+		d.noMapping(field, n, "want a mapping of names to values")
 		return
 	}
 	m := reflect.MakeMap(v.Type())
