@@ -100,10 +100,10 @@ func TestSetup_PlaceOfTheReceiver(t *testing.T) {
 // What the started agent has come to is told: the first acknowledgement, where there is somebody to give one.
 func TestSetup_SaysWhenItRuns(t *testing.T) {
 	t.Parallel()
-	broker := servers.Mosquitto(t)
+	broker, other := servers.Mosquitto(t), servers.Mosquitto(t) // two agents of one station push each other out
 	for name, tc := range map[string]struct{ more, says string }{
 		"acknowledged by the broker": {"mqtt: {url: " + broker.URL + "}\ndelivery: {ack: broker}\n", `^running: first record acknowledged after \d+\.\d s$`},
-		"no collector is there":      {"mqtt: {url: " + broker.URL + "}\n", `^running, but no record is acknowledged yet: mqtt://.* no collector is online: records are kept here$`},
+		"no collector is there":      {"mqtt: {url: " + other.URL + "}\n", `^running, but no record is acknowledged yet: mqtt://.* no collector is online: records are kept here$`},
 		"without a broker":           {"", `^running: what is heard is kept here, for want of a broker \(mqtt.url\)$`},
 		"it does not run":            {"", `^started, but it does not answer yet$`},
 	} {
