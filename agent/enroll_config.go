@@ -11,6 +11,7 @@ import (
 
 	"github.com/fulgidus/heimdall/agent/identity"
 	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/configs/wholefile"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -85,7 +86,7 @@ func writable(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("write the configuration: %w; run it with sudo, or name another place with --config", err)
 	}
-	part := path + ".new"
+	part := path + wholefile.Suffix
 	f, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("write the configuration: %w; run it with sudo, or name another place with --config", err)
@@ -163,12 +164,9 @@ func keepMode(path, text string) error {
 	if err != nil {
 		return err
 	}
-	part := path + ".new"
-	if err := os.WriteFile(part, []byte(text), info.Mode().Perm()); err != nil {
+	err = wholefile.Write(path, []byte(text), info.Mode().Perm(), func(part string) error { return sameOwner(info, part) })
+	if err != nil {
 		return fmt.Errorf("write the configuration: %w; run it with sudo", err)
 	}
-	if err := sameOwner(info, part); err != nil {
-		return errors.Join(fmt.Errorf("write the configuration: %w", err), os.Remove(part))
-	}
-	return os.Rename(part, path)
+	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/fulgidus/heimdall/configs/wholefile"
 )
 
 // runFile tells other commands where the collector of a data directory listens.
@@ -62,10 +64,7 @@ func (d *dataDir) announce(r running) error {
 		return fmt.Errorf("encode %s: %w", runFile, err)
 	}
 	path := filepath.Join(d.path, runFile)
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := wholefile.Write(path, text, 0o600, nil); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil

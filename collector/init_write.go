@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/fulgidus/heimdall/configs"
+	"github.com/fulgidus/heimdall/configs/wholefile"
 	"github.com/fulgidus/heimdall/packaging/service"
 )
 
@@ -152,20 +153,7 @@ func (i *interview) write() error {
 
 // writeFile writes a file whole or not at all.
 func (i *interview) writeFile(path, text string) error {
-	fresh := path + ".new"
-	err := os.Remove(fresh)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	if err == nil {
-		err = os.WriteFile(fresh, []byte(text), 0o600)
-	}
-	if err == nil {
-		err = i.as.mayRead(fresh)
-	}
-	if err == nil {
-		err = os.Rename(fresh, path)
-	}
+	err := wholefile.Write(path, []byte(text), 0o600, i.as.mayRead)
 	if err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}

@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/fulgidus/heimdall/configs/wholefile"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -174,16 +175,7 @@ func makeLike(state, dir string) error {
 	return giveTo(state, dir)
 }
 
-// replace writes a file for its owner only, which is there whole and on disk, or as it was.
+// replace writes a file for its owner only.
 func replace(path string, text []byte) error {
-	part := path + ".new"
-	f, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close(), giveTo(filepath.Dir(path), part)); err != nil {
-		return err
-	}
-	return os.Rename(part, path)
+	return wholefile.Write(path, text, 0o600, func(part string) error { return giveTo(filepath.Dir(path), part) })
 }

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fulgidus/heimdall/configs/wholefile"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -222,24 +223,8 @@ func (b *Budget) write(d daily) error {
 	if err != nil {
 		return fmt.Errorf("store what was sent today: %w", err)
 	}
-	part := b.path + ".new"
-	if err := writeFile(part, append(text, '\n')); err != nil {
-		return fmt.Errorf("store what was sent today: %w", err)
-	}
-	if err := os.Rename(part, b.path); err != nil {
+	if err := wholefile.Write(b.path, append(text, '\n'), 0o600, nil); err != nil {
 		return fmt.Errorf("store what was sent today: %w", err)
 	}
 	return nil
-}
-
-func writeFile(path string, text []byte) (err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := f.Write(text); err != nil {
-		return err
-	}
-	return f.Sync()
 }

@@ -3,11 +3,10 @@ package spool
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 
+	"github.com/fulgidus/heimdall/configs/wholefile"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -23,12 +22,7 @@ func (s *Spool) noteIdentities(epochs []*epoch) {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 		return
 	}
-	fresh := path + ".new"
-	err := writeSynced(fresh, content)
-	if err == nil {
-		err = errors.Join(os.Rename(fresh, path), syncDir(s.dir))
-	}
-	if err != nil {
+	if err := wholefile.Write(path, content, 0o600, nil); err != nil {
 		s.log.Debug("the copy of the identities could not be written", "error", err)
 	}
 }
@@ -43,15 +37,6 @@ func identitiesBeside(path string) []*epoch {
 	epochs := decodeIdentities(content)
 	unbound(epochs)
 	return epochs
-}
-
-func writeSynced(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("write the copy of the identities: %w", err)
-	}
-	_, err = f.Write(content)
-	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // encodeIdentities is the number and the identity of each epoch, then a CRC-32C.

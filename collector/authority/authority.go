@@ -22,6 +22,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fulgidus/heimdall/configs/wholefile"
 	"github.com/fulgidus/heimdall/protocol"
 )
 
@@ -119,7 +120,7 @@ func (a *Authority) makeKey(path string) error {
 		return err
 	}
 	a.key = key
-	return writeWhole(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	return wholefile.Write(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600, nil)
 }
 
 func (a *Authority) readCertificate(path string) error {
@@ -158,21 +159,7 @@ func (a *Authority) makeCertificate(path string) error {
 	if a.cert, err = x509.ParseCertificate(der); err != nil {
 		return err
 	}
-	return writeWhole(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
-}
-
-// writeWhole writes a file that is there whole, and on disk, or not at all.
-func writeWhole(path string, text []byte, mode fs.FileMode) error {
-	part := path + ".new"
-	f, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(part, path)
+	return wholefile.Write(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644, nil)
 }
 
 // newSerial is a number that no other certificate has.

@@ -10,6 +10,8 @@ import (
 	"math/big"
 	"path/filepath"
 	"slices"
+
+	"github.com/fulgidus/heimdall/configs/wholefile"
 )
 
 // RevocationListName is the list of revoked certificates in the authority's folder, for brokers that others run.
@@ -59,7 +61,7 @@ func (d *Desk) writeList() error {
 	if err != nil {
 		return err
 	}
-	if err := writeWhole(filepath.Join(d.cfg.Authority.dir, RevocationListName), text, 0o644); err != nil {
+	if err := wholefile.Write(filepath.Join(d.cfg.Authority.dir, RevocationListName), text, 0o644, nil); err != nil {
 		return err
 	}
 	d.written = append([]string{}, serials...)
