@@ -6,13 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -87,26 +83,6 @@ func (c MQTTConfig) accountsKept() string {
 	return accountsNone
 }
 
-// checkAccounts reports what the accounts need.
-func (c MQTTConfig) checkAccounts(report func(field, message string)) {
-	host, _, err := net.SplitHostPort(c.Embedded.Listen)
-	beyond := err == nil && !loopback(host)
-	switch {
-	case !slices.Contains([]string{"", accountsNone, accountsEmbedded, accountsDynsec, accountsFiles}, c.Accounts):
-		report("mqtt.accounts", "want none, embedded, dynsec or files")
-	case c.URL == "" && (c.Accounts == accountsDynsec || c.Accounts == accountsFiles):
-		report("mqtt.accounts", "that is for an outside broker, which mqtt.url names; the embedded one has none or embedded")
-	case c.URL == "" && beyond && c.Accounts == accountsNone:
-		report("mqtt.accounts", "other computers reach mqtt.embedded.listen, so there must be accounts: write embedded, or leave it out")
-	case c.URL != "" && c.Accounts == accountsEmbedded:
-		report("mqtt.accounts", "that is for the embedded broker; leave mqtt.url out, or write dynsec or files")
-	case c.Accounts == accountsDynsec && c.Username == "":
-		report("mqtt.username", "missing: dynsec needs the account of the plug-in that has its role admin")
-	case (c.Accounts == accountsFiles) != (c.AccountsFolder != ""):
-		report("mqtt.accounts_folder", "name the folder for the broker's files, together with mqtt.accounts: files")
-	}
-}
-
 // EmbeddedConfig is the broker inside the collector.
 type EmbeddedConfig struct {
 	Listen string `yaml:"listen"`
@@ -179,39 +155,6 @@ func (c RetentionConfig) keep() retention.Keep {
 	}
 }
 
-// Age is a length of time as [configs.Duration] reads it, or "forever", which is 0.
-type Age time.Duration
-
-// UnmarshalText reads an age.
-func (a *Age) UnmarshalText(text []byte) error {
-	if string(text) == "forever" {
-		*a = 0
-		return nil
-	}
-	var d configs.Duration
-	if err := d.UnmarshalText(text); err != nil {
-		return fmt.Errorf("%w, or forever", err)
-	}
-	if d <= 0 {
-		return fmt.Errorf("%q keeps nothing; write a time above 0, or forever", text)
-	}
-	*a = Age(d)
-	return nil
-}
-
-// String prints the age as it is written.
-func (a Age) String() string {
-	switch {
-	case a == 0:
-		return "forever"
-	case a%(365*aDay) == 0:
-		return fmt.Sprintf("%dy", a/(365*aDay))
-	case a%aDay == 0:
-		return fmt.Sprintf("%dd", a/aDay)
-	}
-	return configs.Duration(a).String()
-}
-
 // LimitsConfig protects the collector from a single station and from a full disk.
 type LimitsConfig struct {
 	StationRate  float64       `yaml:"station_rate"`
@@ -222,43 +165,6 @@ type LimitsConfig struct {
 	// A station is suspended when more of its records are rejected.
 	RejectedPerMinute int `yaml:"rejected_per_minute"`
 	RejectedPerHour   int `yaml:"rejected_per_hour"`
-}
-
-// Room bounds recordings: a part of the disk that a folder of them is on, bytes of them, or nothing.
-type Room struct {
-	Part  float64 // of the disk in use, of 1
-	Bytes configs.Bytes
-}
-
-// UnmarshalText reads 80%, 500GiB or none.
-func (r *Room) UnmarshalText(text []byte) error {
-	*r = Room{}
-	if string(text) == "none" {
-		return nil
-	}
-	if percent, ok := strings.CutSuffix(string(text), "%"); ok {
-		v, err := strconv.ParseFloat(strings.TrimSpace(percent), 64)
-		if err != nil || !(v > 0 && v <= 100) {
-			return fmt.Errorf("%q: want a part of the disk from 1%% to 100%%, bytes such as 500GiB, or none", text)
-		}
-		r.Part = v / 100
-		return nil
-	}
-	if err := r.Bytes.UnmarshalText(text); err != nil || r.Bytes <= 0 {
-		return fmt.Errorf("%q: want a part of the disk such as 80%%, bytes such as 500GiB, or none", text)
-	}
-	return nil
-}
-
-// String prints it as it is written.
-func (r Room) String() string {
-	switch {
-	case r.Part > 0:
-		return strconv.FormatFloat(100*r.Part, 'g', 4, 64) + "%"
-	case r.Bytes > 0:
-		return r.Bytes.String()
-	}
-	return "none"
 }
 
 // LogConfig is what is logged, and how.
@@ -393,128 +299,4 @@ func (c Config) localStores() []localStore {
 		list = append(list, localStore{"archive", path})
 	}
 	return list
-}
-
-// Check reports what the types cannot tell.
-func (c *Config) Check(report func(field, message string)) {
-	if protocol.ValidCollector(c.ID) != nil {
-		report("id", "want 1 to 32 of a-z, 0-9 and -, another for each collector")
-	}
-	c.checkMQTT(report)
-	if s := string(c.Store.URL); s != "" {
-		if err := store.Valid(s); err != nil {
-			report("store.url", err.Error())
-		}
-	}
-	if s := c.Archive.URL; s != "" {
-		if err := archive.Valid(s); err != nil {
-			report("archive.url", err.Error())
-		}
-	}
-	c.checkHTTP(report)
-	if c.Data == "" {
-		report("data", "name a directory")
-	}
-	if c.Limits.Message < 4<<10 || c.Limits.Message > 16<<20 {
-		report("limits.message", "want 4KiB to 16MiB")
-	}
-	if c.Limits.StationRate <= 0 {
-		report("limits.station_rate", "want records per second above 0")
-	}
-	if c.Limits.StationBytes <= 0 {
-		report("limits.station_bytes", "want bytes per second above 0")
-	}
-	if c.Limits.CaptureBytes < 1<<20 {
-		report("limits.capture_bytes", "want at least 1MiB")
-	}
-	if c.Limits.RejectedPerMinute < 1 {
-		report("limits.rejected_per_minute", "want records a minute from 1 on; a very large number suspends no station")
-	}
-	if c.Limits.RejectedPerHour < 1 {
-		report("limits.rejected_per_hour", "want records an hour from 1 on; a very large number suspends no station")
-	}
-	oneOf(report, "log.level", c.Log.Level, "debug", "info", "warn", "error")
-	oneOf(report, "log.format", c.Log.Format, "text", "json")
-}
-
-func oneOf(report func(field, message string), field, value string, allowed ...string) {
-	if !slices.Contains(allowed, value) {
-		report(field, "want "+strings.Join(allowed[:len(allowed)-1], ", ")+" or "+allowed[len(allowed)-1])
-	}
-}
-
-func (c *Config) checkMQTT(report func(field, message string)) {
-	if protocol.ValidPrefix(c.MQTT.Prefix) != nil {
-		report("mqtt.prefix", "want levels without + # or space, such as heimdall or club/heimdall")
-	}
-	if protocol.ValidPrefix(c.MQTT.HomeAssistant.Prefix) != nil {
-		report("mqtt.homeassistant.prefix", "want levels without + # or space, such as homeassistant")
-	}
-	if c.MQTT.SharedGroup == "" || strings.ContainsAny(c.MQTT.SharedGroup, "/+#") {
-		report("mqtt.shared_group", "want a name without /, + and #")
-	}
-	if c.MQTT.Password != "" && c.MQTT.Username == "" {
-		report("mqtt.username", noUsername)
-	}
-	c.MQTT.checkAccounts(report)
-	if c.MQTT.PublicURL != "" {
-		checkBrokerURL(report, "mqtt.public_url", c.MQTT.PublicURL)
-	}
-	if c.MQTT.URL == "" {
-		if _, port, err := net.SplitHostPort(c.MQTT.Embedded.Listen); err != nil || port == "" {
-			report("mqtt.embedded.listen", "want host:port, for instance 127.0.0.1:18830; port 0 takes any free one")
-		}
-		return
-	}
-	checkBrokerURL(report, "mqtt.url", c.MQTT.URL)
-	if (c.MQTT.Cert == "") != (c.MQTT.Key == "") {
-		report("mqtt.cert", "a client certificate needs both mqtt.cert and mqtt.key")
-	}
-}
-
-// hostName is a name as it stands in an address.
-var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$`)
-
-// checkBrokerURL wants the address of a broker.
-func checkBrokerURL(report func(field, message string), field, address string) {
-	u, err := url.Parse(address)
-	switch {
-	case err != nil || u.Host == "" || (u.Scheme != "mqtt" && u.Scheme != "mqtts") || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
-		report(field, "want mqtt://host:1883 or mqtts://host:8883")
-	case u.User != nil:
-		report(field, "leave user and password out of the URL; use mqtt.username and mqtt.password")
-	}
-}
-
-const noUsername = "missing: mqtt.password needs the account that it belongs to"
-
-// checkListen wants an address that only this machine reaches; why tells the reason and what to do instead.
-func checkListen(report func(field, message string), field, address, example, why string) {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || port == "" {
-		report(field, "want host:port, for instance "+example+"; port 0 takes any free one")
-		return
-	}
-	if !loopback(host) {
-		report(field, "only a loopback address, for instance "+example+", "+why)
-	}
-}
-
-func (c *Config) checkHTTP(report func(field, message string)) {
-	if t := c.HTTP.TLS; t != nil && (t.Cert == "") != (t.Key == "") {
-		report("http.tls", "a certificate needs both http.tls.cert and http.tls.key; {} is one of the collector's own authority")
-	}
-	for _, name := range c.HTTP.Hosts {
-		if net.ParseIP(name) == nil && !hostName.MatchString(name) {
-			report("http.hosts", "want names or addresses without a port, such as heimdall.example.org")
-		}
-	}
-	if c.HTTP.Tokens {
-		if _, port, err := net.SplitHostPort(c.HTTP.Listen); err == nil && port != "" {
-			return
-		}
-	}
-	checkListen(report, "http.listen", c.HTTP.Listen, "127.0.0.1:8090",
-		"unless http.tokens is true: set it, also behind a reverse proxy, or whoever comes through that may do all. TLS comes with it, "+
-			"by a certificate of the collector's own authority unless http.tls names another")
 }
