@@ -2,7 +2,9 @@ package link
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,7 +139,7 @@ func (l *Link) Run(ctx context.Context) error {
 			l.backoff.reset()
 			down.attempts = 0
 		}
-		if down.worthSaying(time.Now()) {
+		if down.worthSaying(time.Now(), err) {
 			l.cfg.Log.WarnContext(ctx, "no connection to the broker; records wait on disk", "broker", l.address, "error", err, "attempts", down.attempts)
 		}
 		wait := l.backoff.next()
@@ -204,14 +206,24 @@ func (b *backoff) reset() { b.bound = 0 }
 type outage struct {
 	attempts int
 	last     time.Time
+	mends    []string // said since last
 }
 
-// worthSaying counts an attempt, and tells whether to log it.
-func (o *outage) worthSaying(now time.Time) bool {
+// worthSaying counts an attempt, and tells whether to log it: the first, one now and then, and whatever has a mend that was not said
+// yet, as after a session that just ended the refusal of the next one has.
+func (o *outage) worthSaying(now time.Time, err error) bool {
 	o.attempts++
-	if o.attempts > 1 && now.Sub(o.last) < sayEvery {
-		return false
+	mend := ""
+	if m, ok := errors.AsType[*mendable](err); ok {
+		mend = m.mend
 	}
-	o.last = now
+	if o.attempts > 1 && now.Sub(o.last) < sayEvery {
+		if mend == "" || slices.Contains(o.mends, mend) {
+			return false
+		}
+		o.mends = append(o.mends, mend)
+		return true
+	}
+	o.last, o.mends = now, []string{mend}
 	return true
 }

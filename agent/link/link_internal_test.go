@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"io"
 	"testing"
 	"time"
 
@@ -189,12 +190,29 @@ func TestOutage_IsSaidNowAndThen(t *testing.T) {
 	var o outage
 	said := 0
 	for i := range 60 {
-		if o.worthSaying(t0.Add(time.Duration(i) * time.Minute)) {
+		if o.worthSaying(t0.Add(time.Duration(i)*time.Minute), io.EOF) {
 			said++
 		}
 	}
 	if said != 6 {
 		t.Errorf("said %d times in an hour, want 6", said)
+	}
+}
+
+// What the owner can do is said as soon as it is known, and once.
+func TestOutage_SaysEachMend(t *testing.T) {
+	var o outage
+	revoked, away := &mendable{io.EOF, "enrol"}, fmt.Errorf("connect: %w", &mendable{io.EOF, "start it"})
+	for i, c := range []struct {
+		err  error
+		said bool
+	}{{io.EOF, true}, {io.EOF, false}, {revoked, true}, {revoked, false}, {away, true}, {revoked, false}, {away, false}} {
+		if said := o.worthSaying(t0.Add(time.Duration(i)*time.Second), c.err); said != c.said {
+			t.Errorf("attempt %d, %v: said %v", i+1, c.err, said)
+		}
+	}
+	if !o.worthSaying(t0.Add(sayEvery+time.Minute), revoked) || o.worthSaying(t0.Add(sayEvery+2*time.Minute), revoked) {
+		t.Error("after a while it is said again, once")
 	}
 }
 

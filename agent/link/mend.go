@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"os"
@@ -30,8 +29,18 @@ func (c Config) explain(err error) error {
 	if mend == "" {
 		return err
 	}
-	return fmt.Errorf("%w: %s", err, mend)
+	return &mendable{err, mend}
 }
+
+// mendable is an error with what to do about it.
+type mendable struct {
+	err  error
+	mend string
+}
+
+func (m *mendable) Error() string { return m.err.Error() + ": " + m.mend }
+
+func (m *mendable) Unwrap() error { return m.err }
 
 // enrolAgain is the mend of a certificate that the broker does not take.
 const enrolAgain = "where the station was revoked, ask the network's operator for a code, then `heimdall-agent enroll -`"

@@ -183,6 +183,12 @@ func TestEnrol_FromCodeToRevocation(t *testing.T) {
 		t.Errorf("the session went on for %v", took)
 	}
 	c.waitState("torino", protocol.StateRevoked)
+	eventually(t, time.Minute, "the agent's log says what its owner can do", func() error {
+		if text := readFile(t, agent.log); !bytes.Contains(text, []byte("then `heimdall-agent enroll -`")) {
+			return fmt.Errorf("it says\n%s", text)
+		}
+		return nil
+	})
 	for station, want := range map[string]string{"torino": "`heimdall-collector station code torino`", "nosuch": "no station of this id has enrolled"} {
 		if out, errOut, exit := c.command("station", "rotate", station); exit == 0 || out != "" || !strings.Contains(errOut, want) {
 			t.Errorf("rotate %s, which is not enrolled: exit %d: %s%s", station, exit, out, errOut)
