@@ -17,8 +17,10 @@ SOAK      ?= 10m
 # are cores, because these mostly wait.
 LONGEST   := packaging/e2e agent/radio agent/link collector/store agent/spool packaging/e2e/soak agent/survey collector/api collector/link
 AT_ONCE   := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-# The race detector also has each conversion of a pointer checked, which is half of the time that SQLite takes: it is C in Go.
-UNCHECKED := -gcflags=modernc.org/...=-d=checkptr=0
+# What the race detector would only slow down, several times: libraries of pure reckoning, and SQLite, which is C in Go. It also has
+# each conversion of a pointer checked, of which dsp makes one for each float whose bits it looks at.
+UNCHECKED := $(addprefix -gcflags=,modernc.org/...=-race=false gonum.org/...=-race=false math=-race=false \
+	github.com/fulgidus/heimdall/dsp/...=-d=checkptr=0)
 
 GOLANGCI_LINT := golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,7 +16,8 @@ import (
 
 var rawFormats = []Format{CU8, CS8, CS16, CF32}
 
-// TestEngines_RunTheSuite runs the tests of what rests on the engines once more on each that was not chosen.
+// TestEngines_RunTheSuite runs the tests of what rests on the engines once more on each that was not chosen, without the race detector,
+// which would take most of the time there and finds nothing else than on the one that was.
 func TestEngines_RunTheSuite(t *testing.T) {
 	if os.Getenv(engineSetting) != "" {
 		return // one is forced: this is such a run, or the caller's own
@@ -24,12 +26,16 @@ func TestEngines_RunTheSuite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tests := filepath.Join(t.TempDir(), "dsp.test")
+	if out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", tests, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	for _, e := range runnableEngines() {
 		if e.name == now {
 			continue
 		}
 		t.Run(e.name, func(t *testing.T) {
-			c := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "Welch|Detector|Channelizer|Meter", "-test.count=1")
+			c := exec.CommandContext(t.Context(), tests, "-test.run", "Welch|Detector|Channelizer|Meter", "-test.count=1")
 			c.Env = append(os.Environ(), engineSetting+"="+e.name)
 			if out, err := c.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, out)
