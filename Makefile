@@ -19,8 +19,8 @@ LONGEST   := packaging/e2e agent/radio agent/link collector/store agent/spool pa
 AT_ONCE   := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 # What the race detector would only slow down, several times: libraries of pure reckoning, and SQLite, which is C in Go. It also has
 # each conversion of a pointer checked, of which dsp makes one for each float whose bits it looks at.
-UNCHECKED := $(addprefix -gcflags=,modernc.org/...=-race=false gonum.org/...=-race=false math=-race=false \
-	github.com/fulgidus/heimdall/dsp/...=-d=checkptr=0)
+UNCHECKED := $(foreach library,modernc.org/... gonum.org/... math,-gcflags='$(library)=-race=false -d=checkptr=0') \
+	-gcflags=github.com/fulgidus/heimdall/dsp/...=-d=checkptr=0
 
 GOLANGCI_LINT := golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
