@@ -117,9 +117,9 @@ func TestLink_BrokerSendsWhatIsForOthers(t *testing.T) {
 	}
 	welcome := []byte{0x20, 2, 0, 0}
 	var then []byte
-	for n := byte(1); n <= 20; n++ { // whatever numbers the requests have
-		then = append(then, 0x90, 3, 0, n, 1)
-		then = append(then, 0x40, 2, 0, n)
+	for n := range len(topics.AgentFilters(station)) + 2 { // what it asks for and says first, not the records
+		then = append(then, 0x90, 3, 0, byte(n+1), 1)
+		then = append(then, 0x40, 2, 0, byte(n+1))
 	}
 	then = append(then, packet(topics.Command("genova"), order)...)
 	then = append(then, packet(topics.Status("genova"), []byte(protocol.Offline))...)
