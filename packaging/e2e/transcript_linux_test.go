@@ -74,6 +74,11 @@ func TestTranscript_NetworkOperator(t *testing.T) {
 	dir := t.TempDir()
 	config := filepath.Join(dir, "collector.yaml")
 
+	// Several networks are tried on this computer: an earlier answer keeps this one away from the place of every collector.
+	if err := os.WriteFile(config+".draft", fmt.Appendf(nil, "http: {listen: %q}\n", servers.FreeAddress(t)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
 	init := command(t, "heimdall-collector", "init", "--config", config)
 	init.Dir = dir
 	x := atTerminal(t, init)
@@ -120,11 +125,6 @@ func TestTranscript_NetworkOperator(t *testing.T) {
 		}
 	}
 
-	// Several networks are tried on this computer: not at the place of every collector.
-	text += fmt.Sprintf("http: {listen: %q}\n", servers.FreeAddress(t))
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	start(t, "heimdall-collector", "run", "--config", config)
 	follows(t, mustRun(t, "heimdall-collector", "check", "--wait", "30s", "--config", config),
 		`ok +database +postgres://\S+ PostgreSQL 1\d.* migration \d+`, `ok +archive +s3://\S+`, `ok +broker +mqtt://\S+ accounts through its dynamic-security plug-in: ok`, `ok +api .*`, `ok +clock .*`)
