@@ -31,9 +31,9 @@ import (
 	"github.com/fulgidus/heimdall/packaging/servers"
 )
 
-// A bare mochi broker, as the collector embeds it, with TLS and a client certificate.
-func TestLink_MochiOverTLS(t *testing.T) {
-	files := certificates(t)
+// bareMochi runs a broker with one listener for TLS and one without.
+func bareMochi(t *testing.T, files certificateFiles, hook mochi.Hook, clients tls.ClientAuthType) (secure, plain *listeners.TCP) {
+	t.Helper()
 	pool := x509.NewCertPool()
 	authority, err := os.ReadFile(files.ca)
 	if err != nil || !pool.AppendCertsFromPEM(authority) {
@@ -44,13 +44,13 @@ func TestLink_MochiOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler)})
-	if err := server.AddHook(&door{open: true}, nil); err != nil {
+	if err := server.AddHook(hook, nil); err != nil {
 		t.Fatal(err)
 	}
-	secure := listeners.NewTCP(listeners.Config{ID: "tls", Address: "127.0.0.1:0", TLSConfig: &tls.Config{
-		Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+	secure = listeners.NewTCP(listeners.Config{ID: "tls", Address: "127.0.0.1:0", TLSConfig: &tls.Config{
+		Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: clients,
 	}})
-	plain := listeners.NewTCP(listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})
+	plain = listeners.NewTCP(listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})
 	for _, l := range []listeners.Listener{secure, plain} {
 		if err := server.AddListener(l); err != nil {
 			t.Fatal(err)
@@ -60,6 +60,13 @@ func TestLink_MochiOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { server.Close() })
+	return secure, plain
+}
+
+// A bare mochi broker, as the collector embeds it, with TLS and a client certificate.
+func TestLink_MochiOverTLS(t *testing.T) {
+	files := certificates(t)
+	secure, plain := bareMochi(t, files, &door{open: true}, tls.RequireAndVerifyClientCert)
 	c := newCollector(t, "main")
 	c.online("mqtt://" + plain.Address())
 	stranger := startAgent(t, "mqtts://"+secure.Address(), func(c *link.Config) { c.CA = files.ca }) // without a certificate
@@ -286,33 +293,7 @@ func write(t *testing.T, path, text string) {
 // What is wrong with the way to a broker is said with the mend: of a bare mochi, as the collector embeds it, and of Mosquitto.
 func TestProbe_SaysTheMend(t *testing.T) {
 	files, other := certificates(t), certificates(t)
-	authority, err := os.ReadFile(files.ca)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(authority)
-	pair, err := tls.LoadX509KeyPair(files.cert, files.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := mochi.New(&mochi.Options{Logger: slog.New(slog.DiscardHandler)})
-	if err := server.AddHook(&door{password: "secret"}, nil); err != nil {
-		t.Fatal(err)
-	}
-	secure := listeners.NewTCP(listeners.Config{ID: "tls", Address: "127.0.0.1:0", TLSConfig: &tls.Config{
-		Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.VerifyClientCertIfGiven,
-	}})
-	plain := listeners.NewTCP(listeners.Config{ID: "tcp", Address: "127.0.0.1:0"})
-	for _, l := range []listeners.Listener{secure, plain} {
-		if err := server.AddListener(l); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := server.Serve(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close() })
+	secure, plain := bareMochi(t, files, &door{password: "secret"}, tls.VerifyClientCertIfGiven)
 	outside := freeAddress(t)
 	mosquitto := servers.MosquittoWith(t, fmt.Sprintf("listener %s\nallow_anonymous true\ncertfile %s\nkeyfile %s\n", listener(outside), files.cert, files.key))
 	web := httptest.NewServer(http.NotFoundHandler())
