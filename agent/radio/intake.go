@@ -33,6 +33,7 @@ type intake struct {
 	ring  []Block // whole blocks: count of them from first on, around the end
 	first int
 	count int
+	spare [][]byte // memory of blocks that were read, the last one first: what a reader that keeps up needs stays in the cache
 
 	open     Block // being filled; empty when it has no samples
 	capacity int   // samples of a block
@@ -62,13 +63,21 @@ func newIntake(info Info, blockSamples int, buffer time.Duration) *intake {
 	}
 }
 
-// put takes whole samples that follow those before; at is the time of the first one.
+// put takes whole samples that follow those before; at is the time of the first one. The reader is woken when it can go on at once, and
+// once for all blocks.
 func (in *intake) put(raw []byte, at moment) {
+	if in.fill(raw, at) {
+		in.wake()
+	}
+}
+
+// fill does so, and tells whether a block was completed.
+func (in *intake) fill(raw []byte, at moment) (completed bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	raw = raw[:len(raw)-len(raw)%in.width]
 	if len(raw) == 0 || in.ended {
-		return
+		return false
 	}
 	in.came += uint64(len(raw) / in.width)
 	in.last = time.Now()
@@ -86,13 +95,20 @@ func (in *intake) put(raw []byte, at moment) {
 		raw, done = raw[n*in.width:], done+n
 		if in.open.Samples() == in.capacity || in.settling == 0 && in.open.Flags&Settling != 0 {
 			in.finish()
+			completed = true
 		}
 	}
+	return completed
 }
 
 // start begins a block with the sample that comes so many samples after a moment. The caller holds mu.
 func (in *intake) start(at moment, after int) {
 	b := &in.open
+	if last := len(in.spare) - 1; last >= 0 {
+		b.Raw, in.spare = in.spare[last], in.spare[:last]
+	} else {
+		b.Raw = make([]byte, 0, in.capacity*in.width)
+	}
 	if in.missing > 0 && !in.exact && in.started {
 		in.segment++
 	}
@@ -113,13 +129,9 @@ func (in *intake) finish() {
 	if in.count == len(in.ring) {
 		in.dropOldest()
 	}
-	slot := &in.ring[(in.first+in.count)%len(in.ring)]
-	*slot, in.open = in.open, Block{Raw: slot.Raw[:0]}
-	if cap(in.open.Raw) == 0 {
-		in.open.Raw = make([]byte, 0, in.capacity*in.width)
-	}
+	in.ring[(in.first+in.count)%len(in.ring)] = in.open
 	in.count++
-	in.wake()
+	in.open = Block{}
 }
 
 // dropOldest loses the oldest block for good; the next one declares it. The caller holds mu.
@@ -127,10 +139,18 @@ func (in *intake) dropOldest() {
 	oldest := &in.ring[in.first]
 	in.first, in.count = (in.first+1)%len(in.ring), in.count-1
 	n := uint64(oldest.Samples())
+	in.reuse(oldest.Raw)
 	in.health.Lost[overrun] += n
 	after := &in.ring[in.first]
 	after.LostBefore += oldest.LostBefore + n
 	after.LostExact = after.LostExact && oldest.LostExact
+}
+
+// reuse keeps memory for a block to come. The caller holds mu.
+func (in *intake) reuse(raw []byte) {
+	if cap(raw) >= in.capacity*in.width {
+		in.spare = append(in.spare, raw[:0])
+	}
 }
 
 func (in *intake) wake() {
@@ -148,6 +168,7 @@ func (in *intake) lost(n uint64, exact bool, reason string) {
 		return
 	}
 	in.finish()
+	in.wake()
 	in.next += n
 	in.missing += n
 	in.exact = in.exact && exact
@@ -160,6 +181,7 @@ func (in *intake) begin(t Tuning, settle time.Duration) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.finish()
+	in.wake()
 	if in.started {
 		in.segment++
 		in.started = false
@@ -226,15 +248,9 @@ func (in *intake) take(b *Block) (ok bool, err error) {
 	}
 	slot := &in.ring[in.first]
 	in.first, in.count = (in.first+1)%len(in.ring), in.count-1
-	spare := b.Raw[:0]
-	if cap(spare) < in.capacity*in.width {
-		spare = nil
-	}
-	*b, slot.Raw = *slot, spare
+	in.reuse(b.Raw)
+	*b, slot.Raw = *slot, nil
 	in.health.SamplesTotal += uint64(b.Samples())
-	if in.count > 0 {
-		in.wake()
-	}
 	return true, nil
 }
 

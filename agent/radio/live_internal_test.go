@@ -130,6 +130,25 @@ func TestLive_SlowReader(t *testing.T) {
 	})
 }
 
+// A reader that keeps up has few blocks go round, however long the buffer is.
+func TestIntake_MemoryGoesRound(t *testing.T) {
+	in := newIntake(Info{Format: dsp.CS16, Tuning: Tuning{SampleRateHz: 1e4}}, 500, 10*time.Second)
+	seen := map[*byte]bool{}
+	var b Block
+	for range 100 {
+		counts(in, 1000) // two blocks
+		for range 2 {
+			if ok, err := in.take(&b); !ok || err != nil {
+				t.Fatalf("no block (%v)", err)
+			}
+			seen[&b.Raw[0]] = true
+		}
+	}
+	if len(seen) > 3 { // of two blocks in the ring and one at the reader's
+		t.Errorf("%d blocks were made", len(seen))
+	}
+}
+
 func TestLive_Losses(t *testing.T) {
 	w := newScripted()
 	w.script = func(_ context.Context, in *intake) error {
