@@ -86,6 +86,7 @@ type Detector struct {
 	open    []*track
 	idle    []*track
 	pending []*track
+	wide    bool // a broad event is open
 	events  []Event
 	lastID  uint64
 }
@@ -210,7 +211,7 @@ func (d *Detector) Flush() []Event {
 		d.slab(d.stored)
 	}
 	for len(d.open) > 0 {
-		d.close(d.open[0])
+		d.close(0)
 	}
 	d.settle(math.MaxInt64)
 	d.Reset()

@@ -101,17 +101,12 @@ func (d *Detector) excess(frame []float32, bins span) float64 {
 	return sum
 }
 
-// close ends an event; it waits for a few rows to be compared with others that ended with it.
-func (d *Detector) close(t *track) {
-	for i, o := range d.open {
-		if o == t {
-			d.open[i] = d.open[len(d.open)-1]
-			d.open = d.open[:len(d.open)-1]
-			break
-		}
-	}
+// close ends the open event i, which none of the row's runs belongs to; it waits for a few rows to be compared with others that ended
+// with it.
+func (d *Detector) close(i int) {
+	t := d.open[i]
+	d.remove(i)
 	if !t.confirmed {
-		d.hand(t, nil)
 		d.idle = append(d.idle, t)
 		return
 	}

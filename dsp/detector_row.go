@@ -3,6 +3,7 @@ package dsp
 import (
 	"math"
 	"math/bits"
+	"slices"
 )
 
 // How the cells of one row are judged.
@@ -45,14 +46,15 @@ func (d *Detector) look(r int64) {
 		d.runs = d.runs[:0]
 		d.bridge(r)
 	}
+	d.wide = slices.ContainsFunc(d.open, func(t *track) bool { return t.broad })
 	for i := range d.runs {
 		d.weigh(&d.runs[i], now)
 		d.join(&d.runs[i], r)
 	}
 	d.spread(r, now)
 	for i := 0; i < len(d.open); {
-		if t := d.open[i]; d.age(t, r) {
-			d.close(t)
+		if d.age(d.open[i], r) {
+			d.close(i)
 			continue
 		}
 		i++

@@ -220,6 +220,22 @@ func TestDetector_BroadPulses(t *testing.T) {
 	}
 }
 
+// What the noise does between the pulses of a broad event is no part of its mean.
+func TestDetector_BroadPulsesPower(t *testing.T) {
+	const power = 20e-4
+	var on [][2]uint64
+	for at := uint64(100*row + bins/2); at < 400*row; at += 8 * row {
+		on = append(on, [2]uint64{at, at + 2*row})
+	}
+	cfg := detectorConfig()
+	cfg.EnergySamples = bins / 2 // so that no window around a pulse begins in the row before
+	got := detect(t, cfg, scene{500 * milli, []dsp.Signal{noise(), dsp.Gated(dsp.NoiseBand(power, -0.45, 0.45, 6), on)}}, 8192)
+	if len(got) != 1 {
+		t.Fatalf("%d events, want one: %+v", len(got), got)
+	}
+	near(t, "level dBFS", dsp.DB(got[0].Power), dsp.DB(power), 0.5) // the first row of each pulse is not full
+}
+
 func TestDetector_ConnectedEventsBecomeOne(t *testing.T) {
 	// Two carriers are bridged by a wide signal between them.
 	got := detect(t, detectorConfig(), scene{400 * milli, []dsp.Signal{

@@ -66,7 +66,8 @@ type track struct {
 // join gives a run to the event it continues, makes one event of those it connects, or starts one.
 func (d *Detector) join(q *run, r int64) {
 	touched := d.touched(q)
-	for i := 0; i < len(d.open); i++ {
+	alone := q.seeds == 0 && len(touched) == 0 && !d.wide // as are most cells of noise: it continues nothing
+	for i := 0; i < len(d.open) && !alone; i++ {
 		t := d.open[i]
 		if t == q.track || !t.continues(q, touched, r) {
 			continue
@@ -76,7 +77,7 @@ func (d *Detector) join(q *run, r int64) {
 			faded = !d.loud(r)
 		}
 		if !faded && d.quiet(t, r) {
-			d.again(t, r)
+			d.again(i, r)
 			i--
 			continue
 		}
@@ -95,9 +96,11 @@ func (d *Detector) join(q *run, r int64) {
 	}
 }
 
-// again ends an event whose tail still lasts when it comes back, and in a broad one's place starts the next.
-func (d *Detector) again(t *track, r int64) {
-	d.close(t)
+// again ends the open event i, whose tail still lasts when it comes back, and in a broad one's place starts the next.
+func (d *Detector) again(i int, r int64) {
+	t := d.open[i]
+	d.hand(t, nil)
+	d.close(i)
 	if !t.broad {
 		return
 	}
@@ -202,8 +205,13 @@ func (d *Detector) fresh() *track {
 func (d *Detector) drop(i int) {
 	d.hand(d.open[i], nil)
 	d.idle = append(d.idle, d.open[i])
-	d.open[i] = d.open[len(d.open)-1]
-	d.open = d.open[:len(d.open)-1]
+	d.remove(i)
+}
+
+func (d *Detector) remove(i int) {
+	last := len(d.open) - 1
+	d.open[i] = d.open[last]
+	d.open = d.open[:last]
 }
 
 // hand gives the runs of one event to another, or to none.
@@ -287,7 +295,10 @@ func (d *Detector) spread(r int64, now *row) {
 		if q.track == nil {
 			continue
 		}
-		q.track.take(q, r)
+		if !q.track.take(q, r) {
+			q.track = nil
+			continue
+		}
 		if t := q.track; !q.faded && !t.broad && r-t.first < narrowRows && d.broad(q, now) {
 			d.broaden(t, r)
 		}
@@ -315,10 +326,10 @@ func (d *Detector) spread(r int64, now *row) {
 	}
 }
 
-// take adds a run of row r to its event.
-func (t *track) take(q *run, r int64) {
+// take adds a run of row r to its event, unless it is noise somewhere in a wide band.
+func (t *track) take(q *run, r int64) bool {
 	if t.broad && q.faded && q.seeds == 0 {
-		return // noise somewhere in a wide band
+		return false
 	}
 	here := span{q.low, q.high}
 	if t.last == r && t.took == r {
@@ -328,14 +339,14 @@ func (t *track) take(q *run, r int64) {
 	}
 	t.last, t.took = r, r
 	if q.faded {
-		return
+		return true
 	}
 	t.active = r
 	t.endKnown = false
 	t.box[0] = t.box[0].union(here)
 	t.rowPower += q.power
 	if q.seeds == 0 {
-		return
+		return true
 	}
 	seeds := span{q.seedLow, q.seedHigh}
 	if t.firstSeed < 0 {
@@ -350,6 +361,7 @@ func (t *track) take(q *run, r int64) {
 	t.lastSeed, t.seedSpan = r, seeds
 	t.seeds += q.seeds
 	t.rowSeeds += q.seeds
+	return true
 }
 
 // broaden makes an event one that is timed by its whole power: what came before was its faint beginning.
