@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"gonum.org/v1/gonum/dsp/fourier"
 	"gonum.org/v1/gonum/dsp/window"
 	"gonum.org/v1/gonum/mathext"
@@ -153,6 +156,24 @@ func TestWelch_HolesAndResets(t *testing.T) {
 	}
 	if _, err := dsp.NewWelch(100); err == nil {
 		t.Error("100 bins were accepted")
+	}
+}
+
+// TestWelch_Drain takes as many frames as single precision holds and some more, over sums that are no longer wanted.
+func TestWelch_Drain(t *testing.T) {
+	const n, frames = 128, 300
+	re, im := split(n/2*(frames+1), dsp.WhiteNoise(0.1, 3), dsp.Tone(0.1, 0.2))
+	want, got := make([]float64, n), slices.Repeat([]float64{1}, n)
+	welch(t, n, re, im).PSD(want, 1)
+	w := welch(t, n, re, im)
+	if k := w.Drain(got); k != frames {
+		t.Fatalf("drained %d frames, want %d", k, frames)
+	}
+	for i := range got {
+		got[i] *= w.Density(frames, 1)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(1e-12, 0)); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -17,7 +17,8 @@ type Welch struct {
 	format  Format    // of raw; unknown while samples come as floats
 	recent  []float32 // of the last frames, single precision, in the segment's order
 	pending int       // frames in recent
-	sum     []float64 // of all before, in the segment's order
+	sorted  []float32 // recent in the order of frequency
+	sum     []float64 // of all before, in the order of frequency
 	count   int       // frames in sum and recent
 }
 
@@ -39,7 +40,7 @@ func newWelch(n int, e engine) (*Welch, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Welch{segment: segment, window: window, in: newFrames(n), recent: make([]float32, n), sum: make([]float64, n)}, nil
+	return &Welch{segment: segment, window: window, in: newFrames(n), recent: make([]float32, n), sorted: make([]float32, n), sum: make([]float64, n)}, nil
 }
 
 // Size is the number of bins.
@@ -95,7 +96,8 @@ func (w *Welch) counted() {
 }
 
 func (w *Welch) flush() {
-	for i, v := range w.recent {
+	w.segment.sort(w.sorted, w.recent)
+	for i, v := range w.sorted {
 		w.sum[i] += float64(v)
 	}
 	clear(w.recent)
@@ -119,19 +121,17 @@ func (w *Welch) PSD(dst []float64, sampleRateHz float64) {
 	if w.count > 0 {
 		scale = 1 / (float64(w.count) * sampleRateHz * w.window.SumSquares)
 	}
-	n := w.Size()
-	for i, k := range w.segment.order() {
-		dst[(int(k)+n/2)%n] = w.sum[i] * scale
+	for i, v := range w.sum {
+		dst[i] = v * scale
 	}
 }
 
-// Drain adds the sum of |X|^2 over the frames since the last Reset or Drain to sum, lowest frequency first, starts anew
+// Drain writes the sum of |X|^2 over the frames since the last Reset or Drain to sum, lowest frequency first, starts anew
 // and returns how many frames they were. Density turns such sums into a power spectral density.
 func (w *Welch) Drain(sum []float64) int {
-	w.flush()
-	n := w.Size()
-	for i, k := range w.segment.order() {
-		sum[(int(k)+n/2)%n] += w.sum[i]
+	w.segment.sort(w.sorted, w.recent)
+	for i, v := range w.sorted {
+		sum[i] = w.sum[i] + float64(v)
 	}
 	frames := w.count
 	w.Reset()

@@ -66,7 +66,6 @@ func newPSD(bins int, maskDC bool, step float64) psd {
 
 // drain moves what the estimator holds into both sums.
 func (p *psd) drain() {
-	clear(p.drained)
 	n := p.welch.Drain(p.drained)
 	if n == 0 {
 		return
