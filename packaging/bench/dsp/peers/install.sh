@@ -12,13 +12,16 @@ if command -v dpkg-query >/dev/null; then
   for package in gcc libc6-dev libfftw3-dev libliquid-dev gnuradio python3-numpy python3-scipy; do
     has "$package" || missing="$missing $package"
   done
-  has libvolk-dev || has libvolk2-dev || missing="$missing $(apt-cache show libvolk-dev >/dev/null 2>&1 && echo libvolk-dev || echo libvolk2-dev)"
+  has libvolk-dev || has libvolk2-dev || missing="$missing libvolk-dev"
 fi
 if [ -n "$missing" ]; then
   if [ "$(id -u)" = 0 ]; then
     echo "installing$missing"
     apt-get update -qq
     for package in $missing; do
+      if [ "$package" = libvolk-dev ] && apt-cache policy libvolk-dev | grep -q 'Candidate: (none)'; then
+        package=libvolk2-dev # its name in older releases
+      fi
       DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y -qq --no-install-recommends "$package" >/dev/null ||
         echo "$package is not to be had" >&2
     done
