@@ -109,3 +109,17 @@ func TestFloorShape(t *testing.T) {
 	small.Fit(0, 16, func(int, int) float64 { return 1 })
 	near(t, "few bins dB", small.DB(8), 0, 1e-9)
 }
+
+func TestFloorShape_Powers(t *testing.T) {
+	for _, n := range []int{4, 16, 64, 100, 4096} {
+		s := dsp.NewFloorShape(n)
+		s.Fit(0, n, func(low, high int) float64 { return dsp.FromDB(-90 + 20*math.Sin(float64(low+high))) })
+		got := make([]float64, n)
+		s.Powers(got)
+		for k, v := range got {
+			if want := dsp.FromDB(s.DB(k)); math.Abs(v/want-1) > 1e-12 {
+				t.Errorf("bin %d of %d: %g, want %g", k, n, v, want)
+			}
+		}
+	}
+}

@@ -86,3 +86,17 @@ func (s *FloorShape) DB(bin int) float64 {
 	t := max(0, min(x-float64(w), 1))
 	return s.limited[w] + t*(s.limited[w+1]-s.limited[w])
 }
+
+// Powers fills dst with the floor at each bin. A straight line in decibels is a geometric series.
+func (s *FloorShape) Powers(dst []float64) {
+	half := s.half()
+	for at := 0; at < s.bins; at += half {
+		part := dst[at:min(at+half, s.bins)]
+		step := (s.DB(at+half-1) - s.DB(at)) / float64(max(half-1, 1))
+		power, ratio := FromDB(s.DB(at)), FromDB(step)
+		for i := range part {
+			part[i] = power
+			power *= ratio
+		}
+	}
+}

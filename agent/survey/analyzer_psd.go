@@ -52,6 +52,8 @@ type psd struct {
 	shape          dsp.FloorShape
 	shaped         []float64 // density of shape
 	bias           float64   // of the quantile that the floor is read from
+	grow           float64   // how far over the floor a bin belongs to an emission,
+	occupied       float64   // and how far it counts as occupied
 	histogram      *dsp.Histogram
 }
 
@@ -138,15 +140,16 @@ func (p *psd) describe(rateHz float64) view {
 	for i, v := range p.sum {
 		p.density[i] = v * scale
 	}
+	p.grow = math.Max(dsp.Threshold(p.frames, growPfa), dsp.FromDB(growOverDB))
+	p.occupied = 2 * p.grow
 	v := view{floor: p.fit(rateHz)}
 	first, end := p.first, p.end
-	grow, occupied := p.grows(), p.occupied()
 	top, over := -1, 0
 	for k := first; k < end; k++ {
 		if p.masked(k) {
 			continue
 		}
-		if p.density[k] > occupied*p.floor(k) {
+		if p.density[k] > p.occupied*p.floor(k) {
 			over++
 		}
 		if top < 0 || p.density[k] > p.density[top] {
@@ -157,7 +160,7 @@ func (p *psd) describe(rateHz float64) view {
 	if top < 0 || !(p.density[top] > math.Max(dsp.Threshold(p.frames, peakPfa), dsp.FromDB(peakOverDB))*p.floor(top)) {
 		return v
 	}
-	p.emission(&v, top, grow, rateHz)
+	p.emission(&v, top, rateHz)
 	return v
 }
 
@@ -182,18 +185,15 @@ func (p *psd) fit(rateHz float64) float64 {
 // fitShape fits the floor over frequency to the levels of some bins.
 func (p *psd) fitShape(level func(low, high int) float64) {
 	p.shape.Fit(p.first, p.end, level)
-	for k := range p.shaped {
-		p.shaped[k] = dsp.FromDB(p.shape.DB(k))
-	}
+	p.shape.Powers(p.shaped)
 }
 
 // unoccupied is the noise level of some bins without those that rise over the floor found so far: between and under
 // emissions the floor is that of the noise beside them. It is NaN where too few are left.
 func (p *psd) unoccupied(low, high int) float64 {
 	free := p.usual[:0]
-	occupied := p.occupied()
 	for k := low; k < high; k++ {
-		if p.density[k] <= occupied*p.floor(k) {
+		if p.density[k] <= p.occupied*p.floor(k) {
 			free = append(free, p.density[k])
 		}
 	}
@@ -202,13 +202,6 @@ func (p *psd) unoccupied(low, high int) float64 {
 	}
 	return dsp.NoiseFloor(free, p.bias, p.histogram)
 }
-
-// grows is how far over the floor a bin belongs to an emission, and occupied how far it counts as occupied.
-func (p *psd) grows() float64 {
-	return math.Max(dsp.Threshold(p.frames, growPfa), dsp.FromDB(growOverDB))
-}
-
-func (p *psd) occupied() float64 { return 2 * p.grows() }
 
 // passband finds the bins that the receiver's filter lets through. A click fills its stop band for a moment, and so the
 // mean: a bin that was silent most of the time counts as silent.
@@ -277,12 +270,12 @@ func (p *psd) floor(k int) float64 {
 }
 
 // emission describes the emission around the highest bin.
-func (p *psd) emission(v *view, top int, grow, rateHz float64) {
+func (p *psd) emission(v *view, top int, rateHz float64) {
 	offset, peak := dsp.ToneAt(p.density, top, p.floor(top))
 	v.peak = true
 	v.peakBin = float64(top) + offset
 	v.peakPower = peak * p.welch.ENBW() * rateHz / float64(len(p.density))
-	low, high := p.reach(top, -1, grow), p.reach(top, 1, grow)
+	low, high := p.reach(top, -1), p.reach(top, 1)
 	excess := func(k int) float64 { return p.density[k] - p.floor(k) }
 	wide := max((high-low+1)/4, 8)
 	tight := func(low, high, wide int) (dsp.Occupied, bool) {
@@ -307,14 +300,14 @@ func (p *psd) emission(v *view, top int, grow, rateHz float64) {
 }
 
 // reach walks from the peak to the last bin over the floor, across short pauses.
-func (p *psd) reach(top, step int, grow float64) int {
+func (p *psd) reach(top, step int) int {
 	last := top
 	for k := top + step; k >= p.first && k < p.end; k += step {
 		width := (last - top) * step
 		if (k-last)*step > max(gapBins, int(gapPart*float64(width)))+1 {
 			break
 		}
-		if p.density[k] > grow*p.floor(k) && !p.masked(k) {
+		if p.density[k] > p.grow*p.floor(k) && !p.masked(k) {
 			last = k
 		}
 	}
