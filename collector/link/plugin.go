@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
@@ -18,17 +17,13 @@ func Empty(ctx context.Context, cfg Config, topic string) error {
 	if err != nil {
 		return err
 	}
-	s := new(session)
-	o := c.transport(ctx, s)
-	o.SetClientID(fmt.Sprintf("heimdall-clear-%s-%08x", cfg.ID, rand.Uint32()))
-	client := mqtt.NewClient(o)
-	defer client.Disconnect(quiesceMillis)
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	if err := await(ctx, client.Connect()); err != nil {
-		s.hangUp()
-		return c.connectError(err)
+	client, err := c.visit(ctx, "clear", func(*mqtt.ClientOptions) {})
+	if err != nil {
+		return err
 	}
+	defer client.Disconnect(quiesceMillis)
 	if err := await(ctx, client.Publish(topic, 1, true, []byte{})); err != nil {
 		return fmt.Errorf("publish to %s: %w", topic, err)
 	}
@@ -44,27 +39,24 @@ func AskBroker(ctx context.Context, cfg Config, topic, answers string, request [
 	}
 	ended := make(chan error, 1)
 	heard := make(chan []byte, 1) // the first one counts
-	s := new(session)
-	o := c.transport(ctx, s)
-	o.SetClientID(fmt.Sprintf("heimdall-accounts-%s-%08x", cfg.ID, rand.Uint32()))
-	o.SetConnectionLostHandler(func(_ mqtt.Client, err error) { ended <- err }) // once a connection
-	o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
-		if !mine(m.Payload()) {
-			return
-		}
-		select {
-		case heard <- m.Payload():
-		default:
-		}
-	})
-	client := mqtt.NewClient(o)
-	defer client.Disconnect(quiesceMillis)
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	if err := await(ctx, client.Connect()); err != nil {
-		s.hangUp()
-		return nil, c.connectError(err)
+	client, err := c.visit(ctx, "accounts", func(o *mqtt.ClientOptions) {
+		o.SetConnectionLostHandler(func(_ mqtt.Client, err error) { ended <- err }) // once a connection
+		o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
+			if !mine(m.Payload()) {
+				return
+			}
+			select {
+			case heard <- m.Payload():
+			default:
+			}
+		})
+	})
+	if err != nil {
+		return nil, err
 	}
+	defer client.Disconnect(quiesceMillis)
 	subscribed := client.Subscribe(answers, 0, nil)
 	if err := await(ctx, subscribed); err != nil {
 		return nil, fmt.Errorf("subscribe to %s: %w", answers, err)

@@ -2,6 +2,8 @@ package link
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"time"
@@ -29,6 +31,21 @@ func Probe(ctx context.Context, cfg Config) (online bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, retainedWait)
 	defer cancel()
 	return w.hear(ctx, protocol.Online), nil
+}
+
+// visit connects beside the collector's own session, under a client id that tells the purpose. The caller disconnects.
+func (c *Client) visit(ctx context.Context, purpose string, more func(*mqtt.ClientOptions)) (mqtt.Client, error) {
+	s := new(session)
+	o := c.transport(ctx, s)
+	o.SetClientID(fmt.Sprintf("heimdall-%s-%s-%08x", purpose, c.cfg.ID, rand.Uint32()))
+	more(o)
+	client := mqtt.NewClient(o)
+	if err := await(ctx, client.Connect()); err != nil {
+		s.hangUp()
+		client.Disconnect(quiesceMillis)
+		return nil, c.connectError(err)
+	}
+	return client, nil
 }
 
 // transport are the options that every connection has: paho only carries bytes, the session is ours.

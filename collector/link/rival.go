@@ -105,25 +105,22 @@ type witness struct {
 
 func (c *Client) openWitness(ctx context.Context) (*witness, error) {
 	w := &witness{client: c, heard: make(chan string, 16), lost: make(chan struct{}, 1)}
-	s := new(session)
-	o := c.transport(ctx, s)
-	o.SetClientID(fmt.Sprintf("heimdall-check-%s-%08x", c.cfg.ID, rand.Uint32()))
-	o.SetConnectionLostHandler(func(mqtt.Client, error) { w.lost <- struct{}{} }) // once a connection
-	o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
-		select {
-		case w.heard <- string(m.Payload()):
-		default:
-		}
-	})
-	w.mqtt = mqtt.NewClient(o)
 	limited, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	err := await(limited, w.mqtt.Connect())
-	if err == nil {
-		err = await(limited, w.mqtt.Subscribe(c.statusTopic(), 1, nil))
-	}
+	var err error
+	w.mqtt, err = c.visit(limited, "check", func(o *mqtt.ClientOptions) {
+		o.SetConnectionLostHandler(func(mqtt.Client, error) { w.lost <- struct{}{} }) // once a connection
+		o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
+			select {
+			case w.heard <- string(m.Payload()):
+			default:
+			}
+		})
+	})
 	if err != nil {
-		s.hangUp()
+		return nil, err
+	}
+	if err := await(limited, w.mqtt.Subscribe(c.statusTopic(), 1, nil)); err != nil {
 		w.mqtt.Disconnect(quiesceMillis)
 		return nil, c.connectError(err)
 	}
