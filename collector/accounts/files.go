@@ -129,12 +129,13 @@ func (f *Files) entry(acl, passwords *bytes.Buffer, name, hash string, list []ri
 	}
 }
 
-// replace puts a file in the place of another one, whole, unless they are the same.
+// replace puts a file in the place of another one, whole, unless they are the same. Several collectors of one database may keep the
+// files of one broker.
 func replace(path string, content []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 		return nil
 	}
-	if err := wholefile.Write(path, content, filesMode, nil); err != nil {
+	if err := wholefile.WriteShared(path, content, filesMode); err != nil {
 		return fmt.Errorf("write the broker's files: %w", err)
 	}
 	return nil

@@ -17,23 +17,38 @@ const Suffix = ".new"
 // Write puts a file in the place of the one at path, or where there is none. Prepare, unless it is nil, sees the file before it gets
 // its name, to give it to somebody else. An error leaves what was there, unless it is the folder that cannot be brought to disk.
 func Write(path string, content []byte, mode fs.FileMode, prepare func(part string) error) error {
-	part := path + Suffix
-	f, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
+	f, err := os.OpenFile(path+Suffix, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
 	if err != nil {
 		return err
 	}
-	if err = f.Chmod(mode); err == nil { // one that was left behind may have been open to others
+	return finish(f, path, content, mode, prepare)
+}
+
+// WriteShared is Write for a file that several programs may write at once: each makes one of its own, and the last one stays. A
+// program that ends in the middle leaves that behind.
+func WriteShared(path string, content []byte, mode fs.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*"+Suffix)
+	if err != nil {
+		return err
+	}
+	return finish(f, path, content, mode, nil)
+}
+
+// finish fills a file and gives it its name.
+func finish(f *os.File, path string, content []byte, mode fs.FileMode, prepare func(part string) error) error {
+	err := f.Chmod(mode) // one that was left behind may have been open to others
+	if err == nil {
 		_, err = f.Write(content)
 	}
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil && prepare != nil {
-		err = prepare(part)
+		err = prepare(f.Name())
 	}
 	if err == nil {
-		err = os.Rename(part, path)
+		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		os.Remove(part) // if it stays, the next one writes over it
+		os.Remove(f.Name()) // if it stays, it is in nobody's way
 		return err
 	}
 	return syncFolder(filepath.Dir(path))

@@ -5,6 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/fulgidus/heimdall/configs/wholefile"
@@ -53,5 +56,33 @@ func TestWrite_WholeOrAsItWas(t *testing.T) {
 
 	if err := wholefile.Write(filepath.Join(path, "below"), nil, 0o600, nil); err == nil {
 		t.Error("written below a file")
+	}
+}
+
+// Those that write the same file at the same time do not meet: none fails, and there is always one of their files whole.
+func TestWriteShared_OfSeveralAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a")
+	texts := []string{strings.Repeat("first ", 10_000), strings.Repeat("second", 10_000)}
+	var writers sync.WaitGroup
+	for _, text := range texts {
+		writers.Go(func() {
+			for range 50 {
+				if err := wholefile.WriteShared(path, []byte(text), 0o640); err != nil {
+					t.Errorf("write: %v", err)
+					return
+				}
+				if got, err := os.ReadFile(path); err != nil || !slices.Contains(texts, string(got)) {
+					t.Errorf("there is half a file of %d bytes, %v", len(got), err)
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if list, err := os.ReadDir(filepath.Dir(path)); err != nil || len(list) != 1 {
+		t.Errorf("left behind: %v, %v", list, err)
 	}
 }
