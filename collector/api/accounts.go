@@ -124,18 +124,14 @@ func withoutAccount(err error, id string) error {
 	return err
 }
 
-// endAccount ends a station that has nothing but its account; absent says of one that is not there what is missing.
-func (s *server) endAccount(w http.ResponseWriter, r *http.Request, end func(ctx context.Context, station, actor string) error, absent func(err error, id string) error) error {
+// endAccount ends a station that has nothing but its account; missing says of one that is not there what is missing.
+func (s *server) endAccount(w http.ResponseWriter, r *http.Request, end func(ctx context.Context, station, actor string) error, missing func(err error, id string) error) error {
 	station := r.PathValue("id")
 	if protocol.ValidStation(station) != nil {
 		return notFound.with("no station can have this id", fieldError("id", station, stationAdvice))
 	}
-	err := end(r.Context(), station, callerOf(r.Context()).name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return absent(err, station)
-	}
-	if err != nil {
-		return accountProblem(fmt.Errorf("revoke a station: %w", err))
+	if err := end(r.Context(), station, callerOf(r.Context()).name); err != nil {
+		return missing(accountProblem(fmt.Errorf("revoke a station: %w", err)), station)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
