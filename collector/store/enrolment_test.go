@@ -200,6 +200,10 @@ func testShownRevoked(t *testing.T, s *server) {
 		if got.State != state || (state != "") != strings.Contains(got.Reason, state+" on ") {
 			t.Errorf("%s: state %q, reason %q, want %q", station, got.State, got.Reason, state)
 		}
+		again := map[bool]string{true: "`heimdall-collector station add cuneo`", false: "`heimdall-collector station code " + station + "`"}[station == "cuneo"] // which has but a password
+		if state != "" && !strings.Contains(got.Reason, again) {
+			t.Errorf("%s: reason %q, want %s", station, got.Reason, again)
+		}
 	}
 	for _, station := range []string{"torino", "genova"} {
 		enrol(station, station+"1")
@@ -237,6 +241,13 @@ func testShownRevoked(t *testing.T, s *server) {
 		t.Fatal(err)
 	}
 	online(0)
+	if err := db.RevokeAccount(t.Context(), "cuneo", "chief"); err != nil {
+		t.Fatal(err)
+	}
+	shown("cuneo", protocol.StateRevoked)
+	if err := db.PutAccount(t.Context(), cuneo, "chief"); err != nil {
+		t.Fatal(err)
+	}
 	remove()
 	shown("cuneo", "")
 	if err := db.RemoveAccount(t.Context(), "cuneo", "chief"); err != nil {

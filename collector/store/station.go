@@ -318,7 +318,11 @@ func (m membership) tell(s *protocol.Station) {
 	default:
 		s.State, s.Since = protocol.StateRemoved, protocol.FormatTime(m.ended)
 	}
-	s.Reason = fmt.Sprintf("%s on %s; `heimdall-collector station code %s` lets it in again", s.State, s.Since[:len(time.DateOnly)], s.ID)
+	comes := "code"
+	if m.ended.IsZero() { // it never enrolled
+		comes = "add"
+	}
+	s.Reason = fmt.Sprintf("%s on %s; `heimdall-collector station %s %s` lets it in again", s.State, s.Since[:len(time.DateOnly)], comes, s.ID)
 }
 
 // tellLeft says of a station that took back all that it said of itself that it left; at is when, zero: it did not.
