@@ -59,7 +59,7 @@ func (c InitCmd) Run(ctx context.Context, s streams) error {
 	err = i.collector(ctx)
 	if errors.Is(err, context.Canceled) {
 		fmt.Fprintln(s.out)
-		if !i.answered {
+		if !isFile(i.draft()) {
 			return errors.New("stopped: no configuration was written")
 		}
 		return errors.New("stopped: no configuration was written; the next call proposes what was answered")
@@ -119,6 +119,9 @@ func (i *interview) agreed(ctx context.Context) (bool, error) {
 	pending, err := i.pendingMigrations(ctx)
 	if err != nil {
 		return false, err
+	}
+	if isFile(i.path) {
+		fmt.Fprintf(i.out, "Only what init asks for is taken over: all else that %s says is dropped. That file stays as %s.\n", i.path, i.former())
 	}
 	question := "Write " + i.path + "?"
 	if pending > 0 {

@@ -54,6 +54,9 @@ func TestInit_Embedded(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
 	}
+	if strings.Contains(out.String(), "is dropped") {
+		t.Errorf("nothing was there:\n%s", out.String())
+	}
 	cfg, err := LoadConfig(path)
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +81,8 @@ func TestInit_WritesOverOnlyWhenTold(t *testing.T) {
 	if code := run([]string{"init", "--yes", "--config", path}, streams{&said, &said}); code != exitFailed || !strings.Contains(said.String(), "--force") {
 		t.Errorf("ends with %d: %s", code, said.String())
 	}
-	if err := asked(path, &said, "", "", "", "n").collector(t.Context()); err != nil || !strings.Contains(said.String(), "Nothing was written") {
+	if err := asked(path, &said, "", "", "", "n").collector(t.Context()); err != nil || !strings.Contains(said.String(), "Nothing was written") ||
+		!strings.Contains(said.String(), "all else that "+path+" says is dropped. That file stays as "+path+".old.\n") {
 		t.Errorf("after a no: %v\n%s", err, said.String())
 	}
 	if text, err := os.ReadFile(path); string(text) != former {

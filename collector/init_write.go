@@ -56,6 +56,9 @@ func (c *Config) forgetOutside() {
 	}
 }
 
+// former is where a configuration that is written over stays.
+func (i *interview) former() string { return i.path + ".old" }
+
 // draft holds the answers until all is written. It has no secrets.
 func (i *interview) draft() string { return i.path + ".draft" }
 
@@ -136,7 +139,7 @@ func (i *interview) write() error {
 		return err
 	}
 	if _, err := os.Stat(i.path); err == nil {
-		former := i.path + ".old"
+		former := i.former()
 		if err := os.Rename(i.path, former); err != nil {
 			return fmt.Errorf("keep the former configuration: %w", err)
 		}
