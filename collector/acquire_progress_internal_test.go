@@ -198,6 +198,7 @@ func TestCommandLine_NamesTheFlagThatIsWrong(t *testing.T) {
 		{"recordings --from tomorrow", `--from: "tomorrow" is no time`},
 		{"acquire 145.5M 5s --bandwidth -1", `--bandwidth: "-1" is no frequency; write one like 145.5M, 12.5k or 77500`},
 		{"acquire 145.5 5s", "<freq>: 145.5 without a unit is 145.5 Hz: write 145.5M"},
+		{"acquire 1090 5s", "<freq>: 1090 without a unit is 1.09 kHz: write 1090M or 1090k, or 1090Hz"},
 		{"recordings --min 144 --max 146M", "--min: 144 without a unit is 144 Hz"},
 		{"acquire 145.5M 5s --bandwidth", "--bandwidth: a frequency is missing"},
 		{"acquire 145.5M 5s --stations ,", "--stations: an empty name"},
@@ -239,7 +240,7 @@ func TestCommandLine_TakesLowFrequencies(t *testing.T) {
 		fmt.Fprintf(w, `{"title":"%s"}`, strings.ReplaceAll(string(text), `"`, "'"))
 	}))
 	defer server.Close()
-	if _, errs, code := runLine(t, "acquire", "0.9k", "5s", "--bandwidth", "500", "--url", server.URL); code != exitFailed || !strings.Contains(errs, "'frequency_hz':900,") || !strings.Contains(errs, "'bandwidth_hz':500") {
+	if _, errs, code := runLine(t, "acquire", "900Hz", "5s", "--bandwidth", "500", "--url", server.URL); code != exitFailed || !strings.Contains(errs, "'frequency_hz':900,") || !strings.Contains(errs, "'bandwidth_hz':500") {
 		t.Errorf("ends with %d: %s", code, errs)
 	}
 }

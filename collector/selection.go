@@ -64,14 +64,15 @@ func readHertz(ctx *kong.DecodeContext, target reflect.Value) error {
 		return fmt.Errorf("%q is no frequency; %s", text, advice)
 	}
 	if _, err := strconv.ParseFloat(text, 64); err == nil && ctx.Value.Name != "bandwidth" && hz > 0 && hz < leastMeantHz {
-		return fmt.Errorf("%s without a unit is %s: write %sM, or %sHz where that is meant", text, hz, text, text)
+		return fmt.Errorf("%s without a unit is %s: write %sM or %sk, or %sHz where that is meant", text, hz, text, text, text)
 	}
 	target.SetFloat(float64(hz))
 	return nil
 }
 
-// leastMeantHz is more than what a frequency is without a unit that was only forgotten.
-const leastMeantHz = 1000
+// leastMeantHz is more than the megahertz that a receiver here is tuned to, such as the 1090 of aircraft: whoever gives a lower frequency
+// has forgotten its unit, for that is where radio begins.
+const leastMeantHz = 10_000
 
 // selection chooses recordings or records, as the lists of the API do.
 type selection struct {
