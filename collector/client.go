@@ -52,6 +52,14 @@ func (r remote) address() string {
 	return r.URL
 }
 
+// addressOf says where the address was given.
+func (r remote) addressOf() string {
+	if r.URL == "" && r.address() != "" {
+		return urlVariable
+	}
+	return "--url"
+}
+
 func (r remote) base() string {
 	if address := r.address(); address != "" {
 		return strings.TrimRight(address, "/")
@@ -242,7 +250,7 @@ func (r remote) sendOnce(ctx context.Context, method, path string, body any, hea
 	}
 	req, err := http.NewRequestWithContext(ctx, method, r.base()+path, content)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("--url %q: want http://host:port: %w", r.base(), err)}
+		return nil, usageError{fmt.Errorf("%s %q: want http://host:port: %w", r.addressOf(), r.base(), err)}
 	}
 	maps.Copy(req.Header, header)
 	if body != nil {
@@ -250,7 +258,7 @@ func (r remote) sendOnce(ctx context.Context, method, path string, body any, hea
 	}
 	if token := os.Getenv(tokenVariable); token != "" {
 		if req.URL.Scheme == "http" && !loopback(req.URL.Hostname()) {
-			return nil, usageError{fmt.Errorf("--url %s: %s would travel where others can read it: write https://, or unset %s", r.base(), tokenVariable, tokenVariable)}
+			return nil, usageError{fmt.Errorf("%s %s: %s would travel where others can read it: write https://, or unset %s", r.addressOf(), r.base(), tokenVariable, tokenVariable)}
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
 	}

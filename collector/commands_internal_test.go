@@ -695,6 +695,15 @@ func TestRemote_FindsTheCollector(t *testing.T) {
 			t.Errorf("%v: exit code %d: %s; want that of %s", c.args, code, errs, c.want)
 		}
 	}
+	t.Setenv(urlVariable, "127.0.0.1:2")
+	for want, flags := range map[string][]string{
+		`HEIMDALL_URL "127.0.0.1:2": want http://host:port`: nil,
+		`--url "127.0.0.1:1": want http://host:port`:        {"--url", "127.0.0.1:1"},
+	} {
+		if _, errs, code := runCommand(t, append([]string{"station", "list"}, flags...)...); code != exitUsage || !strings.Contains(errs, want) {
+			t.Errorf("%v: exit code %d: %s; want %s", flags, code, errs, want)
+		}
+	}
 }
 
 // A token goes through no network in the clear.
