@@ -1,6 +1,7 @@
 package link
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -49,6 +50,8 @@ const enrolAgain = "where the station was revoked, ask the network's operator fo
 func (c Config) mend(err error) string {
 	op, _ := errors.AsType[*net.OpError](err)
 	_, stranger := errors.AsType[x509.UnknownAuthorityError](err)
+	_, misnamed := errors.AsType[x509.HostnameError](err)
+	invalid, _ := errors.AsType[x509.CertificateInvalidError](err)
 	_, plain := errors.AsType[tls.RecordHeaderError](err)
 	u, _ := url.Parse(c.URL) // it was dialled
 	secure := u != nil && u.Scheme != "mqtt" && u.Scheme != "tcp"
@@ -69,6 +72,12 @@ func (c Config) mend(err error) string {
 		return "set mqtt.ca to the certificate of the authority that the broker's own is by"
 	case stranger:
 		return "the broker's certificate is not by the authority of mqtt.ca: correct mqtt.ca, or mqtt.url"
+	case misnamed:
+		return "write the broker in mqtt.url by a name that its certificate is for"
+	case invalid.Cert != nil && invalid.Reason == x509.Expired:
+		return "set this computer's clock, or have the broker's certificate renewed"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "nothing answers as a broker there: see that it runs and can be reached, or correct mqtt.url"
 	case secure && (plain || closedThere(err)):
 		return "the port may not speak TLS: write mqtt://, or correct the port in mqtt.url (that of TLS is usually 8883)"
 	case closedThere(err):

@@ -94,7 +94,7 @@ func open(ctx context.Context, cfg Config, id string, more func(*mqtt.ClientOpti
 		p.cut()
 		<-token.Done()
 		p.client.Disconnect(0)
-		return nil, fmt.Errorf("connect: %w", ctx.Err())
+		return nil, fmt.Errorf("connect: %w", cfg.explain(ctx.Err()))
 	}
 	if err := token.Error(); err != nil {
 		p.cut()

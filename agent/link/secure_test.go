@@ -1,6 +1,7 @@
 package link_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -86,12 +88,18 @@ type certificateFiles struct{ ca, cert, key string }
 // certificates makes an authority and one pair for both ends.
 func certificates(t *testing.T) certificateFiles {
 	t.Helper()
+	return certificatesFrom(t, time.Now().Add(-time.Hour))
+}
+
+// certificatesFrom makes some that hold for two hours.
+func certificatesFrom(t *testing.T, begin time.Time) certificateFiles {
+	t.Helper()
 	dir := t.TempDir()
 	files := certificateFiles{filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
 	caKey, key := newKey(t), newKey(t)
 	ca := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+		NotBefore: begin, NotAfter: begin.Add(2 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
 	}
 	leaf := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: station}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
@@ -292,8 +300,13 @@ func write(t *testing.T, path, text string) {
 
 // What is wrong with the way to a broker is said with the mend: of a bare mochi, as the collector embeds it, and of Mosquitto.
 func TestProbe_SaysTheMend(t *testing.T) {
-	files, other := certificates(t), certificates(t)
+	files, other, old := certificates(t), certificates(t), certificatesFrom(t, time.Now().AddDate(-1, 0, 0))
 	secure, plain := bareMochi(t, files, &door{password: "secret"}, tls.VerifyClientCertIfGiven)
+	expired, _ := bareMochi(t, old, &door{open: true}, tls.NoClientCert)
+	_, port, err := net.SplitHostPort(secure.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
 	outside := freeAddress(t)
 	mosquitto := servers.MosquittoWith(t, fmt.Sprintf("listener %s\nallow_anonymous true\ncertfile %s\nkeyfile %s\n", listener(outside), files.cert, files.key))
 	web := httptest.NewServer(http.NotFoundHandler())
@@ -307,6 +320,8 @@ func TestProbe_SaysTheMend(t *testing.T) {
 		"authority unknown to the system":            {link.Config{URL: "mqtts://" + secure.Address()}, wantsAuthority},
 		"Mosquitto, authority unknown to the system": {link.Config{URL: "mqtts://" + outside}, wantsAuthority},
 		"another authority":                          {link.Config{URL: "mqtts://" + secure.Address(), CA: other.ca}, "correct mqtt.ca"},
+		"another name":                               {link.Config{URL: "mqtts://localhost:" + port, CA: files.ca}, "by a name that its certificate is for"},
+		"an expired certificate":                     {link.Config{URL: "mqtts://" + expired.Address(), CA: old.ca}, "set this computer's clock"},
 		"TLS to a plain port":                        {link.Config{URL: "mqtts://" + plain.Address()}, noTLS},
 		"Mosquitto, TLS to a plain port":             {link.Config{URL: "mqtts://" + mosquitto.Addr}, noTLS},
 		"TLS to a web server":                        {link.Config{URL: "mqtts://" + web.Listener.Addr().String()}, noTLS},
@@ -323,5 +338,20 @@ func TestProbe_SaysTheMend(t *testing.T) {
 		if err == nil || online || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "network Error") {
 			t.Errorf("%s: online %v, %v; want %s", name, online, err, c.want)
 		}
+	}
+}
+
+// A port that takes a connection and says nothing more is told, too.
+func TestProbe_OfOneThatIsSilent(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = link.Probe(ctx, link.Config{Station: station, URL: "mqtt://" + silent.Addr().String()})
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "nothing answers as a broker there") {
+		t.Errorf("got %v", err)
 	}
 }
