@@ -47,12 +47,12 @@ func typed(in *bufio.Reader) (string, error) {
 			return "", context.Canceled
 		case key == keyEnd && len(text) == 0:
 			return "", io.EOF
-		case key == keyEnd:
 		case key == keyDeleteLine:
 			text = text[:0]
 		case key == keyBackspace || key == keyDelete:
 			_, size := utf8.DecodeLastRune(text)
 			text = text[:len(text)-size]
+		case key < ' ' && key != '\t': // of another key, which is no text
 		default:
 			text = append(text, key)
 		}

@@ -23,6 +23,7 @@ func TestTyped(t *testing.T) {
 		{keys: "sec\x03ret\r", rest: "ret\r", err: context.Canceled},
 		{keys: "\x04", err: io.EOF},
 		{keys: "a\x04b\r", want: "ab\n"},
+		{keys: "a\x1a\x1c\tb\r", want: "a\tb\n"},
 		{keys: "gone", want: "gone", err: io.EOF},
 		{keys: "\r", want: "\n"},
 	} {
