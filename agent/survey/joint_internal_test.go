@@ -40,5 +40,11 @@ func TestJoint_AStepIsNoLoss(t *testing.T) {
 		if lost := j.block(&b, true, began.Add(5*time.Second)); lost != c.want || b.LostBefore != c.want || b.Index != samples+c.want || b.Segment != 1 {
 			t.Errorf("%v, %v on: %d lost, %+v; want %d", c.quality, c.byTimes, lost, b.Index, c.want)
 		}
+		b.Index, b.Segment, b.Time = 0, 0, at.Add(c.byTimes+time.Hour)
+		j.begin()
+		j.reopen()
+		if lost := j.block(&b, true, began.Add(time.Hour)); lost != 0 || b.Index != 2*samples+c.want || b.Segment != 2 {
+			t.Errorf("%d samples lost, at %d, segment %d, after an hour in which nobody wanted them", lost, b.Index, b.Segment)
+		}
 	}
 }

@@ -113,6 +113,7 @@ func (s *Survey) Run(ctx context.Context) error {
 		records:   make(chan queued, queueLength),
 		ids:       map[trackKey]string{},
 	}
+	s.join.begin()
 	left := make(chan int, 1) // one value, sent when publishing has ended
 	go func() { left <- s.queue.run(ctx) }()
 
@@ -367,7 +368,11 @@ type joint struct {
 	endTime  time.Time
 	seen     time.Time // when the last block came; monotonic
 	reopened bool
+	awaited  bool // blocks came since begin: what is missing until the next is lost
 }
+
+// begin notes that nobody wanted samples before now: those are not lost.
+func (j *joint) begin() { j.awaited = false }
 
 // reopen notes that the next block is the first of a new connection.
 func (j *joint) reopen() { j.reopened = true }
@@ -376,7 +381,7 @@ func (j *joint) reopen() { j.reopened = true }
 func (j *joint) block(b *radio.Block, timeline bool, now time.Time) (lost uint64) {
 	if j.reopened {
 		j.reopened = false
-		if pause := j.pause(b, now).Seconds(); j.end > 0 && timeline && pause > 0 {
+		if pause := j.pause(b, now).Seconds(); j.awaited && timeline && pause > 0 {
 			lost = uint64(math.Round(pause * b.Tuning.SampleRateHz))
 		}
 		j.segment, j.index = j.next-b.Segment, j.end+lost-b.Index
@@ -386,6 +391,7 @@ func (j *joint) block(b *radio.Block, timeline bool, now time.Time) (lost uint64
 	}
 	b.Segment += j.segment
 	b.Index += j.index
+	j.awaited = true
 	j.next, j.end, j.endTime, j.seen = b.Segment+1, b.Index+uint64(b.Samples()), b.End(), now
 	return lost
 }
