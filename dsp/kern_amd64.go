@@ -28,8 +28,8 @@ func kernelEngines() []engine {
 	}
 	avx512 := avx2
 	avx512.name, avx512.segment = "avx512", newAVX512Segment
-	if x := &cpu.X86; !x.HasAVX512F || !x.HasAVX512DQ || !x.HasAVX512VL || avx2.needs != "" {
-		avx512.needs = "AVX-512 F, DQ and VL"
+	if x := &cpu.X86; !x.HasAVX512F || !x.HasAVX512BW || !x.HasAVX512DQ || !x.HasAVX512VL || avx2.needs != "" {
+		avx512.needs = "AVX-512 F, BW, DQ and VL"
 	}
 	return []engine{avx2, avx512}
 }

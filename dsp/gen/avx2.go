@@ -15,12 +15,12 @@ var instructions = map[code]struct {
 	and: {"VANDPS", false}, smaller: {"VMINPS", false}, larger: {"VMAXPS", false}, compare: {"VCMPPS", true},
 	unpackLow: {"VUNPCKLPS", false}, unpackHigh: {"VUNPCKHPS", false},
 	shuffle: {"VSHUFPS", true}, halves: {"VPERM2F128", true}, quarters: {"VPERMPD", true},
-	shiftLeft: {"VPSLLD", true}, shiftRight: {"VPSRLD", true}, shiftSigned: {"VPSRAD", true}, toFloat: {"VCVTDQ2PS", false},
-	addPairs: {"VHADDPS", false},
+	shiftLeft: {"VPSLLD", true}, shiftSigned: {"VPSRAD", true}, toFloat: {"VCVTDQ2PS", false},
+	addPairs: {"VHADDPS", false}, alternate: {"VSHUFPD", true}, pick: {"VPSHUFB", false},
 }
 
 // inRegisterOnly are those whose AVX2 form takes no memory operand.
-var inRegisterOnly = map[code]bool{shiftLeft: true, shiftRight: true, shiftSigned: true}
+var inRegisterOnly = map[code]bool{shiftLeft: true, shiftSigned: true}
 
 // What compare compares by.
 const (
@@ -49,7 +49,7 @@ var (
 )
 
 // wideNames are the instructions that have other names with the registers of AVX-512.
-var wideNames = map[string]string{"VINSERTF128": "VINSERTF32X4", "VPERM2F128": "VSHUFF64X2"}
+var wideNames = map[string]string{"VINSERTF128": "VINSERTF32X4", "VPERM2F128": "VSHUFF64X2", "VBROADCASTI128": "VBROADCASTI32X4"}
 
 // wideHalves are the numbers of VSHUFF64X2 that mean what those of VPERM2F128 do.
 var wideHalves = map[int]int{0x20: 0, 0x31: 3}
@@ -97,7 +97,10 @@ func (cpu processor) assemble(p *program, at func(place) string) (text string, f
 		a.now = i
 		a.operation(value(i), p.ops[i])
 	}
-	return a.text.String(), len(a.slots) * vectorBytes
+	if len(a.slots) > 0 {
+		frame = (len(a.slots) + 1) * vectorBytes // one more to begin at a multiple
+	}
+	return a.text.String(), frame
 }
 
 func (a *assembler) write(format string, args ...any) {
@@ -107,8 +110,8 @@ func (a *assembler) write(format string, args ...any) {
 func (a *assembler) operation(v value, o op) {
 	switch o.code {
 	case load, sum:
-	case widen:
-		a.write("VPMOVZXWD %s, %s", a.at(o.at), a.result(v))
+	case both:
+		a.write("%s %s, %s", a.instruction("VBROADCASTI128"), a.at(o.at), a.result(v))
 	case spread:
 		a.write("VBROADCASTSS %s, %s", a.at(o.at), a.result(v))
 	case addProduct:
@@ -146,11 +149,10 @@ func (a *assembler) operation(v value, o op) {
 		a.release(o.args...)
 	case addRoot, subRoot:
 		a.root(v, o)
-	case mulSub: // into the register of the first factor
-		x, z := a.register(o.args[0]), a.register(o.args[2])
-		a.write("VFMSUB132PS %s, %s, %s", a.operand(o.args[1]), z, x)
-		a.rename(o.args[0], v)
-		a.release(o.args[1:]...)
+	case mulAdd:
+		a.fused(v, "VFMADD231PS", o.args[0], o.args[1], o.args[2])
+	case subMul:
+		a.fused(v, "VFNMADD231PS", o.args[0], o.args[1], o.args[2])
 	case turnedRe:
 		a.product(v, "VFNMADD231PS", o.args[0], o.args[2], o.args[1], o.args[3])
 	case turnedIm:
@@ -202,6 +204,21 @@ func (a *assembler) product(v value, second string, x, y, z, w value) {
 	rz := a.register(z)
 	a.write("%s %s, %s, %s", second, a.operand(w), rz, r)
 	a.release(x, y, z, w)
+}
+
+// fused is z plus or minus x y, in the register of z or in a copy when z is used again. y may lie in memory.
+func (a *assembler) fused(v value, name string, x, y, z value) {
+	rx, oy, rz := a.register(x), a.operand(y), a.register(z)
+	if a.last(z) {
+		a.write("%s %s, %s, %s", name, oy, rx, rz)
+		a.rename(z, v)
+		a.release(x, y)
+		return
+	}
+	r := a.result(v)
+	a.write("VMOVAPS %s, %s", rz, r)
+	a.write("%s %s, %s, %s", name, oy, rx, r)
+	a.release(x, y)
 }
 
 // root is x plus or minus y sqrt(1/2): fused into the register of the one that is not used again.
@@ -298,6 +315,11 @@ func (a *assembler) free() int {
 	return -1
 }
 
+func (a *assembler) constant(v value) bool {
+	_, ok := fixed(a.p.ops[v].at)
+	return ok && a.p.ops[v].code == load
+}
+
 // take empties a register. Values that the operation being written needs stay where they are.
 func (a *assembler) take() int {
 	if r := a.free(); r >= 0 {
@@ -308,7 +330,11 @@ func (a *assembler) take() int {
 		if v == lasting {
 			continue
 		}
-		if n := a.next(v, a.now); n > farthest && int(v) != a.now {
+		n := a.next(v, a.now)
+		if n > a.now && a.constant(v) {
+			n += len(a.p.ops) // first of all: it can be an operand where it is
+		}
+		if n > farthest && int(v) != a.now {
 			victim, farthest = r, n
 		}
 	}
@@ -359,4 +385,4 @@ func (a *assembler) forget(v value) {
 
 func name(register int) string { return fmt.Sprintf("Y%d", register) }
 
-func slotAt(slot int) string { return fmt.Sprintf("%d(SP)", slot*vectorBytes) }
+func slotAt(slot int) string { return fmt.Sprintf("%d(R15)", slot*vectorBytes) }

@@ -25,52 +25,57 @@ type source struct {
 	name  string
 	bytes int // of a sample, in each of its arrays
 	read  func(p *program, k int) pair
-	// windowed is read times a window, where it is less work together. It may leave signed codes at the top of their word: see codeStep.
-	windowed func(p *program, k int, window value) pair
+	// codes is read where that is less work: it leaves signed codes at the top of their words. See codeStep.
+	codes func(p *program, k int) pair
 }
 
 // Constants in memory, a vector each.
 var constants = []struct {
-	name string
-	bits uint32
+	name  string
+	words [lanes]uint32
 }{
-	{"root", 0x3f3504f3},   // sqrt(1/2)
-	{"middle", 0x42ff0000}, // 127.5: zero of unsigned codes
-	{"low", 0x000000ff},    // the I of a pair of codes
-	{"top8", 0xff000000},   // of a pair, the Q that was moved there
-	{"top16", 0xffff0000},  // the Q of a pair
-	{"most", 0x49742400},   // 1e6: see mostFloat
-	{"least", 0xc9742400},  // -1e6
-	{"one", 0x3f800000},
+	{"root", all(0x3f3504f3)},   // sqrt(1/2)
+	{"floats", all(0x47000000)}, // 32768: its second byte counts ones
+	{"zero", all(0x47007f80)},   // 32768 + 127.5: zero of unsigned codes
+	{"floatI", picked(0x0b800080, 0x200, 4)},
+	{"floatQ", picked(0x0b800180, 0x200, 4)},
+	{"topI", picked(0x00808080, 0x2000000, 8)},
+	{"topQ", picked(0x01808080, 0x2000000, 8)},
+	{"top16", all(0xffff0000)}, // the Q of a pair
+	{"most", all(0x49742400)},  // 1e6: see mostFloat
+	{"least", all(0xc9742400)}, // -1e6
+	{"one", all(0x3f800000)},
+}
+
+func all(bits uint32) [lanes]uint32 { return picked(bits, 0, lanes) }
+
+// picked is what pick takes: for each byte of a word the place in its half where it comes from, 0x80 for none. It goes up by step a word, and
+// begins again after so many.
+func picked(first, step uint32, again int) (words [lanes]uint32) {
+	for i := range words {
+		words[i] = first + uint32(i%again)*step
+	}
+	return words
 }
 
 var sources = []source{
 	{"Split", 4, func(p *program, k int) pair { return pair{p.load("re", k, 0), p.load("im", k, 0)} }, nil},
-	{"CU8", 2, func(p *program, k int) pair {
-		x, middle := unsigned(p, k), p.load("middle", 0, 0)
-		return pair{p.of(sub, x.re, middle), p.of(sub, x.im, middle)}
-	}, func(p *program, k int, window value) pair {
-		x, zero := unsigned(p, k), p.of(mul, window, p.load("middle", 0, 0))
-		return pair{p.of(mulSub, x.re, window, zero), p.of(mulSub, x.im, window, zero)}
-	}},
+	{"CU8", 2, unsigned, nil},
 	{"CS8", 2, func(p *program, k int) pair {
-		codes := p.append(op{code: widen, at: place{array: "src", k: k}})
-		re := p.with(24, shiftSigned, p.with(24, shiftLeft, codes))
-		im := p.with(24, shiftSigned, p.with(16, shiftLeft, codes))
-		return pair{p.of(toFloat, re), p.of(toFloat, im)}
-	}, func(p *program, k int, window value) pair {
-		codes := p.append(op{code: widen, at: place{array: "src", k: k}})
-		re, im := p.with(24, shiftLeft, codes), p.of(and, p.with(16, shiftLeft, codes), p.load("top8", 0, 0))
-		return pair{p.of(mul, p.of(toFloat, re), window), p.of(mul, p.of(toFloat, im), window)}
+		x := signed(p, k)
+		return pair{p.of(toFloat, p.with(24, shiftSigned, x.re)), p.of(toFloat, p.with(24, shiftSigned, x.im))}
+	}, func(p *program, k int) pair {
+		x := signed(p, k)
+		return pair{p.of(toFloat, x.re), p.of(toFloat, x.im)}
 	}},
 	{"CS16", 4, func(p *program, k int) pair {
 		codes := p.load("src", k, 0)
 		re, im := p.with(16, shiftSigned, p.with(16, shiftLeft, codes)), p.with(16, shiftSigned, codes)
 		return pair{p.of(toFloat, re), p.of(toFloat, im)}
-	}, func(p *program, k int, window value) pair {
+	}, func(p *program, k int) pair {
 		codes := p.load("src", k, 0)
-		re, im := p.with(16, shiftLeft, codes), p.of(and, codes, p.load("top16", 0, 0))
-		return pair{p.of(mul, p.of(toFloat, re), window), p.of(mul, p.of(toFloat, im), window)}
+		re, im := p.with(16, shiftLeft, codes), p.of(and, codes, p.constant("top16"))
+		return pair{p.of(toFloat, re), p.of(toFloat, im)}
 	}},
 	{"CF32", 8, func(p *program, k int) pair {
 		a, b := p.load("src", k, 0), p.load("src", k, 1)
@@ -87,10 +92,19 @@ var summedSources = rawSources[1:]
 // firstSources are those of first passes: floats that need no mending have one of their own.
 var firstSources = append(slices.Clone(sources), source{name: "Quiet", bytes: 8, read: quietFloats})
 
+// unsigned makes floats of codes without converting: each becomes the second byte of the float 32768. The other bytes are picked from that float, which
+// takes the place of the codes of the other four samples in each half.
 func unsigned(p *program, k int) pair {
-	codes := p.append(op{code: widen, at: place{array: "src", k: k}})
-	re, im := p.of(and, codes, p.load("low", 0, 0)), p.with(8, shiftRight, codes)
-	return pair{p.of(toFloat, re), p.of(toFloat, im)}
+	codes := p.append(op{code: both, at: place{array: "src", k: k}})
+	codes = p.with(0x4, alternate, codes, p.constant("floats"))
+	re, im := p.of(pick, codes, p.constant("floatI")), p.of(pick, codes, p.constant("floatQ"))
+	return pair{p.of(sub, re, p.constant("zero")), p.of(sub, im, p.constant("zero"))}
+}
+
+// signed has the codes at the top of words.
+func signed(p *program, k int) pair {
+	codes := p.append(op{code: both, at: place{array: "src", k: k}})
+	return pair{p.of(pick, codes, p.constant("topI")), p.of(pick, codes, p.constant("topQ"))}
 }
 
 // quietFloats takes I and Q apart: of samples 0, 1, 4, 5 and of 2, 3, 6, 7.
@@ -103,7 +117,7 @@ func quietFloats(p *program, k int) pair {
 func finite(p *program, x value) value {
 	d := p.of(sub, x, x)
 	x = p.of(and, x, p.with(equal, compare, d, d))
-	return p.of(larger, p.of(smaller, x, p.load("most", 0, 0)), p.load("least", 0, 0))
+	return p.of(larger, p.of(smaller, x, p.constant("most")), p.constant("least"))
 }
 
 func factor(p *program) func(k int) pair {
@@ -123,20 +137,18 @@ func loadLine(p *program) func(k int) pair {
 
 func firstProgram(s source, radix int) *program {
 	p := &program{}
-	p.pass(radix, func(k int) pair {
-		w := p.load("window", k, 0)
-		if s.windowed != nil {
-			return s.windowed(p, k, w)
-		}
-		x := s.read(p, k)
-		return pair{p.of(mul, x.re, w), p.of(mul, x.im, w)}
-	}, factor(p), storeLine(p))
+	read := s.read
+	if s.codes != nil {
+		read = s.codes
+	}
+	samples := p.windowed(func(k int) pair { return read(p, k) }, func(k int) value { return p.load("window", k, 0) })
+	p.pass(radix, samples, factor(p), storeLine(p))
 	return p
 }
 
 func middleProgram() *program {
 	p := &program{}
-	p.pass(8, loadLine(p), factor(p), storeLine(p))
+	p.pass(8, p.plain(loadLine(p)), factor(p), storeLine(p))
 	return p
 }
 
@@ -145,9 +157,9 @@ func middleProgram() *program {
 func lastProgram(kept bool) *program {
 	p := &program{}
 	var re, im [8]value
-	p.pass(8, loadLine(p), factor(p), func(k int, y pair) { re[k], im[k] = y.re, y.im })
+	p.pass(8, p.plain(loadLine(p)), factor(p), func(k int, y pair) { re[k], im[k] = y.re, y.im })
 	re, im = turnedSquare(p, re), turnedSquare(p, im)
-	p.pass(8, func(k int) pair { return pair{re[k], im[k]} }, nil, func(k int, y pair) {
+	p.pass(8, p.plain(func(k int) pair { return pair{re[k], im[k]} }), nil, func(k int, y pair) {
 		if !kept {
 			p.append(op{code: accumulate, args: []value{y.re, y.im}, at: place{array: "acc", k: k}})
 			return
@@ -328,8 +340,8 @@ func kernelFile(b *bytes.Buffer) {
 	b.WriteString(header + "//go:build amd64 && !purego\n\n#include \"textflag.h\"\n")
 	for _, c := range constants {
 		b.WriteString("\n")
-		for at := 0; at < vectorBytes; at += 8 {
-			fmt.Fprintf(b, "DATA %s<>+%d(SB)/8, $0x%08x%08x\n", c.name, at, c.bits, c.bits)
+		for at := 0; at < lanes; at += 2 {
+			fmt.Fprintf(b, "DATA %s<>+%d(SB)/8, $0x%08x%08x\n", c.name, 4*at, c.words[at+1], c.words[at])
 		}
 		fmt.Fprintf(b, "GLOBL %s<>(SB), RODATA|NOPTR, $%d\n", c.name, vectorBytes)
 	}
@@ -347,6 +359,9 @@ func kernel(b *bytes.Buffer, name string, frame int, args [][2]string) {
 	fmt.Fprintf(b, "\nTEXT ·%s(SB), NOSPLIT, $%d-%d\n", name, frame, size)
 	for i, a := range args {
 		fmt.Fprintf(b, "\tMOVQ %s+%d(FP), %s\n", a[0], 8*i, a[1])
+	}
+	if frame > 0 { // vectors that lie across two lines of the cache cost twice
+		b.WriteString("\tLEAQ 31(SP), R15\n\tANDQ $~31, R15\n")
 	}
 }
 

@@ -26,7 +26,7 @@ func passes() []byte {
 // inPlace is a pass over the arrays r and m with the factors t.
 func inPlace(radix int) *program {
 	p := &program{}
-	p.pass(radix, func(k int) pair { return pair{p.load("r", k, 0), p.load("m", k, 0)} },
+	p.pass(radix, p.plain(func(k int) pair { return pair{p.load("r", k, 0), p.load("m", k, 0)} }),
 		func(k int) pair { return pair{p.load("t", 2*k-2, 0), p.load("t", 2*k-1, 0)} },
 		func(k int, y pair) {
 			p.store(y.re, "r", k, 0)
@@ -84,7 +84,7 @@ func lastPass(b *bytes.Buffer, name, comment string, power bool) {
 			p.append(op{code: accumulate, args: []value{y.re, y.im}, at: place{array: "a", k: k}})
 		}
 	}
-	p.pass(8, func(k int) pair { return pair{p.load("r", k, 0), p.load("m", k, 0)} }, nil, to)
+	p.pass(8, p.plain(func(k int) pair { return pair{p.load("r", k, 0), p.load("m", k, 0)} }), nil, to)
 	fmt.Fprintf(b, "\n// %s %s\nfunc %s(%s) {\nfor %s {\n", name, comment, name, params, cond)
 	b.WriteString("r, m := (*[8]float32)(re), (*[8]float32)(im)\n")
 	if power {

@@ -44,7 +44,8 @@ const (
 	subRoot                // args[0] - args[1] sqrt(1/2)
 	turnedRe               // args[0] args[2] - args[1] args[3]: real part of a product
 	turnedIm               // args[0] args[3] + args[1] args[2]: its imaginary part
-	mulSub                 // args[0] args[1] - args[2]
+	mulAdd                 // args[0] args[1] + args[2]
+	subMul                 // args[2] - args[0] args[1]
 	squares                // args[0]^2 + args[1]^2
 
 	// Sums that one program after the other adds to: a back end keeps them in place.
@@ -62,10 +63,11 @@ const (
 	shuffle
 	halves
 	quarters
+	alternate
+	pick // bytes of args[0], as those of args[1] say
 	join
-	widen
+	both // 16 bytes of at to each half
 	shiftLeft
-	shiftRight
 	shiftSigned
 	toFloat
 	spread    // one number of at to all lanes
@@ -92,6 +94,16 @@ func (p *program) load(array string, k, part int) value {
 	return p.append(op{code: load, at: place{array: array, k: k, part: part}})
 }
 
+// constant is one that lies in memory under that name. All of a program's uses are of one value, so that it may stay in a register.
+func (p *program) constant(name string) value {
+	for i, o := range p.ops {
+		if o.code == load && o.at.array == name {
+			return value(i)
+		}
+	}
+	return p.load(name, 0, 0)
+}
+
 func (p *program) store(v value, array string, k, part int) {
 	p.append(op{code: store, args: []value{v}, at: place{array: array, k: k, part: part}})
 }
@@ -108,12 +120,33 @@ func (p *program) sumDifference(x, y pair) (sum, difference pair) {
 	return sum, difference
 }
 
-// dft is the discrete Fourier transform of 2, 4 or 8 values, y_k = sum_j x_j exp(-2 pi i j k/n). It asks for each x_j when
+// level is the first of a transform: it makes x_j + x_k and x_j - x_k.
+type level func(j, k int) (sum, difference pair)
+
+// plain is that of the numbers themselves.
+func (p *program) plain(x func(j int) pair) level {
+	return func(j, k int) (sum, difference pair) { return p.sumDifference(x(j), x(k)) }
+}
+
+// windowed is that of numbers times a window. The products of x_k are fused with the additions: half of the multiplications cost nothing, and
+// additions, which fewer parts of a processor do than fused ones, are saved.
+func (p *program) windowed(x func(j int) pair, window func(j int) value) level {
+	return func(j, k int) (sum, difference pair) {
+		a, v := x(j), window(j)
+		a = pair{p.of(mul, a.re, v), p.of(mul, a.im, v)}
+		b, w := x(k), window(k)
+		sum.re, difference.re = p.of(mulAdd, b.re, w, a.re), p.of(subMul, b.re, w, a.re)
+		sum.im, difference.im = p.of(mulAdd, b.im, w, a.im), p.of(subMul, b.im, w, a.im)
+		return sum, difference
+	}
+}
+
+// dft is the discrete Fourier transform of 2, 4 or 8 values, y_k = sum_j x_j exp(-2 pi i j k/n). It asks for each pair x_j, x_(j+n/2) when
 // it needs it and hands each y_k out as soon as it is known, so that few values wait at any time.
-func (p *program) dft(radix int, x func(j int) pair, out func(k int, y pair)) {
+func (p *program) dft(radix int, x level, out func(k int, y pair)) {
 	switch radix {
 	case 2:
-		sum, difference := p.sumDifference(x(0), x(1))
+		sum, difference := x(0, 1)
 		out(0, sum)
 		out(1, difference)
 	case 4:
@@ -125,9 +158,9 @@ func (p *program) dft(radix int, x func(j int) pair, out func(k int, y pair)) {
 	}
 }
 
-func (p *program) dft4(x func(j int) pair, out func(k int, y pair)) {
-	s0, d0 := p.sumDifference(x(0), x(2))
-	s1, d1 := p.sumDifference(x(1), x(3))
+func (p *program) dft4(x level, out func(k int, y pair)) {
+	s0, d0 := x(0, 2)
+	s1, d1 := x(1, 3)
 	y0, y2 := p.sumDifference(s0, s1)
 	out(0, y0)
 	out(2, y2)
@@ -137,12 +170,12 @@ func (p *program) dft4(x func(j int) pair, out func(k int, y pair)) {
 
 // dft8 is two transforms of four: of the sums of x_j and x_(j+4), and of their differences turned by the eighth roots of
 // unity. Of those two are a rotation by 45 degrees; its factor sqrt(1/2) waits until the last sum, where it costs nothing.
-func (p *program) dft8(x func(j int) pair, out func(k int, y pair)) {
+func (p *program) dft8(x level, out func(k int, y pair)) {
 	var s, d [4]pair
 	for j := range s {
-		s[j], d[j] = p.sumDifference(x(j), x(j+4))
+		s[j], d[j] = x(j, j+4)
 	}
-	p.dft4(func(j int) pair { return s[j] }, func(k int, y pair) { out(2*k, y) })
+	p.dft4(p.plain(func(j int) pair { return s[j] }), func(k int, y pair) { out(2*k, y) })
 	a := pair{p.of(add, d[1].re, d[1].im), p.of(sub, d[1].im, d[1].re)} // sqrt(2) exp(-i pi/4) d1
 	b := pair{p.of(sub, d[3].im, d[3].re), p.of(add, d[3].im, d[3].re)} // conjugate of sqrt(2) exp(-3 i pi/4) d3
 	u := pair{p.of(add, a.re, b.re), p.of(sub, a.im, b.im)}
@@ -156,7 +189,7 @@ func (p *program) dft8(x func(j int) pair, out func(k int, y pair)) {
 }
 
 // pass is the butterfly of a pass: from, the transform, the twiddle factors but for y_0, and to.
-func (p *program) pass(radix int, from, factor func(k int) pair, to func(k int, y pair)) {
+func (p *program) pass(radix int, from level, factor func(k int) pair, to func(k int, y pair)) {
 	p.dft(radix, from, func(k int, y pair) {
 		if k > 0 && factor != nil {
 			y = p.times(y, factor(k))

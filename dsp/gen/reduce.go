@@ -123,7 +123,7 @@ func belowProgram() *program {
 		for r := range rowsAtOnce {
 			v := p.load("block", r, half)
 			under := p.with(lessThan, compare, v, pivot)
-			one, value := p.of(and, under, p.load("one", 0, 0)), p.of(and, under, v)
+			one, value := p.of(and, under, p.constant("one")), p.of(and, under, v)
 			if r == 0 {
 				count, top = one, value
 				continue
