@@ -373,7 +373,7 @@ const kernelEnd = "\tVZEROUPPER\n\tRET\n"
 
 // firstKernel is the first pass on a window of samples. part is how many values a row gets.
 func firstKernel(b *bytes.Buffer, cpu processor, s source, radix int) {
-	text, frame := cpu.assemble(firstProgram(s, radix), firstPlaces(s, radix))
+	text, frame := cpu.assemble(cpu.scheduled(firstProgram(s, radix)), firstPlaces(s, radix))
 	args := [][2]string{{"rows", "DI"}, {"src", "SI"}, {"window", "DX"}, {"factors", "R8"}, {"part", "CX"}}
 	if s.name == "Split" {
 		args = [][2]string{{"rows", "DI"}, {"re", "SI"}, {"im", "R14"}, {"window", "DX"}, {"factors", "R8"}, {"part", "CX"}}
@@ -403,7 +403,7 @@ func again(b *bytes.Buffer, cpu processor) {
 
 // middleKernel is a radix-8 pass on blocks of span values that follow one another.
 func middleKernel(b *bytes.Buffer, cpu processor) {
-	text, frame := cpu.assemble(middleProgram(), middlePlaces)
+	text, frame := cpu.assemble(cpu.scheduled(middleProgram()), middlePlaces)
 	kernel(b, "middle8"+cpu.suffix, frame, [][2]string{{"row", "DI"}, {"factors", "DX"}, {"span", "BX"}, {"blocks", "SI"}})
 	multiplesOfBX(b) // an eighth of span values is span bytes
 	b.WriteString("\nblock:\n\tMOVQ DX, R8\n\tMOVQ BX, CX\n\tSHRQ $6, CX\n")
@@ -413,7 +413,8 @@ func middleKernel(b *bytes.Buffer, cpu processor) {
 	b.WriteString("\tADDQ R11, DI\n\tDECQ SI\n\tJNZ  block\n" + kernelEnd)
 }
 
-// lastKernel is the passes of span 64 and 8 on blocks of 64 values, gap bytes apart, and adds |X|^2.
+// lastKernel is the passes of span 64 and 8 on blocks of 64 values, gap bytes apart, and adds |X|^2. It stays in the program's own order: any
+// other needs more registers.
 func lastKernel(b *bytes.Buffer, cpu processor, kept bool) {
 	text, frame := cpu.assemble(lastProgram(kept), lastPlaces)
 	name, args := "last64", [][2]string{{"acc", "DI"}, {"row", "SI"}, {"factors", "R8"}, {"blocks", "CX"}, {"gap", "BX"}}
