@@ -65,6 +65,7 @@ type Survey struct {
 
 	// Only Run's goroutine uses these.
 	join      joint
+	waiting   batch
 	analyzers uint64 // made so far
 	totals    radio.Health
 
@@ -221,28 +222,28 @@ func (s *Survey) read(ctx context.Context, rx radio.Receiver, info radio.Info) (
 	if err := steps.retune(ctx, rx, info.Tuning); err != nil {
 		return false, err
 	}
-	var block radio.Block
 	var sinceHealth, sinceShown uint64
 	for {
 		s.rest()
-		if err := rx.Read(ctx, &block); err != nil {
+		block := s.waiting.next()
+		if err := rx.Read(ctx, block); err != nil {
 			return delivered, err
 		}
 		s.work()
 		delivered = true
-		if lost := s.join.block(&block, info.Timeline, time.Now()); lost > 0 {
+		if lost := s.join.block(block, info.Timeline, time.Now()); lost > 0 {
 			s.totals.Lost["disconnected"] += lost
 		}
-		s.set.History.Append(&block)
+		s.set.History.Append(block)
 
-		use, done, err := steps.take(&block)
+		use, done, err := steps.take(block)
 		if err != nil {
 			return true, err
 		}
-		if use {
-			s.emit(steps.analyzers[steps.place].Write(&block), steps.keys[steps.place])
+		if use && s.waiting.add() {
+			s.analyze(steps, steps.place)
 		}
-		if err := s.follow(ctx, rx, steps, &block, steps.next(done)); err != nil {
+		if err := s.follow(ctx, rx, steps, block, steps.next(done)); err != nil {
 			return true, err
 		}
 		if sinceShown += uint64(block.Samples()); steps.place == elsewhere && float64(sinceShown) >= block.Tuning.SampleRateHz {
@@ -270,9 +271,19 @@ func (s *Survey) follow(ctx context.Context, rx radio.Receiver, st *steps, b *ra
 	return st.retune(ctx, rx, b.Tuning)
 }
 
+// analyze hands the blocks that wait to the Analyzer of their step.
+func (s *Survey) analyze(st *steps, step int) {
+	blocks := s.waiting.take()
+	for i := range blocks {
+		s.work()
+		s.emit(st.analyzers[step].Write(&blocks[i]), st.keys[step])
+	}
+}
+
 // flush closes what is under way of a step.
 func (s *Survey) flush(st *steps, step int) {
 	if step != elsewhere {
+		s.analyze(st, step)
 		s.emit(st.analyzers[step].Flush(), st.keys[step])
 	}
 }

@@ -144,7 +144,7 @@ func TestRun_AgainAfterAPause(t *testing.T) {
 			wg.Wait()
 			ring.End()
 		}
-		if got := kept(t, ring); len(got) != 12 || got[6] != "seg 1 index 60000 at 1m0s lost 59400" {
+		if got := kept(t, ring); len(got) != 12 || got[6] != "seg 1 index 600 at 1m0s" {
 			t.Errorf("history: %v", got)
 		}
 		if h := s.Health(); h.Err != nil || h.Connected {
