@@ -31,8 +31,8 @@ type floorTracker struct {
 
 	shape     FloorShape
 	under     FloorShape // the same under lasting emissions
-	windows   []float64  // the level of each,
-	levels    []float64  // and of those that were asked for, in that order
+	windows   []float64  // the level of each window of shape
+	levels    []float64  // of those that the last fit asked for, in that order
 	low, high int        // the passband
 	mean      []float64  // own, in double precision
 	levelDB   []float64  // level in decibels

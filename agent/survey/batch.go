@@ -6,8 +6,8 @@ import (
 	"github.com/fulgidus/heimdall/agent/radio"
 )
 
-// How much waits for an Analyzer: a processor that is woken for a moment now and then runs slowly each time, with its clock low and its
-// caches empty, so samples are analysed in long runs.
+// How much waits for an Analyzer. Samples are analysed in long runs, because a processor that was idle multiplies vectors slowly for the
+// first two milliseconds (a Zen 3 at little more than half its speed), which is most of what a receiver's samples of a tenth of a second take.
 const (
 	batchTime  = 250 * time.Millisecond
 	batchBytes = 4 << 20 // at high rates
