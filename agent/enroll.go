@@ -123,9 +123,7 @@ func readCode(ctx context.Context, from string, in *answers.Reader, w io.Writer)
 		return protocol.EnrolmentCode{}, errors.New("a code is no argument, for others on this computer can read those, and it may be in the shell's history: " +
 			"write - and type it in, or name a file; ask for another code if others use this computer")
 	case from == "-":
-		fmt.Fprint(w, "code: ")
-		line, err := in.Hidden(ctx)
-		fmt.Fprintln(w)
+		line, err := in.Hidden(ctx, w, "code: ")
 		if err != nil {
 			return protocol.EnrolmentCode{}, fmt.Errorf("read the code: %w", err)
 		}

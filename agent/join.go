@@ -20,9 +20,7 @@ func (i *interview) takeCode(ctx context.Context, from string) error {
 		i.code = &code
 		return err
 	}
-	fmt.Fprint(i.out, "code: ")
-	text, err := i.in.Hidden(ctx)
-	fmt.Fprintln(i.out)
+	text, err := i.in.Hidden(ctx, i.out, "code: ")
 	if err != nil {
 		return err
 	}
@@ -36,9 +34,7 @@ var errOtherCollector = errors.New("then ask the operator for the right code")
 // join asks for a code, shows whose it is, and enrols.
 func (i *interview) join(ctx context.Context, id string) (station, broker string, err error) {
 	for {
-		fmt.Fprint(i.out, "               empty for another choice, or the code: ")
-		text, err := i.in.Hidden(ctx)
-		fmt.Fprintln(i.out)
+		text, err := i.in.Hidden(ctx, i.out, "               empty for another choice, or the code: ")
 		if err != nil {
 			return "", "", err
 		}

@@ -419,9 +419,7 @@ func (i *interview) account(ctx context.Context, m *MQTTConfig, id string) error
 		m.Username = ""
 		return nil
 	}
-	fmt.Fprint(i.out, "               password: ")
-	text, err := i.in.Hidden(ctx)
-	fmt.Fprintln(i.out)
+	text, err := i.in.Hidden(ctx, i.out, "               password: ")
 	m.Password = configs.Secret(text)
 	return err
 }

@@ -316,9 +316,7 @@ func (i *interview) tryArchive(ctx context.Context) (did []string, err error) {
 
 // secret asks for a secret, which is not shown.
 func (i *interview) secret(ctx context.Context, question, key string, into *configs.Secret) error {
-	fmt.Fprint(i.out, "           ", question, " ")
-	text, err := i.in.Hidden(ctx)
-	fmt.Fprintln(i.out)
+	text, err := i.in.Hidden(ctx, i.out, "           "+question+" ")
 	if err != nil {
 		return err
 	}

@@ -4,15 +4,19 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"unicode/utf8"
 
 	"golang.org/x/term"
 )
 
-// Hidden is Line for what a terminal shall not show. It hides before it reads, and shows again whatever ends it.
-func (r *Reader) Hidden(ctx context.Context) (string, error) {
+// Hidden asks a question, of one line, and is Line for what a terminal shall not show. It hides before it asks, for who pastes is fast, and shows
+// again whatever ends it.
+func (r *Reader) Hidden(ctx context.Context, out io.Writer, question string) (string, error) {
+	defer fmt.Fprintln(out)
 	if r.file == nil {
+		fmt.Fprint(out, question)
 		return r.Line(ctx)
 	}
 	fd := int(r.file.Fd())
@@ -20,6 +24,7 @@ func (r *Reader) Hidden(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	fmt.Fprint(out, question)
 	text, err := wait(ctx, func() (string, error) { return typed(r.in) })
 	return text, errors.Join(err, term.Restore(fd, shows))
 }

@@ -43,7 +43,7 @@ func TestReader_ThroughAPipe(t *testing.T) {
 		t.Error("a pipe is taken for a terminal")
 	}
 	for _, want := range []string{"first", "second", "last"} {
-		if got, err := r.Hidden(t.Context()); got != want || err != nil {
+		if got, err := r.Hidden(t.Context(), io.Discard, "code: "); got != want || err != nil {
 			t.Errorf("got %q, %v, want %q", got, err, want)
 		}
 	}
