@@ -98,8 +98,8 @@ func (d *Detector) join(q *run, r int64) {
 
 // again ends the open event i, whose tail still lasts when it comes back, and in a broad one's place starts the next.
 func (d *Detector) again(i int, r int64) {
-	t := d.open[i]
-	d.hand(t, nil)
+	d.hand(d.open[i], nil)
+	t := *d.open[i] // what is closed unconfirmed may be the fresh one
 	d.close(i)
 	if !t.broad {
 		return
@@ -408,7 +408,8 @@ func (d *Detector) age(t *track, r int64) (over bool) {
 		d.findEnd(t)
 	}
 	if t.broad && r-t.active > slabRows {
-		return true // what goes on in its band is no tail any more
+		d.hand(t, nil) // what goes on in its band is no tail any more
+		return true
 	}
 	return r-t.last >= 4 && d.quiet(t, r)
 }
