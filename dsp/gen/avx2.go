@@ -55,7 +55,7 @@ var wideNames = map[string]string{"VINSERTF128": "VINSERTF32X4", "VPERM2F128": "
 var wideHalves = map[int]int{0x20: 0, 0x31: 3}
 
 // assembler turns a program into instructions. It gives out the registers in the order of the program; when none
-// is free it empties the one whose value is needed last, into the frame, or into nothing when it can be loaded again.
+// is free it empties that of a constant, else the one whose value is needed last, into the frame, or into nothing when it can be loaded again.
 type assembler struct {
 	p     *program
 	cpu   processor
@@ -75,6 +75,15 @@ const nothing, lasting = value(-1), value(-2)
 // assemble returns the instructions of p for AVX2 and the bytes of frame that they need.
 func assemble(p *program, at func(place) string) (text string, frame int) {
 	return avx2.assemble(p, at)
+}
+
+// unspilled are the instructions of p where a kernel has no frame.
+func unspilled(p *program, at func(place) string) string {
+	text, frame := assemble(p, at)
+	if frame > 0 {
+		panic("more values wait than there are registers, in a kernel without a frame")
+	}
+	return text
 }
 
 func (cpu processor) assemble(p *program, at func(place) string) (text string, frame int) {
@@ -385,4 +394,5 @@ func (a *assembler) forget(v value) {
 
 func name(register int) string { return fmt.Sprintf("Y%d", register) }
 
+// slotAt is a place in the frame, which begins where kernel has R15 point.
 func slotAt(slot int) string { return fmt.Sprintf("%d(R15)", slot*vectorBytes) }

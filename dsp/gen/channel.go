@@ -132,8 +132,8 @@ func eachKernel(b *bytes.Buffer, name string, p *program, args [][2]string, oper
 // halveKernel gives out[j] = taps[0] odd[j] + the sum over m < count of taps[1+m] even[j+m].
 func halveKernel(b *bytes.Buffer) {
 	places := channelPlaces(map[string]string{"even": "(R10)", "odd": "(DX)", "tap": "(R9)"})
-	middle, _ := assemble(tapProgram("odd"), places)
-	side, _ := assemble(tapProgram("even"), places)
+	middle := unspilled(tapProgram("odd"), places)
+	side := unspilled(tapProgram("even"), places)
 	kernel(b, "halfBand", 0, [][2]string{{"out", "DI"}, {"even", "SI"}, {"odd", "DX"}, {"taps", "R8"}, {"count", "BX"}, {"groups", "AX"}})
 	b.WriteString("\ngroup:\n\tMOVQ R8, R9\n\tMOVQ SI, R10\n\tMOVQ BX, CX\n")
 	clearSums(b, halveVectors)
@@ -160,8 +160,8 @@ func dotsKernel(b *bytes.Buffer) {
 		}
 		return operands(p)
 	}
-	body, _ := assemble(dotProgram(), places)
-	end, _ := assemble(dotEnd(), places)
+	body := unspilled(dotProgram(), places)
+	end := unspilled(dotEnd(), places)
 	kernel(b, "dotTaps", 0, [][2]string{
 		{"outRe", "DI"}, {"outIm", "DX"}, {"re", "SI"}, {"im", "CX"}, {"taps", "R8"}, {"lines", "BX"}, {"step", "R9"}, {"groups", "AX"},
 	})

@@ -350,7 +350,7 @@ func kernelFile(b *bytes.Buffer) {
 // radices of a first pass.
 var radices = []int{2, 4, 8}
 
-// kernel writes a function: what its arguments are loaded into, and its text, that ends before the return.
+// kernel begins a function: its head, and what its arguments are loaded into. With a frame R15 is taken.
 func kernel(b *bytes.Buffer, name string, frame int, args [][2]string) {
 	size := 8 * len(args)
 	if name == "loud" {
@@ -433,8 +433,8 @@ func lastKernel(b *bytes.Buffer, cpu processor, kept bool) {
 
 // turnKernel makes rows, stride bytes apart, of columns of eight blocks, which begin so many bytes behind src.
 func turnKernel(b *bytes.Buffer) {
-	text, frame := assemble(turnProgram(), turnPlaces)
-	kernel(b, "turn8", frame, [][2]string{{"dst", "DI"}, {"src", "SI"}, {"blocks", "BX"}, {"stride", "DX"}, {"squares", "CX"}})
+	text := unspilled(turnProgram(), turnPlaces)
+	kernel(b, "turn8", 0, [][2]string{{"dst", "DI"}, {"src", "SI"}, {"blocks", "BX"}, {"stride", "DX"}, {"squares", "CX"}})
 	for k := range 8 {
 		fmt.Fprintf(b, "\tMOVQ %d(BX), R%d\n\tADDQ SI, R%d\n", 8*k, 8+k, 8+k)
 	}

@@ -2,11 +2,11 @@ package main
 
 import "slices"
 
-// work is what an operation costs a processor of AMD's Zen 3: after how many cycles its result is there, and which of four pipes do it, for how many cycles.
+// work is what an operation costs a processor of AMD's Zen 3.
 type work struct {
-	latency int
-	pipes   []int
-	cycles  int
+	latency int   // cycles until its result is there
+	pipes   []int // which of four can do it, the first one first where several are free
+	cycles  int   // for so many
 }
 
 var (
@@ -17,9 +17,9 @@ var (
 	sumWork   = work{3, additions, 1}
 	mulWork   = work{3, products, 1}
 	fusedWork = work{4, products, 1}
-	twoWork   = work{7, products, 2}
-	turnWork  = work{1, shuffles, 1}
-	crossWork = work{4, shuffles, 1}
+	twoWork   = work{7, products, 2} // a product, and one fused with it
+	turnWork  = work{1, shuffles, 1} // within each half of a vector
+	crossWork = work{4, shuffles, 1} // from one half to the other
 )
 
 // works are those of the operations that are not work{1, allPipes, 1}.
@@ -41,7 +41,8 @@ func workOf(c code) work {
 }
 
 // scheduler puts the operations of a program into an order in which a processor waits little: of those whose arguments are there, first the one
-// with the longest way to the end. Loads cost nothing and stand before their first use.
+// with the longest way to the end. Loads cost nothing and stand before their first use. It knows nothing of memory: what a program stores in a
+// place that it also loads must depend on all its loads, as what a pass stores does.
 type scheduler struct {
 	p      *program
 	uses   [][]int
@@ -122,11 +123,11 @@ func (s *scheduler) start(i int) (pipe, cycle int) {
 	return pipe, cycle
 }
 
-// inMemory are values that need no register.
+// inMemory are values that need no register: instructions can read them where they are.
 func (s *scheduler) inMemory(v value) bool {
 	o := s.p.ops[v]
 	_, constant := fixed(o.at)
-	return o.code == load && (constant || o.at.array == "factor" || o.at.array == "acc")
+	return o.code == load && (constant || o.at.array == "factor")
 }
 
 // more is how many more values are held after an operation than before.
