@@ -70,8 +70,8 @@ func readHertz(ctx *kong.DecodeContext, target reflect.Value) error {
 	return nil
 }
 
-// leastMeantHz is more than the megahertz that a receiver here is tuned to, such as the 1090 of aircraft: whoever gives a lower frequency
-// has forgotten its unit, for that is where radio begins.
+// leastMeantHz is the least frequency that is believed without a unit. Hardly anything is on air below, while numbers of megahertz, such as
+// the 1090 of aircraft, are.
 const leastMeantHz = 10_000
 
 // selection chooses recordings or records, as the lists of the API do.
