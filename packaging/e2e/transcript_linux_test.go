@@ -43,7 +43,7 @@ func TestTranscript_Demo(t *testing.T) {
 	tries := strings.Split(rest, "\n")
 	for k, want := range []string{
 		`\{"items":\[\{"station":.*"measurement":\{.*`,
-		`\{.*"center_hz":145(49|50|55|56)\d+.*\}`, // the first to come: of the transmitter, or of the packets beside it
+		`\{.*"center_hz":145(49|50|55|56)\d+.*\}`, // the first to come: of the transmitter, or of the telemetry beside it
 		`torino +-\d+\.\d +-\d+\.\d +\d+\.\d .*`,
 	} {
 		typed := strings.Replace(strings.TrimSpace(tries[k]), "mosquitto_sub ", "timeout 60 mosquitto_sub -C 1 ", 1) // it would not end
