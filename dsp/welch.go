@@ -129,10 +129,8 @@ func (w *Welch) PSD(dst []float64, sampleRateHz float64) {
 // Drain writes the sum of |X|^2 over the frames since the last Reset or Drain to sum, lowest frequency first, starts anew
 // and returns how many frames they were. Density turns such sums into a power spectral density.
 func (w *Welch) Drain(sum []float64) int {
-	w.segment.sort(w.sorted, w.recent)
-	for i, v := range w.sorted {
-		sum[i] = w.sum[i] + float64(v)
-	}
+	w.flush()
+	copy(sum, w.sum)
 	frames := w.count
 	w.Reset()
 	return frames
