@@ -200,7 +200,10 @@ func testShownRevoked(t *testing.T, s *server) {
 		if got.State != state || (state != "") != strings.Contains(got.Reason, state+" on ") {
 			t.Errorf("%s: state %q, reason %q, want %q", station, got.State, got.Reason, state)
 		}
-		again := map[bool]string{true: "`heimdall-collector station add cuneo`", false: "`heimdall-collector station code " + station + "`"}[station == "cuneo"] // which has but a password
+		again := "`heimdall-collector station code " + station + "`"
+		if station == "cuneo" { // which has but a password
+			again = "`heimdall-collector station add cuneo`"
+		}
 		if state != "" && !strings.Contains(got.Reason, again) {
 			t.Errorf("%s: reason %q, want %s", station, got.Reason, again)
 		}
